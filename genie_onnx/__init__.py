@@ -1,0 +1,1 @@
+"""genie-onnx: quantize float ONNX CNNs to a few bits, without data."""

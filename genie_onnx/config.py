@@ -1,0 +1,164 @@
+"""Settings of a run: frozen, keyword-only, every field with its unit, its range and where its default comes from.
+
+`QuantizeConfig` holds everything that decides the numbers in the file; `from_json(to_json(c)) == c`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from genie_onnx.errors import ConfigError
+
+Container = Literal["portable", "int4"]
+Images = Literal["auto", "distill", "procedural"]
+Points = Literal["full", "layer-inputs"]
+Preset = Literal["fast", "balanced", "paper"]
+Setting = Literal["brecq", "qdrop"]
+
+
+def _require(problems: list[str], ok: bool, text: str) -> None:
+    if not ok:
+        problems.append(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacementConfig:
+    """Which values are rounded, and to how many bits (METHOD: bits, residual; DESIGN 4.1)."""
+
+    wbits: int = 4  # bits of weights, 2..8
+    abits: int = 4  # bits of the inputs of weighted layers, 2..8
+    first_last_bits: int = 8  # weights of the first and last weighted layer, and the input of the last, 2..8
+    setting: Setting = "brecq"  # brecq: the input of the second layer has `first_last_bits` too; qdrop: `abits`
+    other_bits: int = 8  # values that feed no weighted layer, and the network's input, 2..8
+    points: Points = "full"  # full: what an integer runtime rounds; layer-inputs: the paper's points, image left float
+
+    def __post_init__(self) -> None:
+        problems: list[str] = []
+        for name in ("wbits", "abits", "first_last_bits", "other_bits"):
+            bits = getattr(self, name)
+            _require(problems, 2 <= bits <= 8, f"{name} must be 2..8, not {bits}")
+        _require(problems, self.setting in get_args(Setting), f"setting must be one of {get_args(Setting)}, not {self.setting!r}")
+        _require(problems, self.points in get_args(Points), f"points must be one of {get_args(Points)}, not {self.points!r}")
+        if problems:
+            raise ConfigError(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """GENIE-D (paper, section 3.1 and Algorithm 1). The three switches are the ablations of its Table 2."""
+
+    iterations: int = 4000  # optimiser steps for each batch of images, >= 1; paper 4000
+    batch_size: int = 128  # images distilled together (their statistics are matched as one), >= 2; paper 128
+    latent_size: int = 256  # length of z; paper 256
+    latent_lr: float = 0.1  # Adam learning rate of z, reduced on plateau; paper 0.1
+    generator_lr: float = 0.01  # Adam learning rate of the generator, x 0.95 every 100 iterations; paper 0.01
+    swing: bool = True  # strided convolutions read a randomly shifted input while distilling
+    generator: bool = True  # False: the pixels themselves are optimised (ZeroQ, "DBA")
+    train_latent: bool = True  # False: z is drawn anew each step and only the generator learns ("GBA")
+
+    def __post_init__(self) -> None:
+        problems: list[str] = []
+        _require(problems, self.iterations >= 1, f"distill iterations must be at least 1, not {self.iterations}")
+        _require(problems, self.batch_size >= 2, f"distill batch size must be at least 2 (it has statistics), not {self.batch_size}")
+        _require(problems, self.latent_size >= 1, f"latent size must be at least 1, not {self.latent_size}")
+        _require(problems, self.latent_lr > 0 and self.generator_lr > 0, "distill learning rates must be above 0")
+        if problems:
+            raise ConfigError(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructConfig:
+    """GENIE-M (paper, section 3.2 and Algorithm 2) with the published learning rates (METHOD, 2)."""
+
+    iterations: int = 20000  # optimiser steps for each block, >= 0 (0: nearest rounding at the searched steps); paper 20000
+    batch_size: int = 32  # samples drawn each step, >= 1; paper 32
+    rounding_lr: float = 1e-3  # Adam learning rate of the rounding logits v
+    weight_scale_lr: float = 1e-4  # Adam learning rate of the weight step sizes, on a cosine schedule
+    activation_scale_lr: float = 4e-5  # Adam learning rate of the activation step sizes, on a cosine schedule
+    rounding_weight: float = 1.0  # lambda of the rounding term; 0.1 is usual for depthwise-separable nets
+    warmup: float = 0.2  # share of the iterations before the rounding term starts, 0..1
+    beta_start: float = 20.0  # exponent of the rounding term when it starts ...
+    beta_end: float = 2.0  # ... and at the end; linear between
+    drop_probability: float = 0.5  # QDrop: chance that an element stays unquantised in a step, 0..1
+    learn_weight_scale: bool = True  # False: s stays at its searched value (AdaRound; the paper's ablation M1)
+
+    def __post_init__(self) -> None:
+        problems: list[str] = []
+        _require(problems, self.iterations >= 0, f"reconstruction iterations must be at least 0, not {self.iterations}")
+        _require(problems, self.batch_size >= 1, f"batch size must be at least 1, not {self.batch_size}")
+        rates = (self.rounding_lr, self.weight_scale_lr, self.activation_scale_lr)
+        _require(problems, min(rates) > 0, "reconstruction learning rates must be above 0")
+        _require(problems, self.rounding_weight >= 0, f"rounding weight must be at least 0, not {self.rounding_weight}")
+        _require(problems, 0 <= self.warmup <= 1, f"warmup is a share of the iterations, 0..1, not {self.warmup}")
+        _require(problems, self.beta_start >= self.beta_end > 1, "beta falls from beta_start to beta_end, both above 1")
+        _require(problems, 0 <= self.drop_probability <= 1, f"drop probability must be 0..1, not {self.drop_probability}")
+        if problems:
+            raise ConfigError(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeConfig:
+    """Everything that decides what `quantize` computes. Same config, model, data and machine: same file."""
+
+    placement: PlacementConfig = field(default_factory=PlacementConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    reconstruct: ReconstructConfig = field(default_factory=ReconstructConfig)
+    images: Images = "auto"  # where calibration images come from when no data is given
+    samples: int = 1024  # calibration images, >= 1; paper 1024
+    container: Container = "portable"  # how codes are stored in the file
+    input_mean: tuple[float, ...] | None = None  # per channel, of the tensor the model takes; None: 0, or learned from BN
+    input_std: tuple[float, ...] | None = None  # per channel, of the tensor the model takes; None: 1, or learned from BN
+    seed: int = 0
+    device: str = "auto"  # auto, cpu, cuda or cuda:N
+
+    def __post_init__(self) -> None:
+        problems: list[str] = []
+        _require(problems, self.samples >= 1, f"samples must be at least 1, not {self.samples}")
+        _require(problems, self.images in get_args(Images), f"images must be one of {get_args(Images)}, not {self.images!r}")
+        _require(
+            problems, self.container in get_args(Container), f"container must be one of {get_args(Container)}, not {self.container!r}"
+        )
+        _require(problems, (self.input_mean is None) == (self.input_std is None), "give input_mean and input_std together")
+        if self.input_mean is not None and self.input_std is not None:
+            _require(problems, len(self.input_mean) == len(self.input_std), "input_mean and input_std differ in length")
+            _require(problems, min(self.input_std, default=1.0) > 0, "every input_std must be above 0")
+        if self.container == "int4":
+            wide = max(self.placement.wbits, self.placement.first_last_bits)
+            _require(
+                problems,
+                min(self.placement.wbits, self.placement.first_last_bits) <= 4,
+                f"the int4 container holds weights of 2..4 bits, but all weights would have {wide}; use --container portable",
+            )
+            narrow = min(self.placement.abits, self.placement.other_bits, self.placement.first_last_bits)
+            _require(problems, narrow >= 2, "activations need at least 2 bits")
+        if problems:
+            raise ConfigError(problems)
+
+
+PRESETS: dict[str, dict[str, int]] = {
+    # samples, distillation iterations a batch, reconstruction iterations a block
+    "fast": {"samples": 256, "distill_iterations": 200, "reconstruct_iterations": 500},
+    "balanced": {"samples": 512, "distill_iterations": 500, "reconstruct_iterations": 2000},
+    "paper": {"samples": 1024, "distill_iterations": 4000, "reconstruct_iterations": 20000},
+}
+
+
+def to_json(config: QuantizeConfig) -> str:
+    """Return the complete settings as JSON text."""
+    return json.dumps(dataclasses.asdict(config), indent=2)
+
+
+def from_json(text: str) -> QuantizeConfig:
+    """Return the settings written by `to_json`. Raises ConfigError for unknown fields or values out of range."""
+    try:
+        raw: dict[str, Any] = json.loads(text)
+        for name in ("input_mean", "input_std"):
+            if raw.get(name) is not None:
+                raw[name] = tuple(raw[name])
+        parts = {"placement": PlacementConfig, "distill": DistillConfig, "reconstruct": ReconstructConfig}
+        return QuantizeConfig(**{k: parts[k](**v) if k in parts else v for k, v in raw.items()})
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"these are not the settings of a run: {error}") from error
