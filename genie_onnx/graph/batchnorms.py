@@ -1,0 +1,51 @@
+"""The census of BatchNormalization: which values have known moments, and which moments.
+
+    training saw   mean[c] = E[x_c],  std[c] = sqrt(Var[x_c] + eps)     over batch and space, x the input of the BN
+
+These are what images are distilled to match (GENIE-D). A folded BN is gone, so the census needs the graph before
+`fold_batchnorm`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from genie_onnx.graph.query import attribute, constant, is_constant
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """One BatchNormalization on an activation.
+
+    Invariants: `mean` and `std` are float32 [C], finite, std > 0.
+    """
+
+    node: str  # name of the node
+    value: str  # name of its input, whose moments these are
+    mean: npt.NDArray[np.float32]
+    std: npt.NDArray[np.float32]
+
+
+def batchnorms(model: ir.Model) -> tuple[BatchNorm, ...]:
+    """Return the statistics of every BatchNormalization of a normalised model, in topological order.
+
+    One whose input is constant, or whose statistics are computed, not finite or have var + eps <= 0, tells nothing and is left out
+    (`check` has named the latter two).
+    """
+    return tuple(found for node in model.graph if (found := _statistics(node)) is not None)
+
+
+def _statistics(node: ir.Node) -> BatchNorm | None:
+    if node.domain != "" or node.op_type != "BatchNormalization":
+        return None
+    value, mean, var = node.inputs[0], constant(node.inputs[3]), constant(node.inputs[4])
+    if value is None or is_constant(value) or mean is None or var is None:
+        return None
+    mean64, var64 = np.asarray(mean, np.float64), np.asarray(var, np.float64) + attribute(node, "epsilon", 1e-5)
+    if not (np.isfinite(mean64).all() and np.isfinite(var64).all() and (var64 > 0).all()):
+        return None
+    return BatchNorm(str(node.name), str(value.name), mean64.astype(np.float32), np.sqrt(var64).astype(np.float32))

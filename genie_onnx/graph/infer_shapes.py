@@ -1,0 +1,24 @@
+"""Shapes and types of every value, from the graph inputs and the operators (onnx.shape_inference with data propagation).
+
+What a file claims about its intermediate values and outputs is dropped first: claims made for a batch of 1 would
+otherwise survive the freeing of the batch. A value whose shape cannot be inferred has shape None afterwards.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes.common import ShapeInferencePass
+
+
+def infer_shapes(model: ir.Model) -> ir.Model:
+    """Infer in place and return `model`."""
+    for node in model.graph:
+        for value in node.outputs:
+            value.shape = None
+    for value in model.graph.initializers.values():
+        if value.const_value is not None:
+            value.shape = ir.Shape(tuple(value.const_value.shape))
+            value.dtype = value.const_value.dtype
+    # Not strict: an operator that onnx cannot infer leaves its outputs unknown, and `check` names it.
+    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    return model
