@@ -101,7 +101,7 @@ def _run(node: ir.Node, opsets: dict[str, int]) -> list[np.ndarray]:
 
 def _replace_by_initializer(graph: ir.Graph, value: ir.Value, array: np.ndarray) -> None:
     name = value.name
-    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    tensor = ir.tensor(np.array(array, order="C"), name=name)  # not ascontiguousarray: it gives a scalar a dimension
     initializer = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     value.replace_all_uses_with(initializer)
     graph.register_initializer(initializer)
