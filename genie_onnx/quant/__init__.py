@@ -1,1 +1,21 @@
+"""Fake quantization as tensor functions: the step-size search, learned rounding h(V), LSQ with QDrop.
 
+Tensors in, tensors out: nothing here knows of a model, a file or a device.
+"""
+
+from genie_onnx.quant.fake_quant import fake_quantize
+from genie_onnx.quant.masks import MaskSource
+from genie_onnx.quant.ranges import Grid, activation_grid, weight_grid
+from genie_onnx.quant.rounding import SoftRounding, harden, inverse_h, soft_weights
+
+__all__ = [
+    "Grid",
+    "MaskSource",
+    "SoftRounding",
+    "activation_grid",
+    "fake_quantize",
+    "harden",
+    "inverse_h",
+    "soft_weights",
+    "weight_grid",
+]

@@ -1,0 +1,89 @@
+"""Step-size search: the grid that loses least, out of 100 shrunken min/max ranges (paper, Eq. 6; METHOD 2).
+
+s(r) = r (max - min) / (2^b - 1),   z = round(-min / s(1)),   r = 1.00, 0.99 ... 0.01
+s0   = argmin_r  mean |x - s (clip(round(x / s) + z, 0, 2^b - 1) - z)|^2.4
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+RATIOS = tuple(k / 100 for k in range(100, 0, -1))
+NORM = 2.4  # exponent of the error, as in the published results of BRECQ, QDrop and GENIE
+# INT8 weights are stored without a zero point: an asymmetric grid of 8 bits would not fit (facts: codes - z in -128..127)
+WIDEST_ASYMMETRIC_WEIGHT = 7
+
+
+class Grid(NamedTuple):
+    """Scale and zero point, float32, both [] (per tensor) or [C] (per channel); zero points are whole numbers >= 0."""
+
+    scale: Tensor
+    zero_point: Tensor
+
+
+def weight_grid(weight: Tensor, bits: int) -> Grid:
+    """Search one grid per row of `weight` [C, K] (C output channels, float32): asymmetric, symmetric at 8 bits.
+
+    A row of zeros gets scale 1: any scale represents it exactly.
+    """
+    low, high = weight.amin(1).clamp(max=0), weight.amax(1).clamp(min=0)
+    full = _symmetric(low, high, bits) if bits > WIDEST_ASYMMETRIC_WEIGHT else _affine(low, high, bits)
+    return _search(weight, _shrunk(full), bits)[0]
+
+
+def activation_grid(sample: Tensor, low: Tensor, high: Tensor, bits: int) -> Grid:
+    """Search the grid of a tensor from a `sample` [K] of its elements and its true range [low, high] (0-dim).
+
+    No negative value: unsigned, z = 0. Otherwise signed with z = 2^(b-1), or affine where that loses less: a SiLU
+    that reaches from -0.28 to 6 would waste nearly half of a symmetric 4-bit grid. Of affine ranges both ends are
+    shrunk together (Eq. 6), and the upper end alone.
+    """
+    row = sample.reshape(1, -1)
+    low, high = low.reshape(1).clamp(max=0), high.reshape(1).clamp(min=0)
+    candidates = [_shrunk(_affine(low, high, bits))]  # z = 0 where low = 0
+    if bool(low < 0):
+        candidates.append(_shrunk(_symmetric(low, high, bits)))
+        candidates.append(_affine(low, high * ratio, bits) for ratio in RATIOS)
+    grid, _ = min((_search(row, c, bits) for c in candidates), key=lambda found: float(found[1]))
+    return Grid(grid.scale.reshape(()), grid.zero_point.reshape(()))
+
+
+def _usable(scale: Tensor) -> Tensor:
+    """Return `scale` with 1 where it is too small to divide by: such a range holds nothing to represent."""
+    return torch.where(scale > torch.finfo(scale.dtype).tiny * 1e3, scale, torch.ones_like(scale))
+
+
+def _affine(low: Tensor, high: Tensor, bits: int) -> Grid:
+    """Return the scale of the whole range and the zero point that puts `low` on code 0."""
+    qmax = 2**bits - 1
+    scale = _usable((high - low) / qmax)
+    return Grid(scale, torch.round(-low / scale).clamp(0, qmax))
+
+
+def _symmetric(low: Tensor, high: Tensor, bits: int) -> Grid:
+    """Return the scale at which max |x| is the largest positive code, and z = 2^(b-1)."""
+    half = 2 ** (bits - 1)
+    return Grid(_usable(torch.maximum(-low, high) / (half - 1)), torch.full_like(low, half))
+
+
+def _shrunk(full: Grid) -> Iterator[Grid]:
+    """Yield the hundred grids of Eq. 6: both ends of the range shrink, so the zero point stays."""
+    return (Grid(full.scale * ratio, full.zero_point) for ratio in RATIOS)
+
+
+def _search(x: Tensor, candidates: Iterable[Grid], bits: int) -> tuple[Grid, Tensor]:
+    """Return for each row of `x` [C, K] the best of `candidates` ([C] each), and its error [C]."""
+    best_error = torch.full_like(x[:, 0], torch.inf)
+    best = Grid(torch.ones_like(best_error), torch.zeros_like(best_error))
+    for scale, zero_point in candidates:
+        s, z = scale.unsqueeze(1), zero_point.unsqueeze(1)
+        rounded = (x / s).round_().clamp_(-z, 2**bits - 1 - z).mul_(s)
+        error = rounded.sub_(x).abs_().pow_(NORM).mean(1)
+        better = error < best_error
+        best_error = torch.where(better, error, best_error)
+        best = Grid(torch.where(better, scale, best.scale), torch.where(better, zero_point, best.zero_point))
+    return best, best_error

@@ -1,0 +1,194 @@
+"""One block's optimisation (paper, Algorithm 2; METHOD 2), tensors in and tensors out.
+
+    minimise over v, s_w, s_a    || f_q(x_mix) - y ||^2 (summed over channels, mean over the rest)
+                                 + lambda sum(1 - |2 h(v) - 1|^beta)
+    x_mix = m x + (1 - m) x_q elementwise, m random (QDrop: x from the teacher, x_q from the quantised prefix)
+
+All rounding logits of the block are one flat parameter, all step sizes of its weights another, of its activations a third.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from genie_onnx.config import ReconstructConfig
+from genie_onnx.errors import RunError
+from genie_onnx.quant import Grid, MaskSource, SoftRounding, harden, soft_weights
+from genie_onnx.reconstruct.layout import from_rows, from_stored, to_rows
+from genie_onnx.reconstruct.student import Student
+
+# A step moves a scale by at most this share of its start: the published rates are absolute, and would wreck a scale of 1e-4.
+LARGEST_RELATIVE_RATE = 0.01
+# ... and no scale shrinks below this share of its start, so that none can reach zero.
+SMALLEST_RELATIVE_SCALE = 0.05
+REPORT_SECONDS = 0.5
+
+Report = Callable[[int, float], None]  # (iterations done, loss)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight to learn: its float values in the shape of the file, its channel axis, bits and searched grid."""
+
+    name: str
+    value: Tensor
+    axis: int
+    bits: int
+    grid: Grid
+
+
+@dataclass(frozen=True)
+class BlockData:
+    """Teacher input x, student input x_q and teacher output y of all samples, each stored as in layout.to_stored."""
+
+    teacher: tuple[Tensor, ...]
+    student: tuple[Tensor, ...]
+    target: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Final codes - zero point (whole numbers as float, in the weight's own shape), scales [C] and zero points [C] of each
+    weight; the scale (0-dim) of each learned activation; the reconstruction error (without the rounding term) of the first
+    and last report."""
+
+    codes: dict[str, Tensor]
+    scales: dict[str, Tensor]
+    zero_points: dict[str, Tensor]
+    activations: dict[str, Tensor]
+    loss: tuple[float, float]
+
+
+class StepSizes:
+    """Positive step sizes s = max(s0 + c theta, floor): theta is what Adam moves, c caps its relative speed."""
+
+    def __init__(self, initial: Tensor, learning_rate: float) -> None:
+        self.initial = initial
+        self.theta = torch.zeros_like(initial, requires_grad=True)
+        self._speed = (initial * (LARGEST_RELATIVE_RATE / learning_rate)).clamp(max=1)
+        self._floor = initial * SMALLEST_RELATIVE_SCALE
+
+    def __call__(self) -> Tensor:
+        """Return the current step sizes, differentiable in theta."""
+        return torch.maximum(torch.addcmul(self.initial, self._speed, self.theta), self._floor)
+
+
+def sample_batches(count: int, batch_size: int, iterations: int, generator: torch.Generator) -> Tensor:
+    """Return [iterations, min(batch_size, count)] sample numbers: shuffled epochs laid end to end, for any `count` >= 1."""
+    size = min(batch_size, count)
+    epochs = math.ceil(iterations * size / count)
+    order = [torch.randperm(count, generator=generator, device=generator.device) for _ in range(epochs)]
+    stream = torch.cat(order) if order else torch.empty(0, dtype=torch.int64, device=generator.device)
+    return stream[: iterations * size].view(iterations, size)
+
+
+def beta_at(iteration: int, config: ReconstructConfig) -> float:
+    """Return the exponent of the rounding term: 0 (no term) during the warm-up, then linear from beta_start to beta_end."""
+    start = config.warmup * config.iterations
+    if iteration < start:
+        return 0.0
+    remaining = 1 - (iteration - start) / max(config.iterations - start, 1)
+    return config.beta_end + (config.beta_start - config.beta_end) * remaining
+
+
+def reconstruction_error(outputs: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+    """Return the squared error, summed over channels (dim 1) and averaged over the rest, added up over the outputs."""
+    error = outputs[0].new_zeros(())
+    for output, target in zip(outputs, targets, strict=True):
+        channels = target.shape[1] if target.dim() > 1 else 1
+        error = error + torch.nn.functional.mse_loss(output, target) * channels
+    return error
+
+
+def optimise_block(
+    student: Student,
+    data: BlockData,
+    weights: Sequence[Weight],
+    biases: Sequence[Tensor],
+    fixed_weights: dict[str, Tensor],
+    learned_scales: dict[str, Tensor],
+    fixed_scales: dict[str, Tensor],
+    config: ReconstructConfig,
+    generator: torch.Generator,
+    report: Report,
+) -> Learned:
+    """Learn the rounding and steps of `weights` and the steps `learned_scales` (0-dim each, by ActivationSpec name).
+
+    `fixed_*` belong to blocks that were finished before. Zero iterations give nearest rounding at the searched steps.
+    Raises RunError when the loss is not finite.
+    """
+    rounding = SoftRounding.build(
+        [to_rows(w.value, w.axis) for w in weights], [w.grid for w in weights], [w.bits for w in weights]
+    )
+    v = rounding.initial_v.clone().requires_grad_()
+    weight_steps = StepSizes(rounding.initial_scale, config.weight_scale_lr)
+    names = list(learned_scales)
+    initial = torch.stack([learned_scales[n] for n in names]) if names else v.new_zeros(0)
+    activation_steps = StepSizes(initial, config.activation_scale_lr)
+
+    step_groups = [{"params": [activation_steps.theta], "lr": config.activation_scale_lr}] if names else []
+    if config.learn_weight_scale:
+        step_groups.append({"params": [weight_steps.theta], "lr": config.weight_scale_lr})
+    optimiser = torch.optim.Adam([{"params": [v], "lr": config.rounding_lr}, *step_groups], fused=True)
+    schedules = [(optimiser.param_groups[1 + k], float(group["lr"])) for k, group in enumerate(step_groups)]  # type: ignore[arg-type]
+
+    batches = sample_batches(data.target[0].shape[0], config.batch_size, config.iterations, generator)
+    mixing = MaskSource(0.5, generator)
+    losses: list[float] = []
+    last_report = time.monotonic()
+    for iteration in range(config.iterations):
+        chosen = batches[iteration]
+        inputs = [
+            _mix(from_stored(x.index_select(0, chosen)), from_stored(x_q.index_select(0, chosen)), mixing)
+            for x, x_q in zip(data.teacher, data.student, strict=True)
+        ]
+        targets = [from_stored(y.index_select(0, chosen)) for y in data.target]
+        for group, rate in schedules:
+            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * iteration / config.iterations))
+
+        beta = beta_at(iteration, config)
+        regulariser, rows = soft_weights(v, weight_steps(), beta, rounding)
+        soft = {w.name: from_rows(r, w.value.shape, w.axis) for w, r in zip(weights, rows, strict=True)}
+        scales = dict(zip(names, activation_steps().unbind(), strict=True)) if names else {}
+        outputs = student(inputs, {**fixed_weights, **soft}, biases, {**fixed_scales, **scales})
+        error = reconstruction_error(outputs, targets)
+        (error + config.rounding_weight * regulariser).backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+        now = time.monotonic()
+        if iteration == 0 or iteration == config.iterations - 1 or now - last_report > REPORT_SECONDS:
+            losses.append(float(error.detach()))  # the only read-back: twice a second
+            if not math.isfinite(losses[-1]):
+                raise RunError(
+                    f"the reconstruction loss became {losses[-1]} at iteration {iteration}: check the calibration images for "
+                    "values far outside the model's input range (--input-mean, --input-std)"
+                )
+            report(iteration + 1, losses[-1])
+            last_report = now
+
+    with torch.no_grad():
+        hard = harden(v, rounding)
+        weight_scales = weight_steps().split([rows for rows, _ in rounding.shapes])
+        final = activation_steps()
+    return Learned(
+        codes={w.name: from_rows(c, w.value.shape, w.axis).clone() for w, c in zip(weights, hard, strict=True)},
+        scales={w.name: s.clone() for w, s in zip(weights, weight_scales, strict=True)},
+        zero_points={w.name: w.grid.zero_point for w in weights},
+        activations={n: final[k].clone() for k, n in enumerate(names)},
+        loss=(losses[0], losses[-1]) if losses else (math.nan, math.nan),
+    )
+
+
+def _mix(x: Tensor, x_q: Tensor, masks: MaskSource) -> Tensor:
+    """Return x where a random mask is 1 and x_q where it is 0."""
+    if x is x_q or not x.is_floating_point():
+        return x_q
+    mask = masks.like(x)
+    return x if mask is None else torch.lerp(x_q, x, mask)

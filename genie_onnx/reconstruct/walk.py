@@ -1,0 +1,237 @@
+"""The walk over the blocks: teacher and student are carried forward, each block is optimised once (paper, Algorithm 2).
+
+    for each block, in topological order:
+        y = f(x)                        teacher's output, from the teacher's input x
+        v, s  <- optimise(f_q, x, x_q, y)
+        y_q = f_q(x_q) at the final codes
+
+Only values that a later block reads are kept, so time and memory are linear in depth.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genie_onnx.blocks import Block
+from genie_onnx.config import ReconstructConfig
+from genie_onnx.importer import Network
+from genie_onnx.placement import Placement, WeightSpec
+from genie_onnx.qparams import QParams, QTensor, bias_codes, bias_scale
+from genie_onnx.quant import Grid, MaskSource, weight_grid
+from genie_onnx.reconstruct.calibrate import calibrate
+from genie_onnx.reconstruct.codes import Codes
+from genie_onnx.reconstruct.layout import from_stored, to_rows, to_stored
+from genie_onnx.reconstruct.optimise import BlockData, Learned, Weight, optimise_block
+from genie_onnx.reconstruct.student import BiasArgument, Student, build, initializer
+from genie_onnx.seeds import stream
+
+FORWARD_BATCH = 64  # samples per forward pass when values are carried from block to block
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a reconstruction stands: block `index` of `count`, `iteration` of `iterations` in it, its current loss."""
+
+    block: str
+    index: int
+    count: int
+    iteration: int
+    iterations: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class BlockResult:
+    """What one block contributed: its codes, and its reconstruction loss at the start and at the end."""
+
+    block: str
+    codes: Codes
+    loss: tuple[float, float]
+
+
+def reconstruct(
+    network: Network,
+    placement: Placement,
+    blocks: Sequence[Block],
+    images: Tensor,
+    config: ReconstructConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    progress: Callable[[Progress], None],
+    finished: Callable[[BlockResult], None],
+    done: Codes | None = None,
+) -> Codes:
+    """Return the codes of every weight and the grid of every activation in `placement`.
+
+    `images` is float32 [N, C, H, W], in the space the model takes. `finished` gets each block's result as soon as it exists;
+    `done` holds the codes of blocks finished in an earlier run, which are then only carried forward.
+    Raises RunError where a loss or an activation is not finite.
+    """
+    network = network.to(device)
+    grids = calibrate(network, placement, images.to(device), FORWARD_BATCH, stream(seed, "calibrate", device))
+    readers = Counter(value for block in blocks for value in block.inputs)
+    source = to_stored(images.to(device))
+    teacher, student = {network.inputs[0]: source}, {network.inputs[0]: source}
+    codes = Codes() if done is None else done
+    learnable = [b for b in blocks if any(placement.weight_of(w) for w in b.weights)]
+
+    for block in blocks:
+        part = network.extract(block.inputs, block.outputs)
+        inputs = tuple(teacher[v] for v in block.inputs)
+        target = _forward(lambda *x, part=part: part.module(*x), inputs)
+        fresh = [placement.weight_of(w) for w in dict.fromkeys(block.weights) if w not in codes.weights]
+        to_learn = [w for w in fresh if w is not None]
+        generator = stream(seed, f"reconstruct/{block.name}", device)
+        if to_learn:
+            index = learnable.index(block)
+
+            def report(iteration: int, loss: float, block: Block = block, index: int = index) -> None:
+                progress(Progress(block.name, index, len(learnable), iteration, config.iterations, loss))
+
+            masks = MaskSource(1 - config.drop_probability, generator)
+            zero_points = {name: int(grid.zero_point) for name, grid in grids.items()}
+            data = BlockData(inputs, tuple(student[v] for v in block.inputs), target)
+            trained = build(network, block, placement, zero_points, masks)
+            result = _optimise(network, trained, data, to_learn, grids, codes, config, generator, report)
+            new = _to_codes(result, to_learn, grids, placement)
+            codes = codes.merged(new)
+            finished(BlockResult(block.name, new, result.loss))
+        codes = codes.merged(_unlearned(block, network, placement, grids, codes))
+        outputs = _forward_codes(network, block, placement, codes, tuple(student[v] for v in block.inputs))
+        for value, y, y_q in zip(block.outputs, target, outputs, strict=True):
+            if readers[value]:
+                teacher[value], student[value] = y, y_q
+        for value in set(block.inputs):
+            readers[value] -= 1
+            if not readers[value]:
+                del teacher[value], student[value]
+    return codes
+
+
+def simulate(network: Network, placement: Placement, blocks: Sequence[Block], codes: Codes, images: Tensor) -> dict[str, Tensor]:
+    """Return the outputs of the quantised network, and its value at every rounded place, as the exported file computes them.
+
+    Keys are value names: graph outputs as they are, ActivationSpec values *before* they are rounded. `images` [N, C, H, W].
+    """
+    values: dict[str, Tensor] = {network.inputs[0]: images}
+    recorded: dict[str, Tensor] = {}
+    roots = {value for spec in placement.activations for value in spec.roots}
+    if network.inputs[0] in roots:
+        recorded[network.inputs[0]] = images
+    for block in blocks:
+        inner = [v for v in roots if v in _own_values(network, block) and v not in block.outputs]
+        probe = dataclasses.replace(block, outputs=(*block.outputs, *inner))
+        inputs = tuple(to_stored(values[v]) for v in block.inputs)
+        for value, y in zip(probe.outputs, _forward_codes(network, probe, placement, codes, inputs), strict=True):
+            values[value] = recorded[value] = from_stored(y)
+    wanted = roots | set(network.outputs)
+    return {value: y for value, y in recorded.items() if value in wanted}
+
+
+def _own_values(network: Network, block: Block) -> set[str]:
+    """Return the names of the values computed inside `block`."""
+    return set(network.extract(block.inputs, block.outputs).nodes) - set(block.inputs)
+
+
+def _forward(function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Run `function` over stored `inputs` in batches of FORWARD_BATCH and return its outputs, stored."""
+    batches = []
+    with torch.no_grad():
+        for start in range(0, len(inputs[0]), FORWARD_BATCH):
+            outputs = function(*(from_stored(x[start : start + FORWARD_BATCH]) for x in inputs))
+            batches.append([to_stored(y) for y in outputs])
+    return tuple(torch.cat(parts) for parts in zip(*batches, strict=True))
+
+
+def _optimise(
+    network: Network,
+    student: Student,
+    data: BlockData,
+    to_learn: Sequence[WeightSpec],
+    grids: Mapping[str, Grid],
+    codes: Codes,
+    config: ReconstructConfig,
+    generator: torch.Generator,
+    report: Callable[[int, float], None],
+) -> Learned:
+    weights = []
+    for spec in to_learn:
+        value = initializer(network, spec.value)
+        weights.append(Weight(spec.value, value, spec.axis, spec.bits, weight_grid(to_rows(value, spec.axis), spec.bits)))
+    device = weights[0].value.device
+    learned = {w.name for w in weights}
+    known = {name: codes.activations[name].scale for name in student.scales if name in codes.activations}
+    return optimise_block(
+        student,
+        data,
+        weights,
+        [initializer(network, b.bias) for b in student.biases],
+        {w: torch.from_numpy(codes.weights[w].dequantize()).to(device) for w in student.weights if w not in learned},
+        {name: grids[name].scale for name in student.scales if name not in codes.activations},
+        {
+            name: torch.tensor(codes.activations[name].scale, device=device)
+            for name in student.scales
+            if name in codes.activations
+        },
+        config,
+        generator,
+        report,
+    )
+
+
+def _to_codes(result: Learned, specs: Sequence[WeightSpec], grids: Mapping[str, Grid], placement: Placement) -> Codes:
+    """Turn the learned tensors of one block into integer codes and grids."""
+    codes = Codes()
+    for spec in specs:
+        scale = result.scales[spec.value]
+        zero_point = result.zero_points[spec.value].cpu().numpy().astype(np.int64)
+        qparams = QParams(bits=spec.bits, scale=_float32(scale), zero_point=zero_point, axis=spec.axis)
+        centred = result.codes[spec.value].cpu().numpy().astype(np.int64)
+        codes.weights[spec.value] = QTensor(codes=centred + qparams.along(centred.ndim)[1], qparams=qparams)
+    for name, scale in result.activations.items():
+        codes.activations[name] = _activation(name, scale, grids, placement)
+    return codes
+
+
+def _unlearned(block: Block, network: Network, placement: Placement, grids: Mapping[str, Grid], codes: Codes) -> Codes:
+    """Return the searched grids of what `block` rounds and no optimisation has touched (a block without weights)."""
+    student = build(network, block, placement, {name: int(g.zero_point) for name, g in grids.items()}, None)
+    missing = [name for name in student.scales if name not in codes.activations]
+    return Codes(activations={name: _activation(name, grids[name].scale, grids, placement) for name in missing})
+
+
+def _activation(name: str, scale: Tensor, grids: Mapping[str, Grid], placement: Placement) -> QParams:
+    spec = placement.activation_of(name)
+    assert spec is not None
+    return QParams(bits=spec.bits, scale=_float32(scale), zero_point=np.array(int(grids[name].zero_point), dtype=np.int64))
+
+
+def _float32(tensor: Tensor) -> np.ndarray:
+    return np.asarray(tensor.detach().cpu().numpy(), dtype=np.float32)
+
+
+def _forward_codes(
+    network: Network, block: Block, placement: Placement, codes: Codes, inputs: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """Run `block` at its final codes, biases rounded as the file stores them. Inputs and outputs are stored."""
+    student = build(network, block, placement, {n: int(q.zero_point) for n, q in codes.activations.items()}, None)
+    device = inputs[0].device
+    weights = {w: torch.from_numpy(codes.weights[w].dequantize()).to(device) for w in student.weights}
+    scales = {name: torch.tensor(codes.activations[name].scale, device=device) for name in student.scales}
+    biases = [_stored_bias(initializer(network, b.bias), b, codes) for b in student.biases]
+    return _forward(lambda *x: student(x, weights, biases, scales), inputs)
+
+
+def _stored_bias(bias: Tensor, argument: BiasArgument, codes: Codes) -> Tensor:
+    """Return `bias` as its INT32 codes stand for, or unchanged where one would overflow (qparams.bias_codes)."""
+    scale = bias_scale(codes.activations[argument.activation].scale, codes.weights[argument.weight].qparams.scale)
+    rounded = bias_codes(bias.cpu().numpy(), scale)
+    return bias if rounded is None else torch.from_numpy(rounded.astype(np.float32) * scale).to(bias.device)

@@ -1,0 +1,84 @@
+"""The step-size search against a brute-force transcription of Eq. 6, and on grids that must come back exactly."""
+
+import numpy as np
+import pytest
+import torch
+
+from genie_onnx.quant import activation_grid, weight_grid
+
+
+def brute_force(row: np.ndarray, bits: int) -> tuple[float, float]:
+    """Eq. 6 for one channel, as a loop: best scale and its zero point."""
+    low, high, qmax = min(row.min(), 0.0), max(row.max(), 0.0), 2**bits - 1
+    zero_point = np.clip(np.rint(-low / ((high - low) / qmax)), 0, qmax)
+    best = (np.inf, 0.0)
+    for k in range(100, 0, -1):
+        scale = k / 100 * (high - low) / qmax
+        quantised = scale * (np.clip(np.rint(row / scale) + zero_point, 0, qmax) - zero_point)
+        best = min(best, (float((np.abs(row - quantised) ** 2.4).mean()), scale))
+    return best[1], zero_point
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 7])
+def test_weight_grid_is_the_best_of_the_hundred_ratios_of_each_channel(bits: int) -> None:
+    weight = torch.randn(5, 60, generator=torch.Generator().manual_seed(bits), dtype=torch.float64) * torch.logspace(
+        -3, 1, 5
+    ).unsqueeze(1)
+    weight[2] = weight[2].abs()  # one-sided channels keep zero on the grid
+    scale, zero_point = weight_grid(weight, bits)
+    for k, row in enumerate(weight.numpy()):
+        expected_scale, expected_zero = brute_force(row, bits)
+        assert scale[k].item() == pytest.approx(expected_scale, rel=1e-9)
+        assert zero_point[k].item() == expected_zero
+
+
+def test_eight_bit_weights_are_symmetric() -> None:
+    weight = torch.tensor([[-0.5, 1.27, 0.3]])
+    scale, zero_point = weight_grid(weight, 8)
+    assert zero_point.tolist() == [128]
+    assert scale.item() == pytest.approx(0.01)
+
+
+def test_values_on_a_grid_lose_nothing() -> None:
+    weight = torch.tensor([[-0.2, 0.0, 0.1, 0.1, -0.1]])
+    scale, zero_point = weight_grid(weight, 2)
+    assert scale.item() == pytest.approx(0.1)
+    assert zero_point.item() == 2
+
+
+def test_a_channel_of_zeros_has_a_usable_scale() -> None:
+    scale, zero_point = weight_grid(torch.zeros(2, 4), 4)
+    assert torch.isfinite(scale).all()
+    assert (scale > 0).all()
+    assert zero_point.tolist() == [0, 0]
+
+
+def test_an_outlier_is_clipped_when_that_costs_less() -> None:
+    row = torch.cat([torch.linspace(-1, 1, 4000), torch.tensor([4.0])]).unsqueeze(0)
+    full = (row.max() - row.min()) / 15
+    assert weight_grid(row, 4).scale.item() < 0.9 * full.item()
+
+
+def test_activation_without_negative_values_is_unsigned() -> None:
+    sample = torch.rand(1000, generator=torch.Generator().manual_seed(0))
+    assert activation_grid(sample, sample.min(), sample.max(), 4).zero_point.item() == 0
+
+
+def test_symmetric_activation_has_a_central_zero_point() -> None:
+    sample = torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    limit = sample.abs().max()
+    assert activation_grid(sample, -limit, limit, 8).zero_point.item() == 128
+
+
+def test_a_silu_like_range_gets_an_affine_grid() -> None:
+    sample = torch.nn.functional.silu(torch.randn(4000, generator=torch.Generator().manual_seed(0)) * 3)
+    scale, zero_point = activation_grid(sample, sample.min(), sample.max(), 4)
+    assert 0 < zero_point.item() < 4
+    symmetric = sample.abs().max() / 7
+    assert scale < symmetric
+
+
+def test_the_range_counts_beyond_the_sample() -> None:
+    """A negative value that the sample missed still makes the grid signed."""
+    sample = torch.rand(1000, generator=torch.Generator().manual_seed(0))
+    assert activation_grid(sample, torch.tensor(-1.0), torch.tensor(1.0), 8).zero_point.item() > 0
