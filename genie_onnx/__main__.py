@@ -1,4 +1,4 @@
-"""`python -m genie_onnx`: the command `genie-onnx`, for where its script is not on the PATH. The one way from the package to the cli."""
+"""`python -m genie_onnx` is `genie-onnx`, where that script is not on the PATH: the one door from the package to the cli."""
 
 from genie_onnx_cli.main import main
 

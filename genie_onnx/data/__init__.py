@@ -1,1 +1,6 @@
+"""The user's images as tensors: picture folders, .npy and .npz in; float32 [N, C, H, W] in the model's input space out."""
 
+from genie_onnx.data.preprocess import Order, Preprocess
+from genie_onnx.data.samples import Samples, load_images, load_labelled, open_labelled
+
+__all__ = ["Order", "Preprocess", "Samples", "load_images", "load_labelled", "open_labelled"]

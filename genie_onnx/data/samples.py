@@ -1,0 +1,190 @@
+"""Samples from any mix of picture folders, pictures, .npy and .npz files, in the model's input space.
+
+Pictures and uint8 arrays are preprocessed (`Preprocess`). Floating-point arrays are taken as they are: they are the model's input
+already, made by `distill` or by the user's own pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genie_onnx.data.pictures import check_picture, read_picture
+from genie_onnx.data.preprocess import Order, Preprocess
+from genie_onnx.data.sources import PathLike, Pictures, Source, open_labelled_sources, open_sources, refuse
+from genie_onnx.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """A choice of samples, read when asked for: `chosen[i]` are the indices taken of `sources[i]`, ascending."""
+
+    sources: tuple[Source, ...]
+    chosen: tuple[tuple[int, ...], ...]
+    preprocess: Preprocess
+
+    def __len__(self) -> int:
+        return sum(map(len, self.chosen))
+
+    @property
+    def labels(self) -> Tensor:
+        """Class indices, int64 [N], in reading order. Raises DataError for samples that were opened without."""
+        parts = []
+        for source, chosen in zip(self.sources, self.chosen, strict=True):
+            if source.labels is None:
+                raise DataError("these samples have no labels")
+            parts.append(source.labels[list(chosen)])
+        return torch.from_numpy(np.concatenate(parts))
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """Yield float32 [n, C, H, W], n = `size` but for the last, in reading order: sources as given, ascending within each.
+
+        Holds one batch in memory. Raises DataError that names every damaged file of the batch it was met in.
+        """
+        batch: list[np.ndarray] = []
+        problems: list[str] = []
+        for count, sample in enumerate(self._read(), start=1):
+            if isinstance(sample, DataError):
+                problems += sample.problems
+            else:
+                batch.append(sample)
+            if count % size == 0 or count == len(self):
+                refuse(problems)
+                yield torch.from_numpy(np.stack(batch))
+                batch = []
+
+    def tensor(self) -> Tensor:
+        """Return all samples, float32 [N, C, H, W], in reading order. Raises DataError that names the damaged files."""
+        out = torch.empty(len(self), *self.preprocess.shape)
+        problems: list[str] = []
+        for position, sample in enumerate(self._read()):
+            if isinstance(sample, DataError):
+                problems += sample.problems
+            else:
+                out[position] = torch.from_numpy(sample)
+        refuse(problems)
+        return out
+
+    def _read(self) -> Iterator[np.ndarray | DataError]:
+        """Yield every sample float32 [C, H, W]; in place of a damaged picture, what is wrong with it."""
+        for source, chosen in zip(self.sources, self.chosen, strict=True):
+            if isinstance(source, Pictures):
+                for index in chosen:
+                    try:
+                        yield self.preprocess.tensor(read_picture(source.files[index]))
+                    except DataError as error:
+                        yield error
+            else:
+                for row in source.rows(chosen):
+                    yield self.preprocess.tensor(row) if source.pixels else row
+
+
+def load_images(
+    paths: Sequence[PathLike],
+    shape: tuple[int, int, int],
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    order: Order = "rgb",
+    limit: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return calibration images, float32 [N, C, H, W] in the model's input space.
+
+    Args:
+        paths: picture folders (searched at any depth), pictures, .npy and .npz files, mixed as one likes.
+        shape: C, H, W of one sample as the model takes it.
+        mean: subtracted from the pixels' 0..1 scale, one number or one a channel of the model; None: 0.
+        std: divides what is left, likewise; None: 1. Neither touches floating-point arrays.
+        order: of the model's channels.
+        limit: at most so many samples; memory is that of the samples returned.
+        generator: draws which samples, and in which order, so that any first part of them is a random choice too; without one
+            they are taken evenly over the whole, in the order of the paths.
+
+    Raises:
+        DataError: with every path that cannot be used.
+    """
+    preprocess = _preprocess(shape, mean, std, order)
+    sources = open_sources(paths, shape)
+    total = sum(map(len, sources))
+    if generator is None:
+        return _choose(sources, _evenly(total, limit), preprocess).tensor()
+    drawn = torch.randperm(total, generator=generator)[:limit]
+    ascending = drawn.argsort()  # sample i in reading order was drawn as number ascending[i]
+    read = _choose(sources, drawn[ascending].tolist(), preprocess).tensor()
+    return read[ascending.argsort()]
+
+
+def open_labelled(
+    paths: Sequence[PathLike],
+    shape: tuple[int, int, int],
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    order: Order = "rgb",
+    limit: int | None = None,
+) -> Samples:
+    """Open samples with class labels: trees of class folders (ROOT/CLASS/**/picture), and .npz files with integers `labels`.
+
+    A folder's class index is its name if all class names are integers, else its place in their sorted order. `limit` takes
+    samples evenly over the whole. The other arguments are those of `load_images`. Raises DataError with every path that cannot be
+    used.
+    """
+    preprocess = _preprocess(shape, mean, std, order)
+    sources = open_labelled_sources(paths, shape)
+    return _choose(sources, _evenly(sum(map(len, sources)), limit), preprocess)
+
+
+def load_labelled(
+    paths: Sequence[PathLike],
+    shape: tuple[int, int, int],
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    order: Order = "rgb",
+    limit: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return images float32 [N, C, H, W] and class labels int64 [N]: `open_labelled`, read at once."""
+    samples = open_labelled(paths, shape, mean=mean, std=std, order=order, limit=limit)
+    return samples.tensor(), samples.labels
+
+
+def _preprocess(
+    shape: tuple[int, int, int], mean: Sequence[float] | None, std: Sequence[float] | None, order: Order
+) -> Preprocess:
+    return Preprocess(
+        shape=shape, mean=(0.0,) if mean is None else tuple(mean), std=(1.0,) if std is None else tuple(std), order=order
+    )
+
+
+def _evenly(total: int, limit: int | None) -> list[int]:
+    count = total if limit is None else min(limit, total)
+    return [index * total // count for index in range(count)]
+
+
+def _choose(sources: Sequence[Source], indices: Sequence[int], preprocess: Preprocess) -> Samples:
+    """Return the samples at `indices` (ascending, counted over all sources). Raises DataError for what is no picture."""
+    chosen: list[tuple[int, ...]] = []
+    problems: list[str] = []
+    channels = preprocess.shape[0]
+    start = 0
+    for source in sources:
+        stop = start + len(source)
+        chosen.append(tuple(index - start for index in indices if start <= index < stop))
+        start = stop
+        if not isinstance(source, Pictures):
+            continue
+        if channels not in (1, 3):
+            problems.append(f"{source.files[0]}: the model takes {channels} channels, pictures have 1 or 3; give .npy or .npz")
+            continue
+        for index in chosen[-1]:
+            try:
+                check_picture(source.files[index])
+            except DataError as error:
+                problems += error.problems
+    refuse(problems)
+    return Samples(sources=tuple(sources), chosen=tuple(chosen), preprocess=preprocess)
