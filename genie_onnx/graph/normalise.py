@@ -7,7 +7,11 @@ In: what `load` returned. Out: a copy that computes the same and in which
     pads are numbers (no auto_pad), the batch is the symbolic dimension N,
     every node has a unique name, every value a shape, and nodes stand in topological order.
 
-Values that survive keep the user's names.
+Values that survive keep the user's names. The batch is bound to one number (1 where the file leaves it open) while
+shapes are folded, then freed: so shape arithmetic on the batch vanishes too, whatever form the exporter gave it.
+Where the batch cannot be freed, a file that leaves it open is folded with it open, and a file that fixes it stays
+fixed: `free_batch.batch_obstacle` says why, and `check` refuses such a file, because distillation and
+reconstruction run batches.
 """
 
 from __future__ import annotations
@@ -15,18 +19,38 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
+from genie_onnx.graph.batch_axis import BatchObstacle
 from genie_onnx.graph.bypass import bypass
+from genie_onnx.graph.explicit_pads import explicit_pads
 from genie_onnx.graph.fold_constants import fold_constants
+from genie_onnx.graph.free_batch import batch_input, free_batch
 from genie_onnx.graph.inference_mode import inference_mode
 from genie_onnx.graph.names import fix_names
 
 
 def normalise(model: ir.Model) -> ir.Model:
-    """Return the canonical copy of `model`; `model` itself is not changed."""
+    """Return the canonical copy of `model`; `model` itself is not changed. Raises ModelError where constants do not fit."""
+    try:
+        return free_batch(_canonical(model, bind=True))
+    except BatchObstacle:
+        return _canonical(model, bind=False)
+
+
+def _canonical(model: ir.Model, *, bind: bool) -> ir.Model:
     model = model.clone()
+    if bind:
+        _bind_batch(model)
     TopologicalSortPass()(model)
     inference_mode(model)
     bypass(model)
     fold_constants(model)
+    bypass(model)  # an Identity of what has become an initializer
+    explicit_pads(model)
     RemoveUnusedNodesPass()(model)
     return fix_names(model)
+
+
+def _bind_batch(model: ir.Model) -> None:
+    value = batch_input(model)
+    if value is not None and value.shape is not None and not isinstance(value.shape[0], int):
+        value.shape = ir.Shape([1, *value.shape[1:]])

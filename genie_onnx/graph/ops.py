@@ -22,28 +22,30 @@ QUANTIZED_OPS = frozenset(
 )
 """Operators of a file that has been quantized already."""
 
-_UNARY = frozenset(
-    "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast CastLike Ceil Celu Clip Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid HardSwish "
+UNARY = frozenset(
+    "Abs Acos Acosh Asin Asinh Atan Atanh Cast CastLike Ceil Celu Clip Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid HardSwish "
     "Identity IsInf IsNaN LeakyRelu Log Mish Neg Not PRelu Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus "
     "Softsign Sqrt Swish Tan Tanh ThresholdedRelu".split()
 )
-_BINARY = frozenset(
+BINARY = frozenset(
     "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or Pow Sub Sum Where Xor".split()
 )
-_POOLING = frozenset("AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool".split())
+ELEMENTWISE = UNARY | BINARY
+"""Operators that work entry by entry, with broadcasting."""
+POOLING = frozenset("AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool".split())
 _NORMALISATION = frozenset(
     "BatchNormalization GroupNormalization InstanceNormalization LayerNormalization LogSoftmax LpNormalization LRN "
     "MeanVarianceNormalization RMSNormalization Softmax".split()
 )
-_REDUCTION = frozenset(
-    "ArgMax ArgMin CumSum ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
-    "ReduceSumSquare TopK".split()
+REDUCTION = frozenset(
+    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare".split()
 )
+"""Operators that take one value out of many along the axes `axes`."""
 _LAYOUT = frozenset(
-    "Concat ConstantOfShape DepthToSpace Expand Flatten Gather GatherElements GatherND OneHot Pad Range Reshape Resize "
-    "ScatterElements ScatterND Shape Size Slice SpaceToDepth Split Squeeze Tile Transpose Trilu Unsqueeze".split()
+    "ArgMax ArgMin Concat ConstantOfShape CumSum DepthToSpace Expand Flatten Gather GatherElements GatherND OneHot Pad Range Reshape Resize "
+    "ScatterElements ScatterND Shape Size Slice SpaceToDepth Split Squeeze Tile TopK Transpose Trilu Unsqueeze".split()
 )
 
 SUPPORTED_OPS: frozenset[str] = (
-    frozenset(WEIGHTED_OPS) | _UNARY | _BINARY | _POOLING | _NORMALISATION | _REDUCTION | _LAYOUT | {"Einsum", "GridSample"}
+    frozenset(WEIGHTED_OPS) | ELEMENTWISE | POOLING | _NORMALISATION | REDUCTION | _LAYOUT | {"Einsum", "GridSample"}
 )
