@@ -1,0 +1,9 @@
+"""Which values are rounded, to how many bits, and which of them share one grid. Decided once, by value name.
+
+Simulation and export both read the `Placement`, so they cannot disagree.
+"""
+
+from genie_onnx.placement.place import Row, explain, place
+from genie_onnx.placement.specs import ActivationSpec, Placement, WeightSpec
+
+__all__ = ["ActivationSpec", "Placement", "Row", "WeightSpec", "explain", "place"]

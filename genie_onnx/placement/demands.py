@@ -1,0 +1,80 @@
+"""Who asks for which value to be rounded, to how many bits, and why.
+
+Two kinds of demand (METHOD, bits and residual). A quantised layer asks for its input, at `abits` (first, second and last
+layers: see below). With points="full" an integer runtime asks for what its kernels read and write besides, at
+`other_bits`. Where both ask for one value, the layer's bits hold: a residual that also feeds a convolution has `abits`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import onnx_ir as ir
+
+from genie_onnx.config import PlacementConfig
+from genie_onnx.placement.layers import Layers
+from genie_onnx.placement.operators import activations, computes_in_integers, is_activation, written_value
+
+
+class Demand(NamedTuple):
+    """One node's wish for one value."""
+
+    value: ir.Value
+    bits: int
+    by_layer: bool  # asked for by a quantised layer as its input; such demands outrank the others
+    why: str
+
+
+def demands(graph: ir.Model, layers: Layers, config: PlacementConfig) -> list[Demand]:
+    """Return every demand, in topological order of the nodes that ask."""
+    quantised = set(layers.quantised)
+    found: list[Demand] = []
+    for node in graph.graph:
+        if node in quantised:
+            found += _of_layer(node, layers, config)
+        if config.points == "full" and (node in quantised or computes_in_integers(node)):
+            found += _of_kernel(node, node in quantised, layers, config.other_bits)
+    return found
+
+
+def activation_bits(node: ir.Node, layers: Layers, config: PlacementConfig) -> tuple[int, str] | None:
+    """Return (bits, why) of a quantised layer's input, None where the input stays float (the image, in the paper's points)."""
+    name = str(node.name)
+    if name in layers.first:
+        if config.points == "layer-inputs":
+            return None
+        bits = max(config.other_bits, config.first_last_bits) if name in layers.last else config.other_bits
+        return bits, f"input of first layer '{name}'"
+    if name in layers.last:
+        return config.first_last_bits, f"input of last layer '{name}'"
+    if name in layers.second and config.setting == "brecq":
+        return config.first_last_bits, f"input of second layer '{name}'"
+    return config.abits, f"input of layer '{name}'"
+
+
+def weight_bits(node: ir.Node, layers: Layers, config: PlacementConfig) -> tuple[int, str]:
+    """Return (bits, why) of a quantised layer's weight."""
+    for role, names in (("first", layers.first), ("last", layers.last)):
+        if str(node.name) in names:
+            return config.first_last_bits, f"weight of {role} layer '{node.name}'"
+    return config.wbits, f"weight of layer '{node.name}'"
+
+
+def _of_layer(node: ir.Node, layers: Layers, config: PlacementConfig) -> list[Demand]:
+    asked = activation_bits(node, layers, config)
+    data = node.inputs[0]
+    assert data is not None  # a quantised layer has a float32 input (layers.find_layers)
+    return [] if asked is None else [Demand(data, asked[0], True, asked[1])]
+
+
+def _of_kernel(node: ir.Node, weighted: bool, layers: Layers, bits: int) -> list[Demand]:
+    """What an integer kernel reads and writes. Nothing behind the last layers: decoding, Softmax and outputs stay float."""
+    written = written_value(node)
+    if written not in layers.feeding or not is_activation(written):
+        return []
+    asked = (
+        []
+        if weighted
+        else [Demand(v, bits, False, f"read by {node.op_type} '{node.name}'") for v in activations(list(node.inputs))]
+    )
+    return [*asked, Demand(written, bits, False, f"written by {node.op_type} '{node.name}'")]

@@ -1,0 +1,58 @@
+"""Values that share one grid because operators only repeat numbers between them (Reshape, MaxPool, Concat ...).
+
+full            a group is everything connected by repeating operators, as far as it feeds a quantised layer
+layer-inputs    only values that a layer reads are rounded, and what repeats numbers between two of those
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import onnx_ir as ir
+
+from genie_onnx.placement.operators import activations, is_activation, repeated_inputs
+
+
+def connected(nodes: Sequence[ir.Node], members: Collection[ir.Value]) -> list[list[ir.Value]]:
+    """Return `members` in groups joined by repeating operators, in the order of `members` (groups by their first)."""
+    parent = {v: v for v in members}
+
+    def find(v: ir.Value) -> ir.Value:
+        while parent[v] is not v:
+            parent[v] = v = parent[parent[v]]
+        return v
+
+    for node in nodes:
+        joined = [v for v in (*repeated_inputs(node), *node.outputs) if v in parent] if repeated_inputs(node) else []
+        for a, b in zip(joined, joined[1:], strict=False):
+            parent[find(b)] = find(a)
+    groups: dict[ir.Value, list[ir.Value]] = {}
+    for v in members:
+        groups.setdefault(find(v), []).append(v)
+    return list(groups.values())
+
+
+def between(nodes: Sequence[ir.Node], asked: Collection[ir.Value]) -> set[ir.Value]:
+    """Return `asked` and the values that repeat numbers of one asked value on their way to another."""
+    repeats = set(asked)
+    for node in nodes:
+        inputs = repeated_inputs(node)
+        if inputs and all(v in repeats for v in inputs):
+            repeats.update(activations(list(node.outputs)))
+    wanted = set(asked)
+    for node in reversed(nodes):
+        if any(v in wanted for v in node.outputs):
+            wanted.update(v for v in repeated_inputs(node) if v is not None and v in repeats)
+    return wanted
+
+
+def roots(group: Sequence[ir.Value]) -> list[ir.Value]:
+    """Return the values of a group that are not mere repetitions of others of it."""
+    members = set(group)
+    return [v for v in group if not _repeats(v, members)]
+
+
+def _repeats(value: ir.Value, members: set[ir.Value]) -> bool:
+    node = value.producer()
+    inputs = repeated_inputs(node) if node is not None else ()
+    return bool(inputs) and all(v is not None and is_activation(v) and v in members for v in inputs)

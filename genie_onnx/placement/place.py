@@ -1,0 +1,97 @@
+"""Placement: deploy graph + bits -> one table of everything that is rounded.
+
+    layers -> demands -> groups -> Placement
+
+A value has one quantiser. Values whose numbers only repeat share it, and a group has the largest bits that a layer asks of
+any of its values (the largest that anybody asks, where no layer does).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import onnx_ir as ir
+
+from genie_onnx.config import PlacementConfig
+from genie_onnx.graph.query import channel_axis, weight
+from genie_onnx.placement.demands import Demand, demands, weight_bits
+from genie_onnx.placement.groups import between, connected, roots
+from genie_onnx.placement.layers import Layers, find_layers
+from genie_onnx.placement.operators import is_activation
+from genie_onnx.placement.specs import ActivationSpec, Placement, WeightSpec
+
+
+class Row(NamedTuple):
+    """One rounded value, for people."""
+
+    value: str
+    bits: int
+    why: str
+
+
+def place(graph: ir.Model, config: PlacementConfig) -> Placement:
+    """Return which weights and activations of a deploy graph (normalised, BN folded) are rounded, and to how many bits."""
+    layers = find_layers(graph)
+    return _placement(graph, layers, demands(graph, layers, config), config)
+
+
+def explain(graph: ir.Model, config: PlacementConfig) -> tuple[Row, ...]:
+    """Return a row for each value that `place` rounds, weights first, saying who asked for it."""
+    layers = find_layers(graph)
+    asked = demands(graph, layers, config)
+    placement = _placement(graph, layers, asked, config)
+    whys: dict[str, list[str]] = {}
+    for node in layers.quantised:
+        whys.setdefault(str(weight(node).name), []).append(weight_bits(node, layers, config)[1])
+    for demand in asked:
+        whys.setdefault(str(demand.value.name), []).append(demand.why)
+    rows = [Row(spec.value, spec.bits, "; ".join(whys[spec.value])) for spec in placement.weights]
+    for group in placement.activations:
+        shared = f"repeats numbers of '{group.name}'"
+        rows += [Row(v, group.bits, "; ".join(whys.get(v, [shared]))) for v in group.values]
+    return tuple(rows)
+
+
+def _placement(graph: ir.Model, layers: Layers, asked: list[Demand], config: PlacementConfig) -> Placement:
+    return Placement(
+        weights=_weights(layers, config),
+        activations=_activations(graph, layers, asked, config),
+        float_nodes=layers.float_nodes,
+    )
+
+
+def _weights(layers: Layers, config: PlacementConfig) -> tuple[WeightSpec, ...]:
+    users: dict[ir.Value, list[ir.Node]] = {}
+    for node in layers.quantised:
+        users.setdefault(weight(node), []).append(node)
+    return tuple(
+        WeightSpec(
+            value=str(value.name),
+            bits=max(weight_bits(n, layers, config)[0] for n in nodes),
+            axis=channel_axis(nodes[0]),
+            nodes=tuple(str(n.name) for n in nodes),
+        )
+        for value, nodes in users.items()
+    )
+
+
+def _activations(graph: ir.Model, layers: Layers, asked: list[Demand], config: PlacementConfig) -> tuple[ActivationSpec, ...]:
+    nodes = list(graph.graph)
+    order = [v for v in (*graph.graph.inputs, *(v for n in nodes for v in n.outputs)) if is_activation(v)]
+    by_value: dict[ir.Value, list[Demand]] = {}
+    for demand in asked:
+        by_value.setdefault(demand.value, []).append(demand)
+    candidates = layers.feeding if config.points == "full" else between(nodes, by_value)
+    specs = []
+    for group in connected(nodes, [v for v in order if v in candidates]):
+        wishes = [d for v in group for d in by_value.get(v, [])]
+        if wishes:
+            specs.append(
+                ActivationSpec(
+                    name=str(group[0].name),
+                    values=tuple(str(v.name) for v in group),
+                    roots=tuple(str(v.name) for v in roots(group)),
+                    bits=max([d.bits for d in wishes if d.by_layer] or [d.bits for d in wishes]),
+                )
+            )
+    return tuple(specs)
