@@ -1,0 +1,120 @@
+"""Conv and ConvTranspose in one, two or three dimensions: forward(x, weight, bias).
+
+    Conv           x [N, C, *S], weight [M, C/group, *K]  ->  [N, M, *S'],  S' = floor((S + before + after - dilation*(K - 1) - 1) / stride) + 1
+    ConvTranspose  x [N, C, *S], weight [C, M/group, *K]  ->  [N, M, *S'],  S' = stride*(S - 1) + output_padding + dilation*(K - 1) + 1 - before - after
+
+Weight and bias are arguments, not attributes of the module: reconstruction passes computed tensors, and a weight that two nodes share is one.
+ONNX lists pads as all befores, then all afters, and they may differ; torch's own padding is symmetric, so what differs is padded or cropped apart.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genie_onnx.importer.operation import NodeReader, Operation
+
+_CONV = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
+_CONV_TRANSPOSE = {1: torch.conv_transpose1d, 2: torch.conv_transpose2d, 3: torch.conv_transpose3d}
+
+
+class _Convolution(nn.Module):
+    """Hyper-parameters common to both directions; one entry for each spatial dimension.
+
+    stride, dilation   steps of the window and between its taps
+    pads               (before, after) for each spatial dimension, in pixels of the side that ONNX pads
+    padding            the symmetric part of pads, min(before, after)
+    groups             number of groups the channels are divided into
+    """
+
+    def __init__(
+        self, stride: tuple[int, ...], pads: tuple[tuple[int, int], ...], dilation: tuple[int, ...], groups: int
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.pads = pads
+        self.padding = tuple(min(before, after) for before, after in pads)
+        self.dilation = dilation
+        self.groups = groups
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}, pads={self.pads}, dilation={self.dilation}, groups={self.groups}"
+
+
+class Conv(_Convolution):
+    """ONNX Conv: forward(x, weight, bias or None). Asymmetric or negative pads are put on x first (`outer`), then torch convolves without padding."""
+
+    def __init__(
+        self, stride: tuple[int, ...], pads: tuple[tuple[int, int], ...], dilation: tuple[int, ...], groups: int
+    ) -> None:
+        super().__init__(stride, pads, dilation, groups)
+        symmetric = all(before == after >= 0 for before, after in pads)
+        self.outer: list[int] | None = None if symmetric else [pad for pair in reversed(pads) for pad in pair]
+        self._inner = self.padding if symmetric else (0,) * len(pads)
+        self._convolve = _CONV[len(pads)]
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if self.outer is not None:
+            x = F.pad(x, self.outer)
+        return self._convolve(x, weight, bias, self.stride, self._inner, self.dilation, self.groups)
+
+
+class ConvTranspose(_Convolution):
+    """ONNX ConvTranspose: forward(x, weight, bias or None). The symmetric part of the pads is torch's padding, the rest is cropped off."""
+
+    def __init__(
+        self,
+        stride: tuple[int, ...],
+        pads: tuple[tuple[int, int], ...],
+        dilation: tuple[int, ...],
+        groups: int,
+        output_padding: tuple[int, ...],
+    ) -> None:
+        super().__init__(stride, pads, dilation, groups)
+        self.output_padding = output_padding
+        rest = [self_pad - pad for pair, pad in zip(reversed(pads), reversed(self.padding), strict=True) for self_pad in pair]
+        self._crop: list[int] | None = [-pad for pad in rest] if any(rest) else None
+        self._convolve = _CONV_TRANSPOSE[len(pads)]
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        y = self._convolve(x, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+        return y if self._crop is None else F.pad(y, self._crop)
+
+
+def conv(node: NodeReader) -> Operation:
+    stride, pads, dilation, groups = _geometry(node)
+    return Operation(Conv(stride, pads, dilation, groups), tensors=(0, 1, 2))
+
+
+def conv_transpose(node: NodeReader) -> Operation:
+    if node.has_attribute("output_shape"):
+        raise node.refuse("output_shape is given", "pads and output_padding")
+    stride, pads, dilation, groups = _geometry(node)
+    if any(min(pair) < 0 for pair in pads):
+        raise node.refuse(f"pads {pads} are negative", "pads of zero or more")
+    output_padding = node.integers("output_padding") or (0,) * len(stride)
+    for padding, steps in zip(output_padding, zip(stride, dilation, strict=True), strict=True):
+        if padding >= max(steps):
+            raise node.refuse(
+                f"output_padding {output_padding}", f"output_padding below stride or dilation ({stride}, {dilation})"
+            )
+    return Operation(ConvTranspose(stride, pads, dilation, groups, output_padding), tensors=(0, 1, 2))
+
+
+def _geometry(node: NodeReader) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...], tuple[int, ...], int]:
+    spatial = node.rank(1) - 2
+    if spatial not in _CONV:
+        raise node.refuse(f"{spatial} spatial dimensions", "1, 2 or 3")
+    ones = (1,) * spatial
+    stride, dilation = node.integers("strides", ones), node.integers("dilations", ones)
+    return stride, spatial_pads(node, spatial), dilation, node.integer("group", 1)
+
+
+def spatial_pads(node: NodeReader, spatial: int) -> tuple[tuple[int, int], ...]:
+    """(before, after) for each of the `spatial` dimensions, from the attribute `pads`; SAME paddings must have been made explicit."""
+    mode = node.text("auto_pad", "NOTSET")
+    if mode.startswith("SAME"):
+        raise node.refuse(f"auto_pad={mode} without a known input size", "explicit pads, or a fixed input height and width")
+    pads = node.integers("pads", (0,) * (2 * spatial)) if mode == "NOTSET" else (0,) * (2 * spatial)
+    return tuple(zip(pads[:spatial], pads[spatial:], strict=True))

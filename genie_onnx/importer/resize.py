@@ -1,0 +1,229 @@
+"""Resize: nearest, linear and cubic, for every coordinate mode but tf_crop_and_resize.
+
+Resizing is separable. Along one axis, output pixel i lies at coordinate c(i) of the input (ONNX specification, "coordinate_transformation_mode"), and
+
+    nearest   y[i] = x[round(c(i))]                          rounding by nearest_mode
+    linear    y[i] = sum over 2 taps w[i, t] * x[k[i, t]]    w = 1 - |c(i) - k|
+    cubic     y[i] = sum over 4 taps w[i, t] * x[k[i, t]]    w = the cubic kernel with coefficient a (Keys 1981)
+
+with indices clamped to the edge. Indices and weights depend on the sizes alone; `axis_taps` makes them in float32, operation for operation as
+onnxruntime does, so that no coordinate falls on the other side of a rounding. Where torch's own interpolation has the same table it is used, being quicker.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genie_onnx.importer.operation import NodeReader, Operation
+
+_MODES = ("nearest", "linear", "cubic")
+_COORDINATES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_half_pixel_for_nn")
+_NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+_POLICIES = ("stretch", "not_larger", "not_smaller")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How coordinates become pixels: the attributes of a Resize node under their ONNX names."""
+
+    mode: str
+    coordinates: str
+    nearest: str
+    cubic_coeff: float
+    exclude_outside: bool
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Along one axis: indices int64 [out, T] into the input, and weights float32 [out, T] (nearest: T = 1, weight 1)."""
+
+    indices: Tensor
+    weights: Tensor
+
+
+def axis_coordinates(rule: Rule, size: int, out: int, scale: float) -> np.ndarray:
+    """c(i) for i in 0..out-1 as float32 [out], not clamped. `scale` is the node's own, which may differ from out / size."""
+    i = np.arange(out, dtype=np.float32)
+    step = np.float32(scale)
+    half = np.float32(0.5)
+    if rule.coordinates == "asymmetric":
+        return i / step
+    if rule.coordinates == "align_corners":
+        return np.zeros_like(i) if out == 1 else i * np.float32(size - 1) / np.float32(out - 1)
+    if rule.coordinates == "tf_half_pixel_for_nn":
+        return (i + half) / step
+    if rule.coordinates == "pytorch_half_pixel" and out == 1:
+        return np.zeros_like(i)
+    offset = np.float32(0)
+    if rule.coordinates == "half_pixel_symmetric":
+        adjustment = np.float32(out) / (step * np.float32(size))
+        offset = np.float32(size) / np.float32(2) * (np.float32(1) - adjustment)
+    return offset + (i + half) / step - half
+
+
+def axis_taps(rule: Rule, size: int, out: int, scale: float) -> Taps:
+    """The table of one axis."""
+    c = axis_coordinates(rule, size, out, scale)
+    if rule.mode == "nearest":
+        indices = np.clip(_round(c, rule.nearest), 0, size - 1).astype(np.int64)[:, None]
+        return Taps(torch.from_numpy(indices), torch.ones(out, 1))
+    if rule.mode == "linear":
+        c = np.clip(c, 0, size - 1)
+        below = np.floor(c)
+        fraction = c - below
+        indices = np.stack([below, np.minimum(below + 1, size - 1)], axis=1).astype(np.int64)
+        weights = np.stack([1 - fraction, fraction], axis=1)
+        return Taps(torch.from_numpy(indices), torch.from_numpy(weights.astype(np.float32)))
+    below = np.floor(c)
+    fraction = c - below
+    a = np.float32(rule.cubic_coeff)
+    places = below[:, None] + np.arange(-1, 3, dtype=np.float32)
+    distance = np.abs(fraction[:, None] - np.arange(-1, 3, dtype=np.float32))
+    near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
+    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+    weights = np.where(distance <= 1, near, far).astype(np.float32)
+    if rule.exclude_outside:
+        weights = np.where((places < 0) | (places >= size), np.float32(0), weights)
+        weights = weights / weights.sum(axis=1, keepdims=True)
+    return Taps(torch.from_numpy(np.clip(places, 0, size - 1).astype(np.int64)), torch.from_numpy(weights))
+
+
+def _round(c: np.ndarray, mode: str) -> np.ndarray:
+    if mode == "floor":
+        return np.floor(c)
+    if mode == "ceil":
+        return np.ceil(c)
+    if mode == "round_prefer_ceil":
+        return np.floor(c + np.float32(0.5))
+    return np.ceil(c - np.float32(0.5))
+
+
+@lru_cache(maxsize=256)
+def plan(rule: Rule, sizes: tuple[int, ...], outs: tuple[int, ...], scales: tuple[float, ...]) -> tuple[Taps | None, ...]:
+    """The tables of all axes, None for an axis that stays as it is. Pure, hence cached: a network asks the same at every step."""
+    return tuple(
+        None if size == out and scale == 1 else axis_taps(rule, size, out, scale)
+        for size, out, scale in zip(sizes, outs, scales, strict=True)
+    )
+
+
+@lru_cache(maxsize=256)
+def torch_mode(
+    rule: Rule, sizes: tuple[int, ...], outs: tuple[int, ...], scales: tuple[float, ...]
+) -> tuple[str, bool | None] | None:
+    """(mode, align_corners) of torch.nn.functional.interpolate that has the very tables of `plan` for the axes behind the first two, else None."""
+    spatial = len(sizes) - 2
+    linear = {1: "linear", 2: "bilinear", 3: "trilinear"}
+    if spatial not in linear or rule.mode == "cubic" or sizes[:2] != outs[:2]:
+        return None
+    if rule.mode == "nearest":
+        candidates: list[tuple[str, bool | None, Rule]] = [("nearest", None, Rule("nearest", "asymmetric", "floor", 0.0, False))]
+    else:
+        candidates = [
+            (linear[spatial], False, Rule("linear", "half_pixel", "", 0.0, False)),
+            (linear[spatial], True, Rule("linear", "align_corners", "", 0.0, False)),
+        ]
+    wanted = [axis_taps(rule, *axis) for axis in zip(sizes, outs, scales, strict=True)][2:]
+    for mode, align, its_rule in candidates:
+        its = [axis_taps(its_rule, size, out, out / size) for size, out in zip(sizes[2:], outs[2:], strict=True)]
+        if all(torch.equal(a.indices, b.indices) and torch.equal(a.weights, b.weights) for a, b in zip(wanted, its, strict=True)):
+            return mode, align
+    return None
+
+
+class Resize(nn.Module):
+    """forward(x), or forward(x, scales or sizes) where they are computed; `scales` or `sizes` are those of `axes` (None: all)."""
+
+    def __init__(
+        self,
+        rule: Rule,
+        scales: tuple[float, ...] | None,
+        sizes: tuple[int, ...] | None,
+        axes: tuple[int, ...] | None,
+        policy: str,
+        by_size: bool,
+    ) -> None:
+        super().__init__()
+        self.rule = rule
+        self.scales = scales
+        self.sizes = sizes
+        self.axes = axes
+        self.policy = policy
+        self.by_size = by_size
+
+    def forward(self, x: Tensor, computed: Tensor | None = None) -> Tensor:
+        given = (self.sizes if self.by_size else self.scales) if computed is None else tuple(computed.tolist())
+        assert given is not None
+        outs, scales = self._target(tuple(x.shape), given)
+        sizes = tuple(x.shape)
+        native = torch_mode(self.rule, sizes, outs, scales)
+        if native is not None:
+            return F.interpolate(x, size=outs[2:], mode=native[0], align_corners=native[1])
+        for axis, taps in enumerate(plan(self.rule, sizes, outs, scales)):
+            if taps is not None:
+                x = _apply(x, axis, taps)
+        return x
+
+    def _target(self, shape: tuple[int, ...], given: tuple[float, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """Output size and scale of every axis; without sizes the size is floor(size * scale), in float32 as onnxruntime computes it."""
+        rank = len(shape)
+        axes = range(rank) if self.axes is None else [axis % rank for axis in self.axes]
+        outs, scales = list(shape), [1.0] * rank
+        if self.by_size and self.policy != "stretch":
+            ratios = [np.float32(size) / np.float32(shape[axis]) for axis, size in zip(axes, given, strict=True)]
+            ratio = min(ratios) if self.policy == "not_larger" else max(ratios)
+            given = tuple(int(np.floor(ratio * np.float32(shape[axis]) + np.float32(0.5))) for axis in axes)
+            for axis, size in zip(axes, given, strict=True):
+                outs[axis], scales[axis] = int(size), float(ratio)
+            return tuple(outs), tuple(scales)
+        for axis, value in zip(axes, given, strict=True):
+            if self.by_size:
+                outs[axis], scales[axis] = int(value), float(np.float32(value) / np.float32(shape[axis]))
+            else:
+                outs[axis], scales[axis] = int(np.float32(value) * np.float32(shape[axis])), float(value)
+        return tuple(outs), tuple(scales)
+
+    def extra_repr(self) -> str:
+        return f"{self.rule}, scales={self.scales}, sizes={self.sizes}"
+
+
+def _apply(x: Tensor, axis: int, taps: Taps) -> Tensor:
+    """Resamples one axis of x by the table."""
+    indices, weights = taps.indices.to(x.device), taps.weights.to(x.device, x.dtype)
+    if indices.shape[1] == 1:
+        return x.index_select(axis, indices[:, 0])
+    shape = [-1 if i == axis else 1 for i in range(x.dim())]
+    terms = [x.index_select(axis, indices[:, t]) * weights[:, t].reshape(shape) for t in range(indices.shape[1])]
+    return torch.stack(terms).sum(0)
+
+
+def resize(node: NodeReader) -> Operation:
+    mode, coordinates = node.text("mode", "nearest"), node.text("coordinate_transformation_mode", "half_pixel")
+    nearest, policy = node.text("nearest_mode", "round_prefer_floor"), node.text("keep_aspect_ratio_policy", "stretch")
+    for name, value, supported in (
+        ("mode", mode, _MODES),
+        ("coordinate_transformation_mode", coordinates, _COORDINATES),
+        ("nearest_mode", nearest, _NEAREST),
+        ("keep_aspect_ratio_policy", policy, _POLICIES),
+    ):
+        if value not in supported:
+            raise node.refuse(f"{name}={value}", ", ".join(supported))
+    if node.integer("antialias", 0):
+        raise node.refuse("antialias=1", "antialias=0")
+    scales = node.array(2)
+    by_size = node.has(3)
+    if not by_size and (not node.has(2) or (scales is not None and scales.size == 0)):
+        raise node.refuse("neither scales nor sizes are given", "one of them")
+    rule = Rule(mode, coordinates, nearest, node.number("cubic_coeff_a", -0.75), bool(node.integer("exclude_outside", 0)))
+    constant_scales = None if by_size or scales is None else tuple(float(scale) for scale in scales)
+    sizes = node.constant_integers(3)
+    axes = node.integers("axes") if node.has_attribute("axes") else None
+    module = Resize(rule, constant_scales, sizes, axes, policy, by_size)
+    computed = () if constant_scales is not None or sizes is not None else (3 if by_size else 2,)
+    return Operation(module, sizes=computed)
