@@ -1,0 +1,45 @@
+"""Images side by side in one PNG, to look at: [N, C, H, W] in any units -> a grid of at most `limit` of them."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SPREAD = 2.5  # deviations from the mean that become black and white
+GAP = 2  # pixels between images
+
+
+def contact_sheet(images: np.ndarray, *, limit: int = 64) -> Image.Image:
+    """Return the first `limit` of `images`, float [N, C, H, W], in a grid as square as can be; N >= 1.
+
+    The channels are stretched each by its own mean and deviation over the images shown. 3 channels are taken for red, green,
+    blue; of any other number the average is shown in grey.
+    """
+    shown = np.asarray(images[:limit], dtype=np.float32)
+    if shown.shape[1] != 3:
+        shown = shown.mean(axis=1, keepdims=True)
+    centre = shown.mean(axis=(0, 2, 3), keepdims=True)
+    spread = SPREAD * shown.std(axis=(0, 2, 3), keepdims=True) + 1e-12
+    pixels = np.rint(np.clip((shown - centre) / spread * 0.5 + 0.5, 0, 1) * 255).astype(np.uint8)
+    count, channels, height, width = pixels.shape
+    columns = math.ceil(math.sqrt(count * height / width))
+    rows = math.ceil(count / columns)
+    sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, channels), 255, np.uint8)
+    for index, image in enumerate(pixels):
+        top, left = index // columns * (height + GAP), index % columns * (width + GAP)
+        sheet[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    return Image.fromarray(sheet if channels == 3 else sheet[:, :, 0])
+
+
+def save_contact_sheet(images: np.ndarray, path: Path, *, limit: int = 64) -> None:
+    """Write `contact_sheet(images)` to `path` as PNG; the file appears whole or not at all. Raises OSError."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        contact_sheet(images, limit=limit).save(partial, format="PNG")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

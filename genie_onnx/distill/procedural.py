@@ -1,0 +1,97 @@
+"""Images without any statistics: dead leaves, coloured shapes that hide one another (for models whose BatchNorm is folded away).
+
+Random overlapping ellipses and rectangles with power-law sizes have edges, flat parts and the scale invariance of photographs
+(Lee, Mumford and Huang, "Occlusion models for natural images", IJCV 2001); the colours of an image are related, each shape has
+a slight gradient, the whole a little noise and a mild blur. All channels are brought to a given mean and deviation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SHAPES = 96  # shapes an image: the first fill it, the last are in front
+SMALLEST, LARGEST = 0.03, 0.6  # half size of a shape, as a share of the image's longer side; density ~ size^-2
+PALETTE = 4  # colours an image
+PIECE = 2**21  # values painted at a time: bounds the memory at about ten times as many bytes
+
+
+def procedural(
+    samples: int,
+    shape: tuple[int, int, int],
+    *,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return float32 [samples, C, H, W] with `mean` and `std` in each channel, over all images (None: 0 and 1).
+
+    Everything is drawn from `generator` (on the CPU). Images differ in brightness and contrast, as photographs do.
+    """
+    channels, height, width = shape
+    share = max(1, PIECE // (height * width * max(channels, 8)))
+    pieces = [_paint(len(part), shape, generator) for part in torch.arange(samples).split(share)]
+    images = torch.cat(pieces)
+    deviation, centre = torch.std_mean(images, (0, 2, 3), keepdim=True, correction=0)
+    wanted = torch.tensor(std if std is not None else [1.0] * channels).view(1, -1, 1, 1)
+    offset = torch.tensor(mean if mean is not None else [0.0] * channels).view(1, -1, 1, 1)
+    return (images - centre).mul_(wanted / deviation.clamp_min(1e-6)).add_(offset)
+
+
+def _paint(samples: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    """Dead leaves of any mean and deviation, float32 [samples, C, H, W]."""
+    channels, height, width = shape
+
+    def uniform(*size: int) -> Tensor:
+        return torch.rand(size, generator=generator)
+
+    palette = _related_colours(samples, channels, generator)  # [samples, PALETTE, C]
+    choice = torch.randint(0, PALETTE, (samples, SHAPES), generator=generator)
+    colours = palette.gather(1, choice[:, :, None].expand(-1, -1, channels))  # [samples, SHAPES, C]
+    colours += 0.05 * torch.randn(colours.shape, generator=generator)
+    y = (torch.arange(height) + 0.5).view(1, height, 1)
+    x = (torch.arange(width) + 0.5).view(1, 1, width)
+    # Which shape is seen at a pixel, and its gradient there: painted once, whatever the number of channels.
+    front = torch.zeros(samples, height, width, dtype=torch.int64)
+    ramp = torch.zeros(samples, height, width)
+    for index in range(SHAPES):
+        # Sizes: inverse of the cumulative distribution of r^-2 between the limits.
+        reach = torch.lerp(torch.tensor(1 / LARGEST), torch.tensor(1 / SMALLEST), uniform(samples, 1, 1)) / max(height, width)
+        elongation = torch.exp2(uniform(samples, 1, 1) * 2 - 1)
+        angle = uniform(samples, 1, 1) * math.pi
+        cosine, sine = angle.cos() * reach, angle.sin() * reach
+        dy, dx = y - uniform(samples, 1, 1) * height, x - uniform(samples, 1, 1) * width  # [samples, H, 1], [samples, 1, W]
+        u = dx * (cosine / elongation) + dy * (sine / elongation)  # [samples, H, W]; the shape is within -1..1
+        v = dy * (cosine * elongation) - dx * (sine * elongation)
+        is_ellipse = bool(uniform(1) < 0.5)  # the same for all images of a piece
+        inside = (u.square() + v.square() if is_ellipse else torch.maximum(u.abs(), v.abs())) < 1
+        front.masked_fill_(inside, index)
+        slope = 0.1 * torch.randn(samples, 1, 1, generator=generator)
+        ramp = torch.where(inside, slope * u, ramp)
+    seen = front.view(samples, -1, 1).expand(-1, -1, channels)  # [samples, H W, C]
+    canvas = colours.gather(1, seen).view(samples, height, width, channels).permute(0, 3, 1, 2)
+    canvas = canvas + ramp[:, None] + 0.02 * torch.randn(samples, channels, height, width, generator=generator)
+    return _blur(canvas)
+
+
+def _related_colours(samples: int, channels: int, generator: torch.Generator) -> Tensor:
+    """Palettes [samples, PALETTE, C]: channels move together more than apart, and the colours of an image lie near its own."""
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(size, generator=generator)
+
+    light = 0.15 * normal(samples, 1, 1) + 0.22 * normal(samples, PALETTE, 1)
+    tint = 0.06 * normal(samples, 1, channels) + 0.08 * normal(samples, PALETTE, channels)
+    return 0.5 + light + tint
+
+
+def _blur(images: Tensor) -> Tensor:
+    """`images` [N, C, H, W] under the binomial kernel (1, 2, 1) / 4 in both directions, edges repeated."""
+    padded = F.pad(images, (1, 1, 0, 0), mode="replicate")
+    images = (padded[..., :-2] + padded[..., 2:]) * 0.25 + padded[..., 1:-1] * 0.5
+    padded = F.pad(images, (0, 0, 1, 1), mode="replicate")
+    return (padded[..., :-2, :] + padded[..., 2:, :]) * 0.25 + padded[..., 1:-1, :] * 0.5
