@@ -128,7 +128,10 @@ def _describe(
         problems.append(f"{where} has dtype {dtype}: give uint8 pixels (0..255), or floating point as the model takes it")
     layout = find_layout(found, shape, pixels)
     if layout is None or not found[0]:
-        wanted = "uint8 [N, h, w, c] or [N, c, h, w]" if pixels else f"[N, {', '.join(map(str, shape))}], as the model takes it"
+        channels, height, width = shape
+        wanted = f"[N, {channels}, {height}, {width}], as the model takes it"
+        if pixels:
+            wanted = f"[N, height, width, {channels}] or [N, {channels}, height, width], 0..255"
         problems.append(f"{where} has shape {list(found)}, but expected is {wanted}")
     if space is not None and (str(space) != "model" or pixels):
         problems.append(f"{where}: space = {space} with dtype {dtype} is not known; floating point with space = model is")
