@@ -3,7 +3,7 @@
     python examples/train_digits.py [FOLDER]
 
 writes digits.onnx and digits_test.npz (both are kept in this folder, so that nobody has to) and prints the float accuracy on the
-test images. Takes about a minute on a CPU. Needs scikit-learn: its 1,797 digits of 8 x 8 pixels are scaled to 16 x 16, and turned,
+test images. Takes about a minute on a CPU. Needs scikit-learn: its 1,797 digits of 8 x 8 pixels are scaled to 16 x 16, then turned,
 moved and made noisy, so that a few bits of precision are worth something.
 """
 
@@ -45,7 +45,7 @@ class Residual(nn.Module):
 
 
 class Digits(nn.Module):
-    """float32 [N, 1, 16, 16] (mean 0, std 1 over the data) -> logits float32 [N, 10]; one of each block small CNNs are made of."""
+    """float32 [N, 1, 16, 16] (mean 0, std 1 over the data) -> logits [N, 10]; one of each block small CNNs are made of."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -59,15 +59,15 @@ class Samples:
 
     def tensor(self) -> Tensor:
         """Return all samples, float32 [N, C, H, W], in reading order. Raises DataError that names the damaged files."""
-        out = torch.empty(len(self), *self.preprocess.shape)
+        out = np.empty((len(self), *self.preprocess.shape), np.float32)
         problems: list[str] = []
         for position, sample in enumerate(self._read()):
             if isinstance(sample, DataError):
                 problems += sample.problems
             else:
-                out[position] = torch.from_numpy(sample)
+                out[position] = sample
         refuse(problems)
-        return out
+        return torch.from_numpy(out)
 
     def _read(self) -> Iterator[np.ndarray | DataError]:
         """Yield every sample float32 [C, H, W]; in place of a damaged picture, what is wrong with it."""

@@ -1,0 +1,121 @@
+"""Who may import whom: one row a module, read from the source, imports inside functions included."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LEAVES = frozenset({"config", "errors", "seeds", "qparams"})
+ONNX = frozenset({"onnx", "onnx_ir", "onnxscript", "onnx2torch"})
+RUNTIME = frozenset({"onnxruntime"})
+TORCH = frozenset({"torch", "torchvision", "onnx2torch"})
+CLICK = frozenset({"click"})
+
+
+@dataclass(frozen=True)
+class Row:
+    """Modules of genie_onnx that may be imported, and packages of others that may not."""
+
+    may: frozenset[str]
+    never: frozenset[str]
+
+
+CORE = frozenset(
+    {"graph", "placement", "blocks", "importer", "data", "distill", "quant", "reconstruct", "exporter", "validate", "report"}
+)
+TABLE = {
+    "config": Row(frozenset({"errors"}), ONNX | RUNTIME | TORCH | CLICK),
+    "errors": Row(frozenset(), ONNX | RUNTIME | TORCH | CLICK),
+    "qparams": Row(frozenset({"errors"}), ONNX | RUNTIME | TORCH | CLICK),
+    "seeds": Row(frozenset(), ONNX | RUNTIME | CLICK),
+    "graph": Row(LEAVES, TORCH | RUNTIME | CLICK),
+    "placement": Row(LEAVES | {"graph"}, TORCH | RUNTIME | CLICK),
+    "blocks": Row(LEAVES | {"graph"}, TORCH | RUNTIME | CLICK),
+    "importer": Row(LEAVES | {"graph"}, RUNTIME | CLICK),
+    "data": Row(LEAVES, ONNX | RUNTIME | CLICK),
+    "quant": Row(LEAVES, ONNX | RUNTIME | CLICK),
+    "distill": Row(LEAVES | {"importer"}, ONNX | RUNTIME | CLICK),
+    "reconstruct": Row(LEAVES | {"quant", "blocks", "placement", "importer"}, ONNX | RUNTIME | CLICK),
+    "exporter": Row(LEAVES | {"graph", "placement"}, TORCH | RUNTIME | CLICK),
+    "validate": Row(LEAVES | {"graph", "data"}, TORCH | CLICK),
+    "report": Row(LEAVES | {"validate"}, TORCH | ONNX | RUNTIME | CLICK),
+    "pipeline": Row(LEAVES | CORE, CLICK),
+    "__init__": Row(LEAVES | CORE | {"pipeline"}, CLICK),
+    "__main__": Row(frozenset(), ONNX | RUNTIME | TORCH | CLICK),  # the door to genie_onnx_cli, which no other module may open
+    "cli": Row(frozenset({"__init__", "config", "errors"}), ONNX | RUNTIME | TORCH),
+}
+
+
+def module_of(file: Path) -> str:
+    """Return the row of a source file: its top-level module or subpackage of genie_onnx, or cli."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return parts[0] if parts[0] == "cli" else parts[1]
+
+
+def imported(file: Path) -> set[str]:
+    """Return the dotted names that a source file imports anywhere; `from a import b` gives a.b, always absolute."""
+    package = file.relative_to(ROOT).with_suffix("").parts[:-1]
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            names |= {f"{origin}.{alias.name}" for alias in node.names}
+    return names
+
+
+def broken(file: Path, rows: dict[str, Row], known: frozenset[str]) -> list[str]:
+    """Return a sentence for every import of `file` that its row does not admit."""
+    module = module_of(file)
+    found: list[str] = []
+    for name in sorted(imported(file)):
+        first, *rest = name.split(".")
+        if first == "genie_onnx":
+            # `from genie_onnx import quantize` takes a public name, `from genie_onnx import data` a module
+            target = rest[0] if rest and rest[0] in known else "__init__"
+            if target != module and target not in rows[module].may:
+                found.append(f"{file.relative_to(ROOT)} imports {name}")
+        elif first in rows[module].never or (first in ("genie_onnx_cli", "cli") and module not in ("cli", "__main__")):
+            found.append(f"{file.relative_to(ROOT)} imports {name}")
+    return found
+
+
+SOURCES = sorted([*ROOT.glob("genie_onnx/**/*.py"), *ROOT.glob("cli/**/*.py")])
+MODULES = frozenset(map(module_of, SOURCES))
+KNOWN = MODULES | frozenset(TABLE)
+
+
+def test_every_module_has_a_row() -> None:
+    assert MODULES - set(TABLE) == set()
+
+
+@pytest.mark.parametrize("module", sorted(MODULES & set(TABLE)))
+def test_imports_follow_the_table(module: str) -> None:
+    files = [file for file in SOURCES if module_of(file) == module]
+    assert [sentence for file in files for sentence in broken(file, TABLE, KNOWN)] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("import torch", "torch"),
+        ("def f():\n    from torch import nn", "torch.nn"),
+        ("from genie_onnx.exporter import export", "genie_onnx.exporter.export"),
+        ("from genie_onnx import exporter", "genie_onnx.exporter"),
+        ("from ..exporter import export", "genie_onnx.exporter.export"),
+        ("from genie_onnx import quantize", "genie_onnx.quantize"),
+        ("import genie_onnx_cli.main", "genie_onnx_cli.main"),
+    ],
+)
+def test_a_wrong_import_is_found(source: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "genie_onnx" / "validate" / "wrong.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(source)
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    assert broken(file, TABLE, KNOWN) == [f"genie_onnx/validate/wrong.py imports {name}"]
