@@ -1,1 +1,8 @@
+"""Codes and grids -> an ONNX file in QDQ form."""
 
+from __future__ import annotations
+
+from genie_onnx.exporter.export import Codes, export
+from genie_onnx.exporter.save import save
+
+__all__ = ["Codes", "export", "save"]

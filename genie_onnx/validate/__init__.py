@@ -1,1 +1,29 @@
+"""Judging model files by running them in onnxruntime: parity with a simulation, nearness to a float model, accuracy."""
 
+from __future__ import annotations
+
+from genie_onnx.validate.compare import Comparison, Difference, OutputComparison, compare, compare_models, first_difference
+from genie_onnx.validate.evaluate import Accuracy, evaluate
+from genie_onnx.validate.kernels import KernelCounts, integer_kernels
+from genie_onnx.validate.parity import OutputParity, Parity, ValueParity, check_parity, require_parity
+from genie_onnx.validate.session import Session, run
+
+__all__ = [
+    "Accuracy",
+    "Comparison",
+    "Difference",
+    "KernelCounts",
+    "OutputComparison",
+    "OutputParity",
+    "Parity",
+    "Session",
+    "ValueParity",
+    "check_parity",
+    "compare",
+    "compare_models",
+    "evaluate",
+    "first_difference",
+    "integer_kernels",
+    "require_parity",
+    "run",
+]

@@ -1,0 +1,126 @@
+"""Values become codes and come back: QuantizeLinear, an integer Clip below 8 bits, DequantizeLinear.
+
+    v -> readers        v -> QuantizeLinear -> Clip(0, qmax) on UINT8 -> DequantizeLinear -> readers
+
+The codes in the file are those of the grid (0 .. 2^bits - 1, its own zero point). A Clip on the codes, unlike one on the
+floats, leaves the layers before and after it in integer kernels (onnxruntime, OpenVINO). A graph output that is
+quantised on its way to other nodes stays float itself.
+
+A float Relu or Clip between a layer and QuantizeLinear also keeps the layer out of integer kernels, unless
+QuantizeLinear saturates where it does. Where it does not, the bounds move to the integer Clip:
+
+    Relu:        max(x, 0)       -> QuantizeLinear  ==  QuantizeLinear -> Clip(zero_point, ..)
+    Clip (ReLU6) min(max(x, l), h) -> QuantizeLinear  ==  QuantizeLinear -> Clip(q(l), q(h))
+
+exactly, because rounding to a grid is monotone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from genie_onnx.exporter.builder import Builder
+from genie_onnx.graph import query
+from genie_onnx.placement import ActivationSpec
+from genie_onnx.qparams import QParams
+
+UINT8_MAX = 255
+
+
+def quantize_activations(
+    builder: Builder, values: Mapping[str, ir.Value], specs: tuple[ActivationSpec, ...], grids: Mapping[str, QParams]
+) -> dict[str, str]:
+    """Put Q/DQ on every value of `specs` in place. Return the name of the tensor of codes by value name.
+
+    `values` has the graph's values by name, `grids` the per-tensor grid of each spec by its name.
+    """
+    codes = {}
+    for spec in specs:
+        grid = grids[spec.name]
+        if grid.axis is not None:
+            raise ValueError(f"the grid of value '{spec.name}' is per channel; values are quantised per tensor")
+        scale = builder.initializer(f"{spec.name}_scale", grid.scale)
+        zero_point = builder.initializer(f"{spec.name}_zero_point", grid.zero_point.astype(np.uint8))
+        for name in spec.values:
+            codes[name] = _quantize_value(builder, values[name], grid, scale, zero_point)
+    return codes
+
+
+def _quantize_value(builder: Builder, value: ir.Value, grid: QParams, scale: ir.Value, zero_point: ir.Value) -> str:
+    name = value.name
+    assert name is not None
+    readers = value.uses()
+    source, low, high = _without_float_clip(value, grid)
+    clip = low > 0 or high < UINT8_MAX
+    output = f"{name}_rounded" if clip else f"{name}_quantized"
+    nodes = [builder.node("QuantizeLinear", [source, scale, zero_point], name, output)]
+    if clip:
+        bounds = [
+            builder.initializer(f"{name}_min", np.asarray(low, dtype=np.uint8)),
+            builder.initializer(f"{name}_max", np.asarray(high, dtype=np.uint8)),
+        ]
+        nodes.append(builder.node("Clip", [nodes[0].outputs[0], *bounds], name, f"{name}_quantized"))
+    codes = nodes[-1].outputs[0]
+    nodes.append(builder.node("DequantizeLinear", [codes, scale, zero_point], name, f"{name}_dequantized"))
+    _insert(builder.graph, source, nodes)
+    for node, index in readers:
+        node.replace_input_with(index, nodes[-1].outputs[0])
+    if source is not value:
+        producer = value.producer()
+        assert producer is not None
+        builder.graph.remove(producer, safe=True)
+    assert codes.name is not None
+    return codes.name
+
+
+def _insert(graph: ir.Graph, source: ir.Value, nodes: list[ir.Node]) -> None:
+    producer = source.producer()
+    if producer is not None:
+        graph.insert_after(producer, nodes)
+    elif len(graph):
+        graph.insert_before(graph[0], nodes)
+    else:
+        graph.extend(nodes)
+
+
+def _without_float_clip(value: ir.Value, grid: QParams) -> tuple[ir.Value, int, int]:
+    """Return what QuantizeLinear is to read for `value`, and the bounds of its codes.
+
+    That is the input of the Relu or Clip that makes `value`, where that node is better done on the codes, else `value`.
+    """
+    producer = value.producer()
+    bounds = None if producer is None or value.is_graph_output() else _float_bounds(producer)
+    if producer is None or bounds is None:
+        return value, 0, grid.qmax
+    low, high = (_code(bound, grid) for bound in bounds)
+    if low <= 0 and high >= UINT8_MAX:
+        return value, 0, grid.qmax  # QuantizeLinear saturates there anyway: the node costs nothing and stays
+    source = producer.inputs[0]
+    assert source is not None
+    return source, min(max(low, 0), grid.qmax), max(min(high, grid.qmax), 0)
+
+
+def _float_bounds(node: ir.Node) -> tuple[np.float32, np.float32] | None:
+    """Return the constant bounds of a Relu or Clip, None for any other node."""
+    low, high = np.float32(-np.inf), np.float32(np.inf)
+    if node.domain != "" or node.op_type not in ("Relu", "Clip"):
+        return None
+    if node.op_type == "Relu":
+        return np.float32(0), high
+    ends = [low, high]
+    for index, value in enumerate(node.inputs[1:3]):
+        if value is not None:
+            bound = query.constant(value)
+            if bound is None:
+                return None
+            ends[index] = np.float32(bound)
+    return ends[0], ends[1]
+
+
+def _code(bound: np.float32, grid: QParams) -> int:
+    """Return the code of `bound` as QuantizeLinear rounds it in float32, saturated far outside of any container."""
+    rounded = np.clip(np.rint(bound / grid.scale), -(2**24), 2**24)
+    return int(rounded) + int(grid.zero_point)

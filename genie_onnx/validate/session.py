@@ -1,0 +1,118 @@
+"""Running ONNX models in onnxruntime on the CPU, with any value of the graph as output.
+
+In: a model (path, bytes or ModelProto) and feeds by input name. Out: arrays by value name. Default session options
+unless said otherwise, because that is what a user's program gets. Where the batch dimension is fixed, the samples are
+run batch by batch and put together again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+
+from genie_onnx.errors import DataError
+
+Array = npt.NDArray[Any]
+Model = bytes | onnx.ModelProto | Path
+
+
+class Session:
+    """A loaded model; calling it with feeds runs it. Loading is the slow part, so keep it for many batches."""
+
+    def __init__(self, model: Model, outputs: Sequence[str] | None = None, optimise: bool = True) -> None:
+        """Load `model` so that it yields `outputs` (names of any values; None: the model's own outputs)."""
+        if outputs is None:
+            source = model if isinstance(model, Path) else _bytes(model)
+        else:
+            proto = as_proto(model)
+            self._check(proto, outputs)
+            source = expose(proto, outputs).SerializeToString()
+        options = session_options(optimise)
+        self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        self._inputs = {i.name: i.shape for i in self._session.get_inputs()}
+        self.inputs: tuple[str, ...] = tuple(self._inputs)
+        own = [o.name for o in self._session.get_outputs()]
+        self.outputs: tuple[str, ...] = tuple(own if outputs is None else outputs)
+
+    def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs by name for `feeds`, float32 [n, ...] by input name, any n."""
+        if set(feeds) != set(self._inputs):
+            raise DataError(f"the model's inputs are {sorted(self._inputs)}, the data is for {sorted(feeds)}")
+        batch = next((shape[0] for shape in self._inputs.values() if shape and isinstance(shape[0], int)), None)
+        samples = len(next(iter(feeds.values())))
+        if batch is None or batch == samples:
+            return self._run(feeds)
+        parts = [self._run(_batch(feeds, start, batch)) for start in range(0, samples, batch)]
+        for name, array in parts[0].items():
+            if array.ndim == 0 or len(array) != batch:
+                raise DataError(
+                    f"'{name}' has shape {array.shape} for a batch of {batch}: its first dimension does not count samples, so "
+                    f"this model can only be run on {batch} samples at a time"
+                )
+        return {name: np.concatenate([part[name] for part in parts])[:samples] for name in self.outputs}
+
+    def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return dict(zip(self.outputs, self._session.run(list(self.outputs), dict(feeds)), strict=True))
+
+    @staticmethod
+    def _check(proto: onnx.ModelProto, outputs: Sequence[str]) -> None:
+        graph = proto.graph
+        known = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+        known.update(name for node in graph.node for name in node.output)
+        missing = [name for name in outputs if name not in known]
+        if missing:
+            raise DataError(f"the model has no value {', '.join(repr(name) for name in missing)}")
+
+
+def run(
+    model: Model, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None, optimise: bool = True
+) -> dict[str, Array]:
+    """Run `model` once: `Session(model, outputs, optimise)(feeds)`.
+
+    `optimise=False` computes every node as written, without fusing. Raises DataError where feeds or outputs do not
+    fit the model.
+    """
+    return Session(model, outputs, optimise)(feeds)
+
+
+def session_options(optimise: bool) -> ort.SessionOptions:
+    """Return default options, only quiet; with `optimise` False, all graph optimisations off."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return options
+
+
+def as_proto(model: Model) -> onnx.ModelProto:
+    """Return `model` as a ModelProto with its tensors in memory."""
+    if isinstance(model, onnx.ModelProto):
+        return model
+    return onnx.load_model_from_string(model) if isinstance(model, bytes) else onnx.load_model(model)
+
+
+def expose(proto: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
+    """Return a copy of `proto` whose outputs are exactly `outputs`, in this order; onnxruntime finds their types itself."""
+    probe = onnx.ModelProto()
+    probe.CopyFrom(proto)
+    own = {v.name: v for v in proto.graph.output}
+    del probe.graph.output[:]
+    probe.graph.output.extend(own.get(name, onnx.ValueInfoProto(name=name)) for name in outputs)
+    return probe
+
+
+def _bytes(model: bytes | onnx.ModelProto) -> bytes:
+    return model if isinstance(model, bytes) else model.SerializeToString()
+
+
+def _batch(feeds: Mapping[str, Array], start: int, size: int) -> dict[str, Array]:
+    """Return `size` samples from `start` on; behind the end, the last sample is repeated."""
+    samples = len(next(iter(feeds.values())))
+    rows = np.minimum(np.arange(start, start + size), samples - 1)
+    return {name: array[rows] for name, array in feeds.items()}

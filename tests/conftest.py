@@ -1,0 +1,17 @@
+"""Fixtures shared by all tests. Helper modules beside this file can be imported by their plain name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def bench() -> Path:
+    """The folder of real models and data; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("GENIE_BENCH", Path(__file__).parents[2] / "shared" / "bench"))
+    if not folder.is_dir():
+        pytest.skip(f"no bench data at {folder} (set GENIE_BENCH)")
+    return folder
