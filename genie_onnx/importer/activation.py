@@ -47,8 +47,9 @@ def prelu(node: NodeReader) -> Operation:
 
 
 def _prelu(x: Tensor, slope: Tensor) -> Tensor:
-    """The slope broadcasts to x as in numpy, so torch's own prelu (a slope a channel) does not do."""
-    return torch.where(x >= 0, x, x * slope)
+    """x where x >= 0, else slope * x. The slope broadcasts as in numpy; torch's own prelu has one for each channel."""
+    by_channel = slope.dim() == x.dim() - 1 and slope.shape[0] == slope.numel()
+    return F.prelu(x, slope.flatten()) if by_channel else torch.where(x >= 0, x, x * slope)
 
 
 class HardSigmoid(nn.Module):
@@ -97,6 +98,25 @@ class ThresholdedRelu(nn.Module):
 
 def thresholded_relu(node: NodeReader) -> Operation:
     return Operation(ThresholdedRelu(node.number("alpha", 1.0)))
+
+
+class Shrink(nn.Module):
+    """x + bias where x < -bound, x - bias where x > bound, else 0."""
+
+    def __init__(self, bound: float, bias: float) -> None:
+        super().__init__()
+        self.bound = bound
+        self.bias = bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x.abs() > self.bound, x - self.bias * torch.sign(x), torch.zeros_like(x))
+
+
+def shrink(node: NodeReader) -> Operation:
+    bound = node.number("lambd", 0.5)
+    if bound < 0:
+        raise node.refuse(f"lambd={bound}", "zero or more")
+    return Operation(Shrink(bound, node.number("bias", 0.0)))
 
 
 class Clip(nn.Module):

@@ -1,12 +1,12 @@
 """import_graph: a normalised onnx_ir graph -> Network. The map from value names to fx nodes is exact by construction.
 
     graph input  -> placeholder
-    initializer  -> get_attr of a frozen Parameter (floating point) or a buffer, one for each initializer, however many nodes use it
-    node         -> call_module `n%05d_<operator>` (its place in the graph), and operator.getitem for each output where there are several
+    initializer  -> get_attr of a frozen Parameter (floating point) or a buffer, one for each, however many nodes use it
+    node         -> call_module `n%05d_<operator>` (its place in the graph), and operator.getitem where there are several outputs
 
-Shapes are computed on the host: what only comes from Shape, Size and constants stays a CPU tensor whatever the device of the network, so turning it
-into Python integers never waits for a GPU. Constants of such chains are no buffers (those would move); where a value is used together with
-tensors it is moved to their device.
+Shapes are computed on the host: what only comes from Shape, Size and constants stays a CPU tensor whatever the device of the
+network, so turning it into Python integers never waits for a GPU. Constants of such chains are no buffers (those would move);
+where a value is used together with tensors it is moved to their device.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ MINIMUM_OPSET = 13  # older operators differ (axes as attributes, Softmax on fla
 def import_graph(model: ir.Model) -> Network:
     """The model as a torch network in eval mode, all parameters frozen.
 
-    `model` is normalised (genie_onnx.graph.normalise): opset 13 or newer, constants folded, nodes in topological order. It is not changed.
+    `model` is normalised (genie_onnx.graph.normalise): opset 13 or newer, constants folded, nodes in topological order. It is
+    left as it is.
     Raises ModelError with one sentence for each node that cannot be imported.
     """
     opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 0))

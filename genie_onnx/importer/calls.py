@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 
-import torch
 from torch import Tensor, nn
 
 from genie_onnx.importer.operation import Converter, NodeReader, Operation
@@ -66,16 +65,3 @@ def variadic(function: Callable[[Tensor, Tensor], Tensor]) -> Converter:
 def identity(node: NodeReader) -> Operation:
     """Identity, and Dropout at inference. The output is the input tensor itself."""
     return Operation(nn.Identity())
-
-
-def einsum(node: NodeReader) -> Operation:
-    return Operation(Einsum(node.text("equation", "")), tensors=tuple(range(node.input_count)))
-
-
-class Einsum(nn.Module):
-    def __init__(self, equation: str) -> None:
-        super().__init__()
-        self.equation = equation
-
-    def forward(self, *tensors: Tensor) -> Tensor:
-        return torch.einsum(self.equation, *tensors)

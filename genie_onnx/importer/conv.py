@@ -1,10 +1,13 @@
 """Conv and ConvTranspose in one, two or three dimensions: forward(x, weight, bias).
 
-    Conv           x [N, C, *S], weight [M, C/group, *K]  ->  [N, M, *S'],  S' = floor((S + before + after - dilation*(K - 1) - 1) / stride) + 1
-    ConvTranspose  x [N, C, *S], weight [C, M/group, *K]  ->  [N, M, *S'],  S' = stride*(S - 1) + output_padding + dilation*(K - 1) + 1 - before - after
+    Conv           x [N, C, *S], weight [M, C/group, *K]  ->  [N, M, *S']
+                   S' = floor((S + before + after - dilation*(K - 1) - 1) / stride) + 1
+    ConvTranspose  x [N, C, *S], weight [C, M/group, *K]  ->  [N, M, *S']
+                   S' = stride*(S - 1) + output_padding + dilation*(K - 1) + 1 - before - after
 
-Weight and bias are arguments, not attributes of the module: reconstruction passes computed tensors, and a weight that two nodes share is one.
-ONNX lists pads as all befores, then all afters, and they may differ; torch's own padding is symmetric, so what differs is padded or cropped apart.
+Weight and bias are arguments, not attributes of the module: reconstruction passes computed tensors, and a weight that two nodes
+share is one. ONNX lists pads as all befores, then all afters, and they may differ; torch's own padding is symmetric, so what
+differs is padded or cropped apart.
 """
 
 from __future__ import annotations
@@ -43,7 +46,10 @@ class _Convolution(nn.Module):
 
 
 class Conv(_Convolution):
-    """ONNX Conv: forward(x, weight, bias or None). Asymmetric or negative pads are put on x first (`outer`), then torch convolves without padding."""
+    """ONNX Conv: forward(x, weight, bias or None).
+
+    Asymmetric or negative pads are put on x first (`outer`, in the order of torch's pad), then torch convolves without padding.
+    """
 
     def __init__(
         self, stride: tuple[int, ...], pads: tuple[tuple[int, int], ...], dilation: tuple[int, ...], groups: int
@@ -61,7 +67,10 @@ class Conv(_Convolution):
 
 
 class ConvTranspose(_Convolution):
-    """ONNX ConvTranspose: forward(x, weight, bias or None). The symmetric part of the pads is torch's padding, the rest is cropped off."""
+    """ONNX ConvTranspose: forward(x, weight, bias or None).
+
+    The symmetric part of the pads is torch's padding, the rest is cropped off.
+    """
 
     def __init__(
         self,
@@ -112,7 +121,10 @@ def _geometry(node: NodeReader) -> tuple[tuple[int, ...], tuple[tuple[int, int],
 
 
 def spatial_pads(node: NodeReader, spatial: int) -> tuple[tuple[int, int], ...]:
-    """(before, after) for each of the `spatial` dimensions, from the attribute `pads`; SAME paddings must have been made explicit."""
+    """(before, after) for each of the `spatial` dimensions, from the attribute `pads`.
+
+    Raises ModelError for SAME padding: normalising makes it explicit wherever the input size is known.
+    """
     mode = node.text("auto_pad", "NOTSET")
     if mode.startswith("SAME"):
         raise node.refuse(f"auto_pad={mode} without a known input size", "explicit pads, or a fixed input height and width")

@@ -1,7 +1,9 @@
-"""Operators that table.py does not have, by the converters of onnx2torch.
+"""The operators left to the converters of onnx2torch.
 
-onnx2torch (1.5.15) is used as a library of modules: one node at a time, in a graph of that node and its constant inputs. Its registered versions
-end at opset 17, so the newest one not above the node's opset is taken, provided that the operator's signature did not change in between.
+onnx2torch (1.5.15) is used as a library of modules: one node at a time, in a graph of that node and its constant inputs. Its
+registered versions end at opset 17, so the newest one not above the node's opset is taken, provided that the operator's signature
+did not change in between. Only converters that were compared with onnxruntime are used (VETTED): others have been seen to compute
+something else without a word (CumSum has the wrong default of `reverse`, MaxPool with indices returns one image of the batch).
 """
 
 from __future__ import annotations
@@ -17,14 +19,13 @@ import onnx_ir as ir
 from genie_onnx.errors import ModelError
 from genie_onnx.importer.operation import NodeReader, Operation
 
-# They need compiled kernels of torchvision, which this package does not depend on.
-_NEEDS_TORCHVISION = ("NonMaxSuppression", "RoiAlign")
+VETTED = frozenset({"Acos", "Asin", "Atan", "Einsum", "EyeLike", "NonZero", "Tan"})
 
 
 def convert(node: NodeReader) -> Operation:
     """The Operation for one node. Raises ModelError where onnx2torch has no converter, or refuses the node."""
     op = node.node.op_type
-    if node.node.domain not in ("", "ai.onnx") or op in _NEEDS_TORCHVISION:
+    if node.node.domain not in ("", "ai.onnx") or op not in VETTED:
         raise _unsupported(node)
     library = onnx2torch()
     version = _closest_version(node, library)
@@ -73,8 +74,8 @@ def _closest_version(node: NodeReader, library: dict[str, types.ModuleType]) -> 
     raise _unsupported(node)
 
 
-def _signature(schema: onnx.defs.OpSchema) -> tuple[object, ...]:
-    return [value.name for value in schema.inputs], len(schema.outputs), sorted(schema.attributes)  # type: ignore[return-value]
+def _signature(schema: onnx.defs.OpSchema) -> tuple[list[str], list[str], list[str]]:
+    return [value.name for value in schema.inputs], [value.name for value in schema.outputs], sorted(schema.attributes)
 
 
 def _unsupported(node: NodeReader) -> ModelError:
@@ -88,8 +89,8 @@ def _unsupported(node: NodeReader) -> ModelError:
 def onnx2torch() -> dict[str, types.ModuleType]:
     """The modules of onnx2torch that are used here, imported with or without a working torchvision.
 
-    onnx2torch imports torchvision for two operators; torchvision may be absent, or built for another torch and fail to import. Then empty stand-ins
-    take its place for the time of this import only.
+    onnx2torch imports torchvision for two operators; torchvision may be absent, or built for another torch and fail to import.
+    Then empty stand-ins take its place for the time of this import only.
     """
     names = ("torchvision", "torchvision.ops")
     standing: dict[str, types.ModuleType] = {}

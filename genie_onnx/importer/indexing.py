@@ -9,8 +9,9 @@ from genie_onnx.importer.operation import NodeReader, Operation
 
 
 class Slice(nn.Module):
-    """x[start:end:step] along the given axes, ONNX and Python clamping alike; forward(x), or forward(x, starts, ends[, axes[, steps]]).
+    """x[start:end:step] along the given axes: forward(x), or forward(x, starts, ends[, axes[, steps]]) where they are computed.
 
+    ONNX and Python clamp bounds alike.
     torch cannot slice backwards: those axes are sliced forwards over the same elements and flipped.
     """
 
@@ -75,7 +76,7 @@ class Gather(nn.Module):
 
     def forward(self, x: Tensor, indices: Tensor) -> Tensor:
         axis = self.axis % x.dim()
-        flat = _non_negative(indices, x.shape[axis]).reshape(-1)
+        flat = non_negative(indices, x.shape[axis]).reshape(-1)
         return x.index_select(axis, flat).reshape(x.shape[:axis] + indices.shape + x.shape[axis + 1 :])
 
 
@@ -95,14 +96,15 @@ class GatherElements(nn.Module):
         self.axis = axis
 
     def forward(self, x: Tensor, indices: Tensor) -> Tensor:
-        return torch.gather(x, self.axis, _non_negative(indices, x.shape[self.axis]))
+        return torch.gather(x, self.axis, non_negative(indices, x.shape[self.axis]))
 
 
 def gather_elements(node: NodeReader) -> Operation:
     return Operation(GatherElements(node.integer("axis", 0)), tensors=(0, 1))
 
 
-def _non_negative(indices: Tensor, size: int) -> Tensor:
+def non_negative(indices: Tensor, size: int) -> Tensor:
+    """Indices into an axis of `size` as int64, those that count from the end made to count from the start."""
     indices = indices.long()
     return torch.where(indices < 0, indices + size, indices)
 
@@ -118,6 +120,7 @@ class TopK(nn.Module):
 
     def forward(self, x: Tensor, k: Tensor | None = None) -> tuple[Tensor, Tensor]:
         count = self.k if k is None else int(k)
+        assert count is not None
         # A stable sort, since torch.topk leaves the order of ties open and ONNX does not.
         values, indices = torch.sort(x, dim=self.axis, descending=self.largest, stable=True)
         return values.narrow(self.axis, 0, count), indices.narrow(self.axis, 0, count)

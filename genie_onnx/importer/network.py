@@ -13,8 +13,9 @@ from torch import Tensor, fx
 class Network:
     """An executable graph.
 
-    module    eval mode, parameters frozen. forward(*inputs) -> tuple of outputs. One call_module node for each ONNX node, submodules named
-              `n00012_Conv` by the node's place in the imported graph; initializers are get_attr nodes passed as arguments.
+    module    eval mode, parameters frozen. forward(*inputs) -> tuple of outputs. One call_module node for each ONNX node, the
+              submodules named `n00012_Conv` by the node's place in the imported graph; initializers are get_attr nodes passed
+              as arguments.
     inputs    value names in the order of forward's arguments
     outputs   value names in the order of the returned tuple
     nodes     value name (graph inputs and the initializers in use included) -> the fx node that yields this value
@@ -30,15 +31,15 @@ class Network:
         return dict(zip(self.outputs, self.module(*[feeds[name] for name in self.inputs]), strict=True))
 
     def to(self, device: torch.device | str) -> Network:
-        """Moves the module in place, as torch does, and returns self. Move before extracting: extracts share tensors, not moves."""
+        """Moves the module in place, as torch does, and returns self. Extract after moving: buffers of extracts stay behind."""
         self.module.to(device)
         return self
 
     def extract(self, inputs: Sequence[str], outputs: Sequence[str]) -> Network:
         """The part of the network that computes `outputs` from `inputs`, as a network of its own.
 
-        Both name any values, initializers included: an initializer among the inputs becomes an argument. Modules and parameters are shared, not
-        copied. An input that is not needed stays an argument; whatever else is not needed is left out.
+        Both name any values, initializers included: an initializer among the inputs becomes an argument. Modules and parameters
+        are shared, not copied. An input that is not needed stays an argument; whatever else is not needed is left out.
         Raises ValueError for an unknown name, and where an output depends on a graph input that is not cut off by `inputs`.
         """
         unknown = [name for name in (*inputs, *outputs) if name not in self.nodes]
@@ -54,9 +55,7 @@ class Network:
                 continue
             if node.op == "placeholder":
                 missing = next(name for name, its in self.nodes.items() if its is node)
-                raise ValueError(
-                    f"{', '.join(outputs)} cannot be computed from {', '.join(inputs)} alone: the graph input {missing} is needed too."
-                )
+                raise ValueError(f"{list(outputs)} cannot be computed from {list(inputs)} alone: {missing!r} is needed too.")
             copies[node] = graph.node_copy(node, copies.__getitem__)
         graph.output(tuple(copies[self.nodes[name]] for name in outputs))
         nodes = {name: copies[node] for name, node in self.nodes.items() if node in copies}

@@ -1,10 +1,15 @@
 """Normalisations: forward(x, scale, bias, ...) with every parameter an argument.
 
-BatchNormalization     (x - mean) / sqrt(var + eps) * scale + bias, statistics [C] given (inference only)
-InstanceNormalization  statistics over the space of each sample and channel
-GroupNormalization     statistics over groups of channels; scale and bias are [C] (opset 21), [groups] before
-LayerNormalization     statistics over axes `axis` and later
-LRN                    x / (bias + alpha/size * sum of squares in a window of `size` channels) ** beta
+    BatchNormalization         (x - mean) / sqrt(var + eps) * scale + bias, statistics [C] given (inference only)
+    InstanceNormalization      statistics over the space of each sample and channel
+    GroupNormalization         statistics over groups of channels; scale and bias are [C] (opset 21), [groups] before
+    LayerNormalization         statistics over axes `axis` and later
+    RMSNormalization           x / sqrt(mean of x*x over axes `axis` and later + eps) * scale
+    MeanVarianceNormalization  (x - mean) / std over given axes
+    LpNormalization            x / norm of x along one axis
+    LRN                        x / (bias + alpha/size * sum of squares in a window of `size` channels) ** beta
+
+Variances are those of the population (divided by n), as everywhere in ONNX.
 """
 
 from __future__ import annotations
@@ -37,7 +42,7 @@ def batch_normalization(node: NodeReader) -> Operation:
 
 
 class GroupNormalization(nn.Module):
-    """forward(x [N, C, ...], scale, bias), scale and bias [C] or [groups]; groups=None means one group a channel (instance normalisation)."""
+    """forward(x [N, C, ...], scale, bias), scale and bias [C] or [groups]; groups=None is one group a channel (instance norm)."""
 
     def __init__(self, groups: int | None, epsilon: float) -> None:
         super().__init__()
@@ -79,6 +84,38 @@ class LayerNormalization(nn.Module):
 
 def layer_normalization(node: NodeReader) -> Operation:
     return Operation(LayerNormalization(node.integer("axis", -1), node.number("epsilon", 1e-5)), tensors=(0, 1, 2))
+
+
+class RMSNormalization(nn.Module):
+    """forward(x, scale); scale broadcasts to x.shape[axis:]."""
+
+    def __init__(self, axis: int, epsilon: float) -> None:
+        super().__init__()
+        self.axis = axis
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+        return F.rms_norm(x, x.shape[self.axis :], eps=self.epsilon) * scale
+
+
+def rms_normalization(node: NodeReader) -> Operation:
+    return Operation(RMSNormalization(node.integer("axis", -1), node.number("epsilon", 1e-5)), tensors=(0, 1))
+
+
+class MeanVariance(nn.Module):
+    """(x - mean) / (std + 1e-9) over the axes; the constant is that of the function in the ONNX specification."""
+
+    def __init__(self, axes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x: Tensor) -> Tensor:
+        var, mean = torch.var_mean(x, self.axes, correction=0, keepdim=True)
+        return (x - mean) / (var.sqrt() + 1e-9)
+
+
+def mean_variance_normalization(node: NodeReader) -> Operation:
+    return Operation(MeanVariance(node.integers("axes", (0, 2, 3))))
 
 
 class LocalResponse(nn.Module):

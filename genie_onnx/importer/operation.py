@@ -2,7 +2,7 @@
 
     NodeReader (attributes, constant inputs, ranks)  --converter-->  Operation (module, which inputs it takes)
 
-A converter is a plain function; table.py lists them all. It refuses what it cannot compute exactly by raising `reader.refuse(...)`.
+A converter is a plain function; table.py lists them all. What it cannot compute exactly it refuses: `raise reader.refuse(...)`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import onnx_ir as ir
 from torch import nn
 
 from genie_onnx.errors import ModelError
+from genie_onnx.graph.query import constant
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Operation:
     """A torch module for one node, and which of the node's inputs its `forward` takes.
 
     forward(*[input i for i in tensors], *[input i for i in sizes]); an input that the node leaves out is passed as None.
-    `sizes` are inputs that hold shapes, indices of slices and the like, only named here where they are not constant: forward turns
-    them into Python integers, so the network keeps them on the host. Constant ones belong into the module, as Python integers.
+    `sizes` are inputs that hold shapes, bounds of slices and the like, only named here where they are not constant: forward
+    turns them into Python integers, so the network keeps them on the host. Constant ones belong into the module.
     forward returns one tensor where `outputs` is 1, else a tuple of `outputs` tensors (the node's outputs, in order).
     """
 
@@ -77,13 +78,7 @@ class NodeReader:
 
     def array(self, index: int) -> np.ndarray | None:
         """Input `index` as an array if it is a constant, else None."""
-        if not self.has(index):
-            return None
-        value = self.node.inputs[index]
-        assert value is not None
-        if not value.is_initializer() or value.const_value is None:
-            return None
-        return value.const_value.numpy()
+        return constant(self.node.inputs[index]) if self.has(index) else None
 
     def constant_integers(self, index: int) -> tuple[int, ...] | None:
         """Input `index` as Python integers, flattened, if it is a constant, else None."""

@@ -5,8 +5,8 @@ Output positions along one axis (ONNX specification):
     floor:  floor((size + before + after - extent) / stride) + 1,   extent = dilation * (kernel - 1) + 1
     ceil:   the same with ceil, minus a last window that would start in the padding behind
 
-What torch's pools do themselves (symmetric pads of at most half the kernel, floor) is left to them; otherwise x is padded explicitly to exactly the
-pixels that the windows cover, and averages are divided by the number of pixels that ONNX counts.
+What torch's pools do themselves (symmetric pads of at most half the kernel, floor) is left to them; otherwise x is padded
+explicitly to exactly the pixels that the windows cover, and averages are divided by the number of pixels that ONNX counts.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Window:
         )
 
     def cover(self, spatial: torch.Size) -> list[int]:
-        """Pads in torch's order (last axis first) that extend or crop an input to the pixels which the windows cover, pads included."""
+        """Pads in torch's order (last axis first) that extend or crop an input to just the pixels which the windows cover."""
         amounts: list[int] = []
         for i in reversed(range(self.rank)):
             before, after = self.pads[i]

@@ -1,4 +1,4 @@
-"""Operators that rearrange values: Reshape, Flatten, Transpose, Squeeze, Unsqueeze, Expand, Tile, Concat, Split, DepthToSpace, SpaceToDepth.
+"""Operators that rearrange values without computing: Reshape, Transpose, Concat, Split, DepthToSpace and their kin.
 
 Shapes that the file gives as constants are Python integers in the module; computed ones arrive as an integer tensor on the host.
 """
@@ -14,7 +14,10 @@ from genie_onnx.importer.operation import NodeReader, Operation
 
 
 class Reshape(nn.Module):
-    """forward(x) to a constant shape, or forward(x, shape) to a computed one; -1 is inferred, 0 copies the dimension of x unless allowzero."""
+    """forward(x) to a constant shape, or forward(x, shape) to a computed one.
+
+    -1 is inferred; 0 copies the dimension of x, unless `allow_zero`.
+    """
 
     def __init__(self, shape: tuple[int, ...] | None, allow_zero: bool) -> None:
         super().__init__()
@@ -168,7 +171,7 @@ def concat(node: NodeReader) -> Operation:
 
 
 class Split(nn.Module):
-    """x cut along `axis` into pieces of the given sizes; without sizes into `count` equal ones, the last smaller where it does not divide."""
+    """x cut along `axis` into pieces of the given sizes, or into `count` equal ones, the last one smaller if need be."""
 
     def __init__(self, axis: int, sizes: tuple[int, ...] | None, count: int) -> None:
         super().__init__()

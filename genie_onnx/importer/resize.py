@@ -1,13 +1,15 @@
 """Resize: nearest, linear and cubic, for every coordinate mode but tf_crop_and_resize.
 
-Resizing is separable. Along one axis, output pixel i lies at coordinate c(i) of the input (ONNX specification, "coordinate_transformation_mode"), and
+Resizing is separable. Along one axis, output pixel i lies at coordinate c(i) of the input (coordinate_transformation_mode in the
+ONNX specification), and
 
     nearest   y[i] = x[round(c(i))]                          rounding by nearest_mode
     linear    y[i] = sum over 2 taps w[i, t] * x[k[i, t]]    w = 1 - |c(i) - k|
     cubic     y[i] = sum over 4 taps w[i, t] * x[k[i, t]]    w = the cubic kernel with coefficient a (Keys 1981)
 
-with indices clamped to the edge. Indices and weights depend on the sizes alone; `axis_taps` makes them in float32, operation for operation as
-onnxruntime does, so that no coordinate falls on the other side of a rounding. Where torch's own interpolation has the same table it is used, being quicker.
+with indices clamped to the edge. Indices and weights depend on the sizes alone; `axis_taps` makes them in float32, operation for
+operation as onnxruntime does, so that no coordinate falls on the other side of a rounding. Where torch's own interpolation has
+the same table it is used, being quicker.
 """
 
 from __future__ import annotations
@@ -117,7 +119,7 @@ def plan(rule: Rule, sizes: tuple[int, ...], outs: tuple[int, ...], scales: tupl
 def torch_mode(
     rule: Rule, sizes: tuple[int, ...], outs: tuple[int, ...], scales: tuple[float, ...]
 ) -> tuple[str, bool | None] | None:
-    """(mode, align_corners) of torch.nn.functional.interpolate that has the very tables of `plan` for the axes behind the first two, else None."""
+    """(mode, align_corners) of the torch.nn.functional.interpolate that has the very tables of `plan`, None if there is none."""
     spatial = len(sizes) - 2
     linear = {1: "linear", 2: "bilinear", 3: "trilinear"}
     if spatial not in linear or rule.mode == "cubic" or sizes[:2] != outs[:2]:
@@ -171,7 +173,7 @@ class Resize(nn.Module):
         return x
 
     def _target(self, shape: tuple[int, ...], given: tuple[float, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:
-        """Output size and scale of every axis; without sizes the size is floor(size * scale), in float32 as onnxruntime computes it."""
+        """Output size and scale of every axis. By scales the size is floor(size * scale), in float32 as onnxruntime has it."""
         rank = len(shape)
         axes = range(rank) if self.axes is None else [axis % rank for axis in self.axes]
         outs, scales = list(shape), [1.0] * rank

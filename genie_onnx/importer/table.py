@@ -11,6 +11,7 @@ from genie_onnx.importer import (
     calls,
     conv,
     creation,
+    grid_sample,
     indexing,
     linear,
     norm,
@@ -19,6 +20,7 @@ from genie_onnx.importer import (
     reduction,
     reshape,
     resize,
+    scatter,
 )
 from genie_onnx.importer.calls import binary, unary
 from genie_onnx.importer.operation import Converter
@@ -29,7 +31,6 @@ CONVERTERS: dict[str, Converter] = {
     "ConvTranspose": conv.conv_transpose,
     "Gemm": linear.gemm,
     "MatMul": linear.matmul,
-    "Einsum": calls.einsum,
     # normalisation
     "BatchNormalization": norm.batch_normalization,
     "GroupNormalization": norm.group_normalization,
@@ -37,6 +38,8 @@ CONVERTERS: dict[str, Converter] = {
     "LayerNormalization": norm.layer_normalization,
     "LRN": norm.lrn,
     "LpNormalization": norm.lp_normalization,
+    "MeanVarianceNormalization": norm.mean_variance_normalization,
+    "RMSNormalization": norm.rms_normalization,
     # activation
     "Celu": activation.celu,
     "Clip": activation.clip,
@@ -50,6 +53,7 @@ CONVERTERS: dict[str, Converter] = {
     "PRelu": activation.prelu,
     "Relu": activation.relu,
     "Selu": activation.selu,
+    "Shrink": activation.shrink,
     "Sigmoid": unary(torch.sigmoid),
     "Softmax": activation.softmax,
     "Softplus": unary(F.softplus),
@@ -59,9 +63,13 @@ CONVERTERS: dict[str, Converter] = {
     "ThresholdedRelu": activation.thresholded_relu,
     # arithmetic
     "Abs": unary(torch.abs),
+    "Acosh": unary(torch.acosh),
     "Add": binary(torch.add),
+    "Asinh": unary(torch.asinh),
+    "Atanh": unary(torch.atanh),
     "Ceil": unary(torch.ceil),
     "Cos": unary(torch.cos),
+    "Cosh": unary(torch.cosh),
     "Div": binary(arithmetic.divide),
     "Erf": unary(torch.erf),
     "Exp": unary(torch.exp),
@@ -78,6 +86,7 @@ CONVERTERS: dict[str, Converter] = {
     "Round": unary(torch.round),
     "Sign": unary(torch.sign),
     "Sin": unary(torch.sin),
+    "Sinh": unary(torch.sinh),
     "Sqrt": unary(torch.sqrt),
     "Sub": binary(torch.sub),
     "Sum": arithmetic.total,
@@ -99,6 +108,7 @@ CONVERTERS: dict[str, Converter] = {
     "GlobalAveragePool": pooling.global_average_pool,
     "GlobalLpPool": pooling.global_lp_pool,
     "GlobalMaxPool": pooling.global_max_pool,
+    "GridSample": grid_sample.grid_sample,
     "LpPool": pooling.lp_pool,
     "MaxPool": pooling.max_pool,
     "Pad": padding.pad,
@@ -125,6 +135,10 @@ CONVERTERS: dict[str, Converter] = {
     # picking by position
     "Gather": indexing.gather,
     "GatherElements": indexing.gather_elements,
+    "GatherND": scatter.gather_nd,
+    "OneHot": scatter.one_hot,
+    "ScatterElements": scatter.scatter_elements,
+    "ScatterND": scatter.scatter_nd,
     "Slice": indexing.slice_,
     "TopK": indexing.topk,
     "Trilu": indexing.trilu,
