@@ -3,8 +3,8 @@
     python examples/train_digits.py [FOLDER]
 
 writes digits.onnx and digits_test.npz (both are kept in this folder, so that nobody has to) and prints the float accuracy on the
-test images. Takes about a minute on a CPU. Needs scikit-learn: its 1,797 digits of 8 x 8 pixels are scaled to 16 x 16, then turned,
-moved and made noisy, so that a few bits of precision are worth something.
+test images. Takes about a minute on a CPU. Needs scikit-learn: its 1,797 digits of 8 x 8 pixels are scaled to 16 x 16, turned,
+moved and made noisy, so that the cost of few bits shows.
 """
 
 from __future__ import annotations

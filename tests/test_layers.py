@@ -43,8 +43,11 @@ TABLE = {
     "exporter": Row(LEAVES | {"graph", "placement"}, TORCH | RUNTIME | CLICK),
     "validate": Row(LEAVES | {"graph", "data"}, TORCH | CLICK),
     "report": Row(LEAVES | {"validate"}, TORCH | ONNX | RUNTIME | CLICK),
-    "pipeline": Row(LEAVES | CORE, CLICK),
-    "__init__": Row(LEAVES | CORE | {"pipeline"}, CLICK),
+    "prepare": Row(LEAVES | {"graph", "placement", "blocks", "importer", "validate"}, CLICK),
+    "rundir": Row(LEAVES, ONNX | RUNTIME | TORCH | CLICK),
+    "calibration": Row(LEAVES | {"data", "distill", "prepare", "rundir"}, ONNX | RUNTIME | CLICK),
+    "pipeline": Row(LEAVES | CORE | {"prepare", "rundir", "calibration"}, CLICK),
+    "__init__": Row(LEAVES | CORE | {"prepare", "pipeline"}, CLICK),
     "__main__": Row(frozenset(), ONNX | RUNTIME | TORCH | CLICK),  # the door to genie_onnx_cli, which no other module may open
     "cli": Row(frozenset({"__init__", "config", "errors"}), ONNX | RUNTIME | TORCH),
 }

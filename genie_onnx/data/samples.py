@@ -83,6 +83,21 @@ class Samples:
                     yield self.preprocess.tensor(row) if source.pixels else row
 
 
+def open_images(
+    paths: Sequence[PathLike],
+    shape: tuple[int, int, int],
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    order: Order = "rgb",
+    limit: int | None = None,
+) -> Samples:
+    """Open what `load_images` loads, to read it batch by batch, or to know early whether it can be used."""
+    preprocess = _preprocess(shape, mean, std, order)
+    sources = open_sources(paths, shape)
+    return _choose(sources, _evenly(sum(map(len, sources)), limit), preprocess)
+
+
 def load_images(
     paths: Sequence[PathLike],
     shape: tuple[int, int, int],
@@ -108,12 +123,11 @@ def load_images(
     Raises:
         DataError: with every path that cannot be used.
     """
+    if generator is None:
+        return open_images(paths, shape, mean=mean, std=std, order=order, limit=limit).tensor()
     preprocess = _preprocess(shape, mean, std, order)
     sources = open_sources(paths, shape)
-    total = sum(map(len, sources))
-    if generator is None:
-        return _choose(sources, _evenly(total, limit), preprocess).tensor()
-    drawn = torch.randperm(total, generator=generator)[:limit]
+    drawn = torch.randperm(sum(map(len, sources)), generator=generator)[:limit]
     ascending = drawn.argsort()  # sample i in reading order was drawn as number ascending[i]
     read = _choose(sources, drawn[ascending].tolist(), preprocess).tensor()
     return read[ascending.argsort()]
