@@ -63,6 +63,8 @@ def _ends(current: Sequence[Unit], rest: Sequence[Unit]) -> bool:
             return True
         case "pointwise" if any(u.kind == "dense" for u in before):
             return True
+        case "depthwise" if unit.activated and before and before[-1].kind == "pointwise" and not before[-1].activated:
+            return True
         case "dense" if unit.strided and not (rest and rest[0].kind == "depthwise"):
             return True
     dense = sum(u.kind in ("dense", "pointwise") for u in current)

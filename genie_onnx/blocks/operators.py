@@ -10,15 +10,22 @@ from genie_onnx.graph.query import attribute, constant, dims, is_constant, weigh
 
 LayerKind = Literal["depthwise", "pointwise", "dense", "linear"]
 
-RECTIFIERS = frozenset("Celu Clip Elu Gelu HardSwish LeakyRelu Mish PRelu Relu Selu Swish ThresholdedRelu".split())
-"""Activations whose output is as good a reconstruction target as their input, or better (errors below zero do not count)."""
+# fmt: off
+RECTIFIERS = frozenset({
+    "Celu", "Clip", "Elu", "Gelu", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Relu", "Selu", "Swish", "ThresholdedRelu",
+})
+"""Activations that do not saturate on both sides. Errors that they remove need no reconstruction, so the target lies behind
+them; a Sigmoid at an output would hide errors that matter (its input decides), so there the target lies before it."""
 
-UNARY = RECTIFIERS | frozenset(
-    "Abs BatchNormalization Cast Erf Exp GroupNormalization HardSigmoid InstanceNormalization LayerNormalization LRN Neg Reciprocal "
-    "Round Sigmoid Softplus Softsign Sqrt Tanh".split()
-)
-BINARY = frozenset("Add Div Max Min Mul Pow Sub".split())
-LAYOUT = frozenset("Flatten Reshape Squeeze Transpose Unsqueeze".split())
+AFFINE = frozenset({
+    "BatchNormalization", "Cast", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "LRN", "Neg",
+})
+UNARY = RECTIFIERS | AFFINE | {
+    "Abs", "Erf", "Exp", "HardSigmoid", "Reciprocal", "Round", "Sigmoid", "Softplus", "Softsign", "Sqrt", "Tanh",
+}
+BINARY = frozenset({"Add", "Div", "Max", "Min", "Mul", "Pow", "Sub"})
+LAYOUT = frozenset({"Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+# fmt: on
 
 
 def layer_kind(node: ir.Node) -> LayerKind:

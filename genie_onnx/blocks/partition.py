@@ -34,18 +34,16 @@ def by_structure(graph: ir.Model) -> tuple[Block, ...]:
     flow = dataflow(graph)
     reaches_weights = _reaching(flow)
     groups: list[tuple[set[ir.Node], Kind]] = []
-    for run in linear_runs(flow, find_regions(flow), reaches_weights):
+    for run in linear_runs(flow, find_regions(flow, reaches_weights), reaches_weights):
         if run.weighted:
-            for units in cut(split_run(flow, run, reaches_weights)):
-                groups.append(({flow.nodes[i] for u in units for i in u.nodes}, _kind(units)))
+            blocks = cut(split_run(flow, run, reaches_weights))
+            groups += [({flow.nodes[i] for u in units for i in u.nodes}, _kind(units)) for units in blocks]
         elif run.items[-1].nodes[-1] in reaches_weights:
             groups.append(({flow.nodes[i] for item in run.items for i in item.nodes}, "float"))
     placed = {node for nodes, _ in groups for node in nodes}
-    tail = {node for node in flow.nodes if node not in placed}
-    if tail:
-        groups.append((tail, "float"))
+    groups.append(({node for node in flow.nodes if node not in placed}, "float"))  # the tails of all heads
     _place_shape_arithmetic(graph, [nodes for nodes, _ in groups])
-    return tuple(make_block(graph, nodes, kind) for nodes, kind in groups)
+    return tuple(make_block(graph, nodes, kind) for nodes, kind in groups if nodes)
 
 
 def by_layer(graph: ir.Model) -> tuple[Block, ...]:

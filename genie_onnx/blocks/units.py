@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 from genie_onnx.blocks.dataflow import Dataflow
 from genie_onnx.blocks.operators import (
+    AFFINE,
     BINARY,
     LAYOUT,
     RECTIFIERS,
@@ -40,6 +41,7 @@ class Unit:
     kind: Literal["core", "gate"] | LayerKind
     weights: int
     strided: bool = False  # the layer has a stride above 1
+    activated: bool = False  # more than normalisation and layout follows
     joins_by_concat: bool = False  # a core that ends in a Concat
     pooled: bool = False  # a global pooling leads it
 
@@ -65,11 +67,13 @@ def _unit(flow: Dataflow, lead: Sequence[Item], heavy: Item, follow: Sequence[It
     weights = sum(i in flow.weighted for i in heavy.nodes)
     if heavy.kind == "layer":
         layer = flow.nodes[heavy.nodes[0]]
-        return Unit(nodes=nodes, kind=layer_kind(layer), weights=weights, strided=is_strided(layer), pooled=pooled)
-    concat = heavy.kind == "core" and flow.nodes[heavy.nodes[-1]].op_type == "Concat"
-    return Unit(
-        nodes=nodes, kind="gate" if heavy.kind == "gate" else "core", weights=weights, joins_by_concat=concat, pooled=pooled
-    )
+        activated = any(flow.nodes[i].op_type not in AFFINE | LAYOUT for item in follow for i in item.nodes)
+        kind = layer_kind(layer)
+        return Unit(nodes=nodes, kind=kind, weights=weights, strided=is_strided(layer), activated=activated, pooled=pooled)
+    if heavy.kind == "gate":
+        return Unit(nodes=nodes, kind="gate", weights=weights, pooled=pooled)
+    joins_by_concat = flow.nodes[heavy.nodes[-1]].op_type == "Concat"
+    return Unit(nodes=nodes, kind="core", weights=weights, joins_by_concat=joins_by_concat, pooled=pooled)
 
 
 def _following(flow: Dataflow, heavy: Item, weightless: Sequence[Item], reaches_weights: frozenset[int]) -> int:
