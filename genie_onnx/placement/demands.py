@@ -73,8 +73,6 @@ def _of_kernel(node: ir.Node, weighted: bool, layers: Layers, bits: int) -> list
     if written not in layers.feeding or not is_activation(written):
         return []
     asked = (
-        []
-        if weighted
-        else [Demand(v, bits, False, f"read by {node.op_type} '{node.name}'") for v in activations(list(node.inputs))]
+        [] if weighted else [Demand(v, bits, False, f"read by {node.op_type} '{node.name}'") for v in activations(node.inputs)]
     )
     return [*asked, Demand(written, bits, False, f"written by {node.op_type} '{node.name}'")]

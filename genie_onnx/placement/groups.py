@@ -7,6 +7,7 @@ layer-inputs    only values that a layer reads are rounded, and what repeats num
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 
 import onnx_ir as ir
 
@@ -23,8 +24,9 @@ def connected(nodes: Sequence[ir.Node], members: Collection[ir.Value]) -> list[l
         return v
 
     for node in nodes:
-        joined = [v for v in (*repeated_inputs(node), *node.outputs) if v in parent] if repeated_inputs(node) else []
-        for a, b in zip(joined, joined[1:], strict=False):
+        repeated = repeated_inputs(node)
+        joined = [v for v in (*repeated, *node.outputs) if v in parent] if repeated else []
+        for a, b in pairwise(joined):
             parent[find(b)] = find(a)
     groups: dict[ir.Value, list[ir.Value]] = {}
     for v in members:
@@ -38,7 +40,7 @@ def between(nodes: Sequence[ir.Node], asked: Collection[ir.Value]) -> set[ir.Val
     for node in nodes:
         inputs = repeated_inputs(node)
         if inputs and all(v in repeats for v in inputs):
-            repeats.update(activations(list(node.outputs)))
+            repeats.update(activations(node.outputs))
     wanted = set(asked)
     for node in reversed(nodes):
         if any(v in wanted for v in node.outputs):

@@ -64,7 +64,9 @@ def _reason_to_stay_float(node: ir.Node) -> str | None:
         if use.node.op_type not in WEIGHTED_OPS or use.idx != 1:
             return f"its weight '{w.name}' is also input {use.idx} of {use.node.op_type} '{use.node.name}'"
         if channel_axis(use.node) != channel_axis(node):
-            return f"its weight '{w.name}' is tied with {use.node.op_type} '{use.node.name}', whose output channels lie on another axis"
+            return (
+                f"its weight '{w.name}' is tied with {use.node.op_type} '{use.node.name}', which has its channels on another axis"
+            )
     return None
 
 

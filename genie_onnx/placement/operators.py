@@ -7,6 +7,8 @@ fused        Conv -> Relu runs as one kernel: codes are written behind the activ
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import onnx_ir as ir
 
 from genie_onnx.graph.query import attribute, constant, is_constant
@@ -18,7 +20,8 @@ one too, is left out: 8 bits are few for what is mostly an output or an attentio
 numbers need no entry, their neighbours' grids reach them."""
 
 BINARY_OPS = frozenset({"Add", "Mul"})
-"""Those of INTEGER_OPS that take two activations; with a constant operand they have no integer kernel and stay float."""
+"""Those of INTEGER_OPS that take two activations. With a constant operand they stay float (no integer kernel without a
+grid for the constant), and so does a square, x * x: it begins a norm, whose next steps are float in every runtime."""
 
 FUSED_ACTIVATIONS = frozenset({"Clip", "Relu"})
 FUSING_OPS = frozenset({"Add", "Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -52,7 +55,7 @@ def is_activation(value: ir.Value | None) -> bool:
     return value is not None and not is_constant(value) and value.dtype == ir.DataType.FLOAT
 
 
-def activations(values: tuple[ir.Value | None, ...] | list[ir.Value | None]) -> list[ir.Value]:
+def activations(values: Iterable[ir.Value | None]) -> list[ir.Value]:
     """Return those of `values` that are activations."""
     return [v for v in values if v is not None and is_activation(v)]
 
@@ -62,7 +65,7 @@ def repeated_inputs(node: ir.Node) -> tuple[ir.Value | None, ...]:
 
     A Concat's constant operand is among them: it is not on the grid of the others.
     """
-    if node.domain != "" or not activations(list(node.inputs)):
+    if node.domain != "" or not activations(node.inputs):
         return ()
     match node.op_type:
         case "Concat":
@@ -115,5 +118,5 @@ def computes_in_integers(node: ir.Node) -> bool:
     """Whether an integer runtime has a kernel for this weightless node."""
     if node.domain != "" or node.op_type not in INTEGER_OPS:
         return False
-    inputs = activations(list(node.inputs))
-    return len(inputs) == 2 if node.op_type in BINARY_OPS else bool(inputs)
+    inputs = activations(node.inputs)
+    return len(set(inputs)) == 2 if node.op_type in BINARY_OPS else bool(inputs)
