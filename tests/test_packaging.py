@@ -1,0 +1,140 @@
+"""What setup.cfg promises: packages and files shipped, imports required, requirements pinned, one onnxruntime a platform."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import shutil
+import subprocess
+import sys
+import zipfile
+from configparser import ConfigParser
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = {"genie_onnx": ROOT / "genie_onnx", "genie_onnx_cli": ROOT / "cli"}
+PLATFORMS = {
+    "linux-x86_64": {"sys_platform": "linux", "platform_machine": "x86_64"},
+    "linux-aarch64": {"sys_platform": "linux", "platform_machine": "aarch64"},
+    "windows-amd64": {"sys_platform": "win32", "platform_machine": "AMD64"},
+    "windows-arm64": {"sys_platform": "win32", "platform_machine": "ARM64"},
+    "macos-arm64": {"sys_platform": "darwin", "platform_machine": "arm64"},
+    "macos-x86_64": {"sys_platform": "darwin", "platform_machine": "x86_64"},
+}
+
+
+def lines(section: str, option: str) -> list[str]:
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    return config[section][option].split("\n")[1:]
+
+
+def requirements() -> list[Requirement]:
+    return [Requirement(line) for line in lines("options", "install_requires")]
+
+
+def packages() -> dict[str, Path]:
+    """Return every folder with an __init__.py, under the name it is installed as."""
+    found = {}
+    for name, folder in FOLDERS.items():
+        for init in folder.rglob("__init__.py"):
+            found[".".join([name, *init.parent.relative_to(folder).parts])] = init.parent
+    return found
+
+
+def test_the_list_of_packages_is_that_of_the_folders() -> None:
+    assert lines("options", "packages") == sorted(packages())
+
+
+def test_every_folder_of_sources_is_a_package() -> None:
+    folders = {file.parent for folder in FOLDERS.values() for file in folder.rglob("*.py")}
+    assert folders == set(packages().values())
+
+
+def test_every_import_is_required() -> None:
+    distributions = packages_distributions()
+    required = {canonicalize_name(requirement.name) for requirement in requirements()} | {"genie-onnx"}
+    required |= {"onnxruntime"}  # the module of onnxruntime-gpu
+    missing = set()
+    for folder in FOLDERS.values():
+        for file in folder.rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+                for name in (name.split(".")[0] for name in names):
+                    if name in sys.stdlib_module_names or name in FOLDERS:
+                        continue
+                    if not {canonicalize_name(found) for found in distributions.get(name, [name])} & required:
+                        missing.add(f"{file.relative_to(ROOT)}: {name}")
+    assert missing == set()
+
+
+def test_every_requirement_has_a_tested_version_within_its_range() -> None:
+    pinned = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, version = line.split("==")
+            pinned[canonicalize_name(name)] = version
+    for requirement in [*requirements(), *map(Requirement, lines("options.extras_require", "test"))]:
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
+
+
+@pytest.mark.parametrize(
+    ("platform", "name"),
+    [(key, "onnxruntime-gpu" if key in ("linux-x86_64", "windows-amd64") else "onnxruntime") for key in PLATFORMS],
+)
+def test_one_onnxruntime_a_platform(platform: str, name: str) -> None:
+    chosen = [
+        requirement.name
+        for requirement in requirements()
+        if requirement.name.startswith("onnxruntime") and requirement.marker and requirement.marker.evaluate(PLATFORMS[platform])
+    ]
+    assert chosen == [name]
+
+
+def test_the_wheel_holds_every_file(tmp_path: Path) -> None:
+    source = tmp_path / "source"  # a build leaves folders behind
+    for name in ("genie_onnx", "cli"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-w",
+        tmp_path,
+        source,
+    ]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+        (entry_points,) = [archive.read(name).decode() for name in archive.namelist() if name.endswith("entry_points.txt")]
+    expected = {
+        f"{name}/{file.relative_to(folder).as_posix()}"
+        for name, folder in FOLDERS.items()
+        for file in folder.rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    assert held == expected
+    assert "genie-onnx = genie_onnx_cli.main:main" in entry_points
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("genie_onnx_cli") is None, reason="the project is not installed, only its source is here"
+)
+def test_python_m_genie_onnx_is_the_command(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "genie_onnx", "--help"]
+    found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert found.stdout.startswith("Usage: genie-onnx ")
