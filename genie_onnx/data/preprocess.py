@@ -20,14 +20,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from PIL import Image
 
+from genie_onnx.config import Order
 from genie_onnx.errors import DataError
-
-Order = Literal["rgb", "bgr"]
 
 # Mean and per-image standard deviation of photographs, 0..1, R G B: ImageNet's, as torchvision's weights use them.
 PHOTOGRAPH_MEAN = (0.485, 0.456, 0.406)

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genie_onnx.config import Order
 from genie_onnx.data.pictures import check_picture, read_picture
-from genie_onnx.data.preprocess import Order, Preprocess
+from genie_onnx.data.preprocess import Preprocess
 from genie_onnx.data.sources import PathLike, Pictures, Source, open_labelled_sources, open_sources, refuse
 from genie_onnx.errors import DataError
 
