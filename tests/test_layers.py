@@ -14,6 +14,7 @@ ONNX = frozenset({"onnx", "onnx_ir", "onnxscript", "onnx2torch"})
 RUNTIME = frozenset({"onnxruntime"})
 TORCH = frozenset({"torch", "torchvision", "onnx2torch"})
 CLICK = frozenset({"click"})
+THIRD = ONNX | RUNTIME | TORCH | CLICK
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ CORE = frozenset(
     {"graph", "placement", "blocks", "importer", "data", "distill", "quant", "reconstruct", "exporter", "validate", "report"}
 )
 TABLE = {
-    "config": Row(frozenset({"errors"}), ONNX | RUNTIME | TORCH | CLICK),
-    "errors": Row(frozenset(), ONNX | RUNTIME | TORCH | CLICK),
-    "qparams": Row(frozenset({"errors"}), ONNX | RUNTIME | TORCH | CLICK),
+    "config": Row(frozenset({"errors"}), THIRD),
+    "errors": Row(frozenset(), THIRD),
+    "qparams": Row(frozenset({"errors"}), THIRD),
     "seeds": Row(frozenset(), ONNX | RUNTIME | CLICK),
     "graph": Row(LEAVES, TORCH | RUNTIME | CLICK),
     "placement": Row(LEAVES | {"graph"}, TORCH | RUNTIME | CLICK),
@@ -43,12 +44,18 @@ TABLE = {
     "exporter": Row(LEAVES | {"graph", "placement"}, TORCH | RUNTIME | CLICK),
     "validate": Row(LEAVES | {"graph", "data"}, TORCH | CLICK),
     "report": Row(LEAVES | {"validate"}, TORCH | ONNX | RUNTIME | CLICK),
-    "prepare": Row(LEAVES | {"graph", "placement", "blocks", "importer", "validate"}, CLICK),
-    "rundir": Row(LEAVES, ONNX | RUNTIME | TORCH | CLICK),
+    # The steps of the pipeline, and the other things that can be asked for: they join the parts above
+    "prepare": Row(LEAVES | {"graph", "placement", "blocks", "importer", "validate"}, RUNTIME | CLICK),
+    "rundir": Row(LEAVES, THIRD),
+    "device": Row(LEAVES, ONNX | RUNTIME | CLICK),
     "calibration": Row(LEAVES | {"data", "distill", "prepare", "rundir"}, ONNX | RUNTIME | CLICK),
-    "pipeline": Row(LEAVES | CORE | {"prepare", "rundir", "calibration"}, CLICK),
-    "__init__": Row(LEAVES | CORE | {"prepare", "pipeline"}, CLICK),
-    "__main__": Row(frozenset(), ONNX | RUNTIME | TORCH | CLICK),  # the door to genie_onnx_cli, which no other module may open
+    "judge": Row(LEAVES | {"reconstruct", "validate", "prepare", "calibration"}, RUNTIME | CLICK),
+    "pipeline": Row(LEAVES | CORE | {"prepare", "rundir", "device", "calibration", "judge"}, RUNTIME | CLICK),
+    "accuracy": Row(LEAVES | {"graph", "data", "validate"}, RUNTIME | TORCH | CLICK),
+    "distillation": Row(LEAVES | {"data", "prepare", "rundir", "device", "calibration", "pipeline"}, ONNX | RUNTIME | CLICK),
+    "inspection": Row(LEAVES | {"graph", "prepare", "calibration"}, RUNTIME | TORCH | CLICK),
+    "__init__": Row(frozenset({"config", "errors", "report", "pipeline", "accuracy", "distillation", "inspection"}), THIRD),
+    "__main__": Row(frozenset(), THIRD),  # the door to genie_onnx_cli, which no other module may open
     "cli": Row(frozenset({"__init__", "config", "errors"}), ONNX | RUNTIME | TORCH),
 }
 
