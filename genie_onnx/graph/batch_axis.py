@@ -165,7 +165,9 @@ def _matmul(node: ir.Node, batches: Batches) -> Moved:
         if from_right < -2 and other not in batches:
             _size_one(node, other, from_right)
         found.add(Batch(from_right + max(ranks), batches[value].times))
-    if len(found) > 1 or (len(node.inputs) == sum(v in batches for v in node.inputs if v) and max(b.axis for b in found) > max(ranks) - 3):
+    if len(found) > 1 or (
+        len(node.inputs) == sum(v in batches for v in node.inputs if v) and max(b.axis for b in found) > max(ranks) - 3
+    ):
         raise _obstacle(node, "multiplies samples with each other")
     return Moved(found.pop())
 

@@ -1,13 +1,178 @@
-"""first version"""
+"""Everything about a model that is not supported, all at once, before any work starts.
+
+Each finding is one sentence: node and operator, what was found, what is supported, what to do next. Operators are judged on
+the normalised graph, so that what folding removes (shape arithmetic, identities, constants) is not held against a model.
+"""
+
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
 import onnx_ir as ir
 
+from genie_onnx.errors import ModelError
+from genie_onnx.graph.explicit_pads import has_automatic_pads
+from genie_onnx.graph.free_batch import batch_obstacle
+from genie_onnx.graph.normalise import normalise
+from genie_onnx.graph.ops import QUANTIZED_OPS, SUPPORTED_OPS, WEIGHTED_OPS
+from genie_onnx.graph.query import attribute, constant
 
-def problems(model: ir.Model) -> list[str]:
-    """First version."""
-    return []
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
+_SMALL = 1024  # bytes; what onnx's checker may need the value of (shapes, axes, pads) is smaller
+_CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
+_RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 def check(model: ir.Model) -> None:
-    """First version."""
+    """Raise ModelError with every problem of a loaded model; return where there is none."""
+    found = problems(model)
+    if found:
+        raise ModelError(found)
+
+
+def problems(model: ir.Model) -> list[str]:
+    """Return a sentence for each thing in a loaded model that is not supported; `model` is not changed."""
+    found = [*_quantized(model), *_undefined(model)]
+    if found:
+        return found
+    found = list(_interface(model))
+    try:
+        graph = normalise(model)
+    except ModelError as error:
+        return [*found, *error.problems]
+    found += [*_operators(graph), *_extra_outputs(graph), *_pads(graph), *_numbers(graph), *_fixed_batch(graph)]
+    return found or list(_inconsistent(graph))
+
+
+def _quantized(model: ir.Model) -> Iterator[str]:
+    nodes = [n for n in ir.traversal.RecursiveGraphIterator(model.graph) if n.op_type in QUANTIZED_OPS]
+    if nodes:
+        yield (
+            f"the model is quantized already ({len(nodes)} such nodes, the first is {nodes[0].op_type} '{nodes[0].name}'); "
+            "give the float model it was made from."
+        )
+
+
+def _undefined(model: ir.Model) -> Iterator[str]:
+    for node in model.graph:
+        for value in node.inputs:
+            if value is not None and value.producer() is None and not value.is_graph_input() and not value.is_initializer():
+                yield f"{node.op_type} '{node.name}' reads '{value.name}', which nothing in the file defines; export the model again."
+
+
+def _interface(model: ir.Model) -> Iterator[str]:
+    inputs = list(model.graph.inputs)
+    if len(inputs) != 1:
+        names = ", ".join(f"'{v.name}'" for v in inputs) or "none"
+        yield f"the model has {len(inputs)} inputs ({names}); one image input is supported. Export the part that takes the image alone."
+        return
+    (value,) = inputs
+    if value.dtype != ir.DataType.FLOAT:
+        found = "no type" if value.dtype is None else value.dtype.name
+        remedy = (
+            "convert it to float32 first" if value.dtype in _FLOATS else "cut the conversion to float off the front of the model"
+        )
+        yield f"input '{value.name}' has {found}; float32 is supported: {remedy}."
+    shape = None if value.shape is None else list(value.shape)
+    if shape is None or len(shape) != 4 or not isinstance(shape[1], int):
+        found = "unknown" if shape is None else f"[{', '.join(str(d) for d in shape)}]"
+        yield (
+            f"input '{value.name}' has shape {found}; images [N, C, H, W] with a fixed number of channels C are supported. "
+            "Export the model with that input shape."
+        )
+    readers = list(value.consumers())
+    if len(readers) == 1 and readers[0].op_type == "Transpose" and attribute(readers[0], "perm", ()) == (0, 3, 1, 2):
+        yield (
+            f"input '{value.name}' has its channels last (Transpose '{readers[0].name}' turns it); [N, C, H, W] is supported. "
+            "Export with channels first (tf2onnx: --inputs-as-nchw)."
+        )
+
+
+def _operators(graph: ir.Model) -> Iterator[str]:
+    kinds: dict[tuple[str, str], list[ir.Node]] = defaultdict(list)
+    for node in graph.graph:
+        if node.domain != "" or node.op_type not in SUPPORTED_OPS:
+            kinds[node.domain, node.op_type].append(node)
+    for (domain, op_type), nodes in kinds.items():
+        more = f" (and {len(nodes) - 1} more)" if len(nodes) > 1 else ""
+        yield f"{op_type} '{nodes[0].name}'{more}: {_remedy(domain, op_type)}"
+
+
+def _remedy(domain: str, op_type: str) -> str:
+    if domain:
+        return f"the operator is of the domain '{domain}'; standard ONNX operators are supported. Export without runtime-specific operators."
+    if op_type in _CONTROL_FLOW:
+        return "branches and loops are not supported. Export the model so that they are resolved (fixed shapes, no data-dependent code)."
+    if op_type in _RECURRENT:
+        return "recurrent layers are not supported, networks of convolutions are. Export the convolutional part alone."
+    if op_type == "NonMaxSuppression":
+        return "box selection is not supported. Export the model without post-processing and run that on its outputs."
+    return "this operator is not supported. Export without it, or cut the model before it (onnx.utils.extract_model)."
+
+
+def _extra_outputs(graph: ir.Model) -> Iterator[str]:
+    for node in graph.graph:
+        read = [v for v in node.outputs[1:] if v.uses() or v.is_graph_output()]
+        if read and node.op_type in ("BatchNormalization", "Dropout", "MaxPool", "LayerNormalization"):
+            yield (
+                f"{node.op_type} '{node.name}': its extra output '{read[0].name}' is used; only the first output is supported. "
+                "Export the model in inference mode (model.eval())."
+            )
+        elif node.op_type == "BatchNormalization" and attribute(node, "training_mode", 0):
+            yield f"BatchNormalization '{node.name}' is in training mode; export the model in inference mode (model.eval())."
+
+
+def _pads(graph: ir.Model) -> Iterator[str]:
+    for node in graph.graph:
+        if node.domain == "" and has_automatic_pads(node):
+            yield (
+                f"{node.op_type} '{node.name}': auto_pad={attribute(node, 'auto_pad', 'NOTSET')} depends on an input size that the file leaves "
+                "open; explicit pads are supported. Export with a fixed input height and width."
+            )
+
+
+def _numbers(graph: ir.Model) -> Iterator[str]:
+    """Types and values of constants. Infinity has its uses outside weights (a Clip without a limit, a mask); NaN has none."""
+    for value in graph.graph.initializers.values():
+        readers = [n for n, _ in value.uses()]
+        is_parameter = any(n.op_type in (*WEIGHTED_OPS, "BatchNormalization") for n in readers)
+        array = constant(value)
+        if array is None or value.dtype not in _FLOATS or value.dtype is None:
+            continue
+        where = f"'{value.name}' of {readers[0].op_type} '{readers[0].name}'" if readers else f"'{value.name}'"
+        if is_parameter and value.dtype != ir.DataType.FLOAT:
+            yield f"the weight {where} is {value.dtype.name}; float32 is supported. Convert the model to float32 first."
+        numbers = np.asarray(array, np.float64)
+        bad = int(np.isnan(numbers).sum()) + (int(np.isinf(numbers).sum()) if is_parameter else 0)
+        if bad:
+            yield f"the weight {where} has {bad} of {numbers.size} values NaN or infinite; train or export the model again."
+    for node in graph.graph:
+        var = constant(node.inputs[4]) if node.op_type == "BatchNormalization" else None
+        if var is not None and (np.asarray(var, np.float64) + attribute(node, "epsilon", 1e-5) <= 0).any():
+            yield f"BatchNormalization '{node.name}' has a variance below -epsilon, which no data has; export the model again."
+
+
+def _fixed_batch(graph: ir.Model) -> Iterator[str]:
+    obstacle = batch_obstacle(graph)
+    if obstacle is not None:
+        yield (
+            f"the model is made for a fixed batch, and {obstacle}; a batch of any size is needed. Export it with a dynamic batch axis "
+            "(torch.onnx.export: dynamic_axes={'input': {0: 'batch'}})."
+        )
+
+
+def _inconsistent(graph: ir.Model) -> Iterator[str]:
+    """What onnx's own checker and strict shape inference say. Large weights become inputs: their values do not matter, only shapes."""
+    graph = graph.clone()
+    for value in list(graph.graph.initializers.values()):
+        if value.const_value is not None and value.const_value.nbytes > _SMALL:
+            del graph.graph.initializers[str(value.name)]
+            graph.graph.inputs.append(value)
+    try:
+        onnx.checker.check_model(ir.to_proto(graph), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        text = " ".join(str(error).split())
+        yield f"the model contradicts itself, says onnx's checker: {text}"

@@ -54,9 +54,7 @@ def _totals(node: ir.Node) -> list[int] | None:
     return [e - 1 if i is None else max((-(-i // s) - 1) * s + e - i, 0) for i, s, e in zip(sizes, strides, extents, strict=True)]
 
 
-def _transposed(
-    node: ir.Node, sizes: Sequence[int | None], strides: Sequence[int], extents: Sequence[int]
-) -> list[int] | None:
+def _transposed(node: ir.Node, sizes: Sequence[int | None], strides: Sequence[int], extents: Sequence[int]) -> list[int] | None:
     extra = attribute(node, "output_padding", (0,) * len(strides))
     wanted = attribute(node, "output_shape", ())[-len(strides) :]
     if not wanted:

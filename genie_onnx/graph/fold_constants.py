@@ -59,11 +59,15 @@ def _evaluate(node: ir.Node, opsets: dict[str, int]) -> list[np.ndarray] | None:
         return None
     if node.op_type in ("Shape", "Size"):
         return _shape_of(node)
-    if node.op_type in _RANDOM or any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
+    if node.op_type in _RANDOM or any(
+        a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()
+    ):
         return None
     if not node.inputs or not all(v is None or is_constant(v) for v in node.inputs):
         return None
-    if any(v.shape is None or not v.shape.is_static() or math.prod(v.shape.numpy()) > MAX_ELEMENTS for v in node.outputs if v.name):
+    if any(
+        v.shape is None or not v.shape.is_static() or math.prod(v.shape.numpy()) > MAX_ELEMENTS for v in node.outputs if v.name
+    ):
         return None
     return _run(node, opsets)
 
@@ -91,7 +95,13 @@ def _run(node: ir.Node, opsets: dict[str, int]) -> list[np.ndarray]:
     )
     try:
         results = iter(ReferenceEvaluator(function).run(None, feeds, attributes={}))
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:  # whatever numpy raises inside an operator
+    except (
+        ArithmeticError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:  # whatever numpy raises inside an operator
         raise ModelError(
             f"{node.op_type} '{node.name}' has only constant inputs, and computing it failed: {error}. "
             "The file is inconsistent; export it again."
