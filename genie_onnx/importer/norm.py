@@ -118,27 +118,12 @@ def mean_variance_normalization(node: NodeReader) -> Operation:
     return Operation(MeanVariance(node.integers("axes", (0, 2, 3))))
 
 
-class LocalResponse(nn.Module):
-    """LRN. Own arithmetic: for an even size torch puts the longer half of the window before the channel, ONNX after it."""
-
-    def __init__(self, size: int, alpha: float, beta: float, bias: float) -> None:
-        super().__init__()
-        self.size = size
-        self.alpha = alpha
-        self.beta = beta
-        self.bias = bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        before = (self.size - 1) // 2
-        squares = F.pad((x * x).movedim(1, -1), [before, self.size - 1 - before])  # [N, *S, C + size - 1]
-        sums = squares.unfold(-1, self.size, 1).sum(-1).movedim(-1, 1)  # [N, C, *S]
-        return x / (self.bias + self.alpha / self.size * sums) ** self.beta
-
-
 def lrn(node: NodeReader) -> Operation:
-    return Operation(
-        LocalResponse(node.integer("size", 1), node.number("alpha", 1e-4), node.number("beta", 0.75), node.number("bias", 1.0))
-    )
+    size = node.integer("size", 1)
+    if size % 2 == 0:  # the window of an even size lies differently in torch, and onnxruntime refuses it too
+        raise node.refuse(f"size={size}", "odd sizes")
+    alpha, beta, bias = node.number("alpha", 1e-4), node.number("beta", 0.75), node.number("bias", 1.0)
+    return Operation(nn.LocalResponseNorm(size, alpha, beta, bias))
 
 
 class LpNormalization(nn.Module):
