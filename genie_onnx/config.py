@@ -15,6 +15,7 @@ from genie_onnx.errors import ConfigError
 Container = Literal["portable", "int4"]
 Images = Literal["auto", "distill", "procedural"]
 Points = Literal["full", "layer-inputs"]
+Order = Literal["rgb", "bgr"]
 Preset = Literal["fast", "balanced", "paper"]
 Setting = Literal["brecq", "qdrop"]
 
@@ -62,7 +63,9 @@ class DistillConfig:
     def __post_init__(self) -> None:
         problems: list[str] = []
         _require(problems, self.iterations >= 1, f"distill iterations must be at least 1, not {self.iterations}")
-        _require(problems, self.batch_size >= 2, f"distill batch size must be at least 2 (it has statistics), not {self.batch_size}")
+        _require(
+            problems, self.batch_size >= 2, f"distill batch size must be at least 2 (it has statistics), not {self.batch_size}"
+        )
         _require(problems, self.latent_size >= 1, f"latent size must be at least 1, not {self.latent_size}")
         _require(problems, self.latent_lr > 0 and self.generator_lr > 0, "distill learning rates must be above 0")
         if problems:
@@ -109,8 +112,9 @@ class QuantizeConfig:
     images: Images = "auto"  # where calibration images come from when no data is given
     samples: int = 1024  # calibration images, >= 1; paper 1024
     container: Container = "portable"  # how codes are stored in the file
-    input_mean: tuple[float, ...] | None = None  # per channel, of the tensor the model takes; None: 0, or learned from BN
-    input_std: tuple[float, ...] | None = None  # per channel, of the tensor the model takes; None: 1, or learned from BN
+    input_mean: tuple[float, ...] | None = None  # subtracted from pixels scaled to 0..1 (data.Preprocess); None: not known
+    input_std: tuple[float, ...] | None = None  # ... which are then divided by this; None: not known
+    channel_order: Order = "rgb"  # of the model's input channels; pictures come as rgb
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda or cuda:N
 
@@ -119,7 +123,14 @@ class QuantizeConfig:
         _require(problems, self.samples >= 1, f"samples must be at least 1, not {self.samples}")
         _require(problems, self.images in get_args(Images), f"images must be one of {get_args(Images)}, not {self.images!r}")
         _require(
-            problems, self.container in get_args(Container), f"container must be one of {get_args(Container)}, not {self.container!r}"
+            problems,
+            self.container in get_args(Container),
+            f"container must be one of {get_args(Container)}, not {self.container!r}",
+        )
+        _require(
+            problems,
+            self.channel_order in get_args(Order),
+            f"channel_order must be one of {get_args(Order)}, not {self.channel_order!r}",
         )
         _require(problems, (self.input_mean is None) == (self.input_std is None), "give input_mean and input_std together")
         if self.input_mean is not None and self.input_std is not None:
@@ -132,17 +143,23 @@ class QuantizeConfig:
                 min(self.placement.wbits, self.placement.first_last_bits) <= 4,
                 f"the int4 container holds weights of 2..4 bits, but all weights would have {wide}; use --container portable",
             )
-            narrow = min(self.placement.abits, self.placement.other_bits, self.placement.first_last_bits)
-            _require(problems, narrow >= 2, "activations need at least 2 bits")
         if problems:
             raise ConfigError(problems)
 
 
-PRESETS: dict[str, dict[str, int]] = {
-    # samples, distillation iterations a batch, reconstruction iterations a block
-    "fast": {"samples": 256, "distill_iterations": 200, "reconstruct_iterations": 500},
-    "balanced": {"samples": 512, "distill_iterations": 500, "reconstruct_iterations": 2000},
-    "paper": {"samples": 1024, "distill_iterations": 4000, "reconstruct_iterations": 20000},
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How much work a preset spends: images, distillation iterations a batch, reconstruction iterations a block."""
+
+    samples: int
+    distill_iterations: int
+    reconstruct_iterations: int
+
+
+PRESETS: dict[Preset, Effort] = {
+    "fast": Effort(samples=256, distill_iterations=200, reconstruct_iterations=500),
+    "balanced": Effort(samples=512, distill_iterations=500, reconstruct_iterations=2000),
+    "paper": Effort(samples=1024, distill_iterations=4000, reconstruct_iterations=20000),  # the published settings
 }
 
 

@@ -117,23 +117,20 @@ def reconstruct(
 
 
 def simulate(network: Network, placement: Placement, blocks: Sequence[Block], codes: Codes, images: Tensor) -> dict[str, Tensor]:
-    """Return the outputs of the quantised network, and its value at every rounded place, as the exported file computes them.
+    """Return the outputs of the quantised network and every quantised value, as the exported file computes them.
 
-    Keys are value names: graph outputs as they are, ActivationSpec values *before* they are rounded. `images` [N, C, H, W].
+    Keys are value names: graph outputs as they are, the values of every ActivationSpec *before* they are rounded (those
+    behind a pass-through operator are on their grid already). `images` is [N, C, H, W].
     """
+    quantised = {value for spec in placement.activations for value in spec.values}
     values: dict[str, Tensor] = {network.inputs[0]: images}
-    recorded: dict[str, Tensor] = {}
-    roots = {value for spec in placement.activations for value in spec.roots}
-    if network.inputs[0] in roots:
-        recorded[network.inputs[0]] = images
     for block in blocks:
-        inner = [v for v in roots if v in _own_values(network, block) and v not in block.outputs]
+        inner = [v for v in _own_values(network, block) if v in quantised and v not in block.outputs]
         probe = dataclasses.replace(block, outputs=(*block.outputs, *inner))
         inputs = tuple(to_stored(values[v]) for v in block.inputs)
         for value, y in zip(probe.outputs, _forward_codes(network, probe, placement, codes, inputs), strict=True):
-            values[value] = recorded[value] = from_stored(y)
-    wanted = roots | set(network.outputs)
-    return {value: y for value, y in recorded.items() if value in wanted}
+            values[value] = from_stored(y)
+    return {value: y for value, y in values.items() if value in quantised or value in network.outputs}
 
 
 def _own_values(network: Network, block: Block) -> set[str]:
@@ -176,11 +173,7 @@ def _optimise(
         [initializer(network, b.bias) for b in student.biases],
         {w: torch.from_numpy(codes.weights[w].dequantize()).to(device) for w in student.weights if w not in learned},
         {name: grids[name].scale for name in student.scales if name not in codes.activations},
-        {
-            name: torch.tensor(codes.activations[name].scale, device=device)
-            for name in student.scales
-            if name in codes.activations
-        },
+        {name: torch.tensor(scale, device=device) for name, scale in known.items()},
         config,
         generator,
         report,

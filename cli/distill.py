@@ -1,0 +1,59 @@
+"""`genie-onnx distill`: calibration images out of a model's BatchNorm statistics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from genie_onnx_cli import options
+
+
+@click.command()
+@options.model
+@click.option(
+    "-o", "--run-dir", type=click.Path(path_type=Path), help="Where images.npz and images.png go.  [default: MODEL.images]"
+)
+@options.preset
+@options.samples
+@options.distillation
+@options.preprocessing
+@options.seed
+@options.device
+@options.quiet
+def distill(model: Path, **given: Any) -> None:
+    """Distil calibration images (GENIE-D) out of MODEL, which must have its BatchNormalization nodes.
+
+    The images.npz can be given to `quantize --data`, for this model or, mixed with others, for another one.
+    """
+    from genie_onnx_cli.effort import choose_effort
+    from genie_onnx_cli.progress import Display
+
+    import genie_onnx
+
+    _, effort = choose_effort(given["preset"], given["device"], given["samples"], given["distill_iters"], None)
+    config = genie_onnx.QuantizeConfig(
+        distill=genie_onnx.DistillConfig(
+            iterations=effort.distill_iterations,
+            batch_size=given["distill_batch"],
+            swing=given["swing"],
+            generator=given["generator"],
+            train_latent=given["train_latent"],
+        ),
+        images="distill",
+        samples=effort.samples,
+        input_mean=given["input_mean"],
+        input_std=given["input_std"],
+        channel_order=given["channel_order"],
+        seed=given["seed"],
+        device=given["device"],
+    )
+    with Display(given["quiet"]) as display:
+        run = genie_onnx.distill_images(
+            model,
+            given["run_dir"] or model.with_suffix(".images"),
+            config=config,
+            input_size=given["input_size"],
+            progress=display,
+        )
+    click.echo(f"{effort.samples} images: {run.images}\ncontact sheet: {run.contact_sheet}")

@@ -1,0 +1,67 @@
+"""`genie-onnx`: the group of commands, and what becomes of errors.
+
+exit code   0 done   1 the run failed   2 the input cannot be used   130 stopped with Ctrl-C
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import click
+from genie_onnx_cli.distill import distill
+from genie_onnx_cli.evaluate import evaluate
+from genie_onnx_cli.inspect import inspect
+from genie_onnx_cli.quantize import quantize
+
+from genie_onnx.errors import GenieError, InputError
+
+
+class Commands(click.Group):
+    """Prints errors as one line each, and lets only bugs keep their traceback."""
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:
+        """Run the command line and exit the process."""
+        try:
+            super().main(args=args, prog_name=prog_name, **{**extra, "standalone_mode": False})
+        except click.UsageError as error:
+            hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+            _fail(2, error.format_message() + hint)
+        except InputError as error:
+            _fail(2, *error.problems)
+        except (GenieError, OSError) as error:
+            _fail(1, str(error))
+        except (KeyboardInterrupt, click.Abort):
+            _fail(130, "stopped; nothing unfinished was written. The same command goes on from the last finished step")
+        sys.exit(0)
+
+
+def _fail(code: int, *lines: str) -> None:
+    for line in lines:
+        click.echo(f"error: {' '.join(line.split())}", err=True)
+    sys.exit(code)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("genie-onnx")
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(_version(), prog_name="genie-onnx")
+def main() -> None:
+    """Quantize float ONNX CNNs to a few bits: without data, or with a handful of images.
+
+    \b
+    genie-onnx inspect model.onnx                           what is in it, what would be done
+    genie-onnx quantize model.onnx --wbits 4 --abits 4      -> model.quant.onnx, verified in onnxruntime
+    genie-onnx evaluate model.onnx model.quant.onnx --data val/
+    """
+
+
+for _command in (quantize, distill, inspect, evaluate):
+    main.add_command(_command)

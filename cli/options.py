@@ -1,0 +1,107 @@
+"""Options that several commands share, and the parsing of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Numbers(click.ParamType):
+    """Numbers separated by commas: ``0.485,0.456,0.406`` -> (0.485, 0.456, 0.406)."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        """Parse `value`; a tuple is already parsed."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as 0.485,0.456,0.406", param, ctx)
+
+
+class Size(click.ParamType):
+    """Height and width: ``240x320`` -> (240, 320)."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Parse `value`; a tuple is already parsed."""
+        if isinstance(value, tuple):
+            return value
+        height, _, width = str(value).lower().partition("x")
+        if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+            self.fail(f"{value!r} is not a size such as 240x320 (height x width)", param, ctx)
+        return int(height), int(width)
+
+
+model = click.argument("model", type=click.Path(path_type=Path), metavar="MODEL")
+data = click.option(
+    "--data",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Calibration images: folder, npz or npy (may be given several times). Without it images are made.",
+)
+input_mean = click.option(
+    "--input-mean",
+    type=Numbers(),
+    metavar="M[,M,M]",
+    help="What the model's preprocessing subtracts from pixels scaled to 0..1, e.g. 0.485,0.456,0.406. Raw 0..255: 0.",
+)
+input_std = click.option(
+    "--input-std",
+    type=Numbers(),
+    metavar="S[,S,S]",
+    help="What it divides by then, e.g. 0.229,0.224,0.225. Raw 0..255: 0.003922.",
+)
+channel_order = click.option(
+    "--channel-order", type=click.Choice(["rgb", "bgr"]), default="rgb", show_default=True, help="Of the model's input."
+)
+input_size = click.option("--input-size", type=Size(), metavar="HxW", help="Where the model leaves height and width open.")
+seed = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same machine: same file."
+)
+device = click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where the torch part runs.")
+preset = click.option(
+    "--preset",
+    type=click.Choice(["fast", "balanced", "paper"]),
+    help="How much work: images, distillation and reconstruction iterations. Default: balanced on a GPU, fast on a CPU.",
+)
+samples = click.option("--samples", type=click.IntRange(min=1), help="Calibration images.  [default: from the preset]")
+distill_iters = click.option(
+    "--distill-iters", type=click.IntRange(min=1), help="Distillation steps for each batch of images.  [default: from the preset]"
+)
+distill_batch = click.option(
+    "--distill-batch", type=click.IntRange(min=2), default=128, show_default=True, help="Images distilled together."
+)
+swing = click.option("--swing/--no-swing", default=True, show_default=True, help="Ablation: strided convs read a shifted input.")
+generator = click.option(
+    "--generator/--no-generator", default=True, show_default=True, help="Ablation: images come from a generator, or are pixels."
+)
+train_latent = click.option(
+    "--train-latent/--fixed-latent", default=True, show_default=True, help="Ablation: z is trained, or drawn anew each step."
+)
+quiet = click.option("-q", "--quiet", is_flag=True, help="No progress.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def combined(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Return one decorator that applies `options`, the first one shown first in the help."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+distillation = combined(distill_iters, distill_batch, swing, generator, train_latent)
+preprocessing = combined(input_mean, input_std, channel_order, input_size)

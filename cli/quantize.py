@@ -1,0 +1,142 @@
+"""`genie-onnx quantize`: a float model in, a verified low-bit QDQ model out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from genie_onnx_cli import options
+
+
+@click.command()
+@options.model
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The quantised model.  [default: MODEL.quant.onnx]")
+@click.option("--wbits", type=click.IntRange(2, 8), default=4, show_default=True, help="Bits of weights.")
+@click.option("--abits", type=click.IntRange(2, 8), default=4, show_default=True, help="Bits of the inputs of weighted layers.")
+@click.option(
+    "--first-last-bits",
+    type=click.IntRange(2, 8),
+    default=8,
+    show_default=True,
+    help="Weights of the first and last layer, input of the last.",
+)
+@click.option(
+    "--setting",
+    type=click.Choice(["brecq", "qdrop"]),
+    default="brecq",
+    show_default=True,
+    help="brecq: the input of the second layer has FIRST_LAST_BITS too; qdrop: it has ABITS.",
+)
+@click.option(
+    "--other-bits",
+    type=click.IntRange(2, 8),
+    default=8,
+    show_default=True,
+    help="Values that feed no weighted layer, and the input.",
+)
+@click.option(
+    "--points",
+    type=click.Choice(["full", "layer-inputs"]),
+    default="full",
+    show_default=True,
+    help="What is rounded: all that an integer runtime rounds, or only inputs of layers, as in the paper.",
+)
+@options.data
+@options.preprocessing
+@click.option(
+    "--images",
+    type=click.Choice(["auto", "distill", "procedural"]),
+    default="auto",
+    show_default=True,
+    help="Images made without --data: auto distils where BatchNorm statistics exist, else procedural.",
+)
+@options.preset
+@options.samples
+@options.distillation
+@click.option(
+    "--recon-iters", type=click.IntRange(min=0), help="Reconstruction steps for each block.  [default: from the preset]"
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Samples in a reconstruction step.")
+@click.option(
+    "--rounding-weight",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Lambda of the rounding term (0.1 is usual for MobileNets).",
+)
+@click.option(
+    "--drop", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="QDrop: chance that an element stays unrounded."
+)
+@click.option(
+    "--container",
+    type=click.Choice(["portable", "int4"]),
+    default="portable",
+    show_default=True,
+    help="How codes are stored: 8-bit tensors that run everywhere, or native INT4 weights (opset 21).",
+)
+@options.seed
+@options.device
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    help="Images and finished blocks; goes on from there.  [default: MODEL.quant.genie]",
+)
+@click.option("--dry-run", is_flag=True, help="Check everything, print what would be done, write nothing.")
+@options.quiet
+def quantize(model: Path, **given: Any) -> None:
+    """Quantize the float ONNX MODEL and verify the result in onnxruntime.
+
+    \b
+    genie-onnx quantize model.onnx --wbits 4 --abits 4
+    genie-onnx quantize model.onnx --wbits 2 --abits 4 --data photos/ --input-mean 0.485,0.456,0.406 --input-std 0.229,0.224,0.225
+    genie-onnx quantize model.onnx --preset balanced --run-dir run1 -o model.w4a4.onnx
+    """
+    from genie_onnx_cli import show
+    from genie_onnx_cli.effort import choose_effort
+    from genie_onnx_cli.progress import Display
+
+    import genie_onnx
+
+    preset, effort = choose_effort(
+        given["preset"], given["device"], given["samples"], given["distill_iters"], given["recon_iters"]
+    )
+    config = genie_onnx.QuantizeConfig(
+        placement=genie_onnx.PlacementConfig(
+            wbits=given["wbits"],
+            abits=given["abits"],
+            first_last_bits=given["first_last_bits"],
+            setting=given["setting"],
+            other_bits=given["other_bits"],
+            points=given["points"],
+        ),
+        distill=genie_onnx.DistillConfig(
+            iterations=effort.distill_iterations,
+            batch_size=given["distill_batch"],
+            swing=given["swing"],
+            generator=given["generator"],
+            train_latent=given["train_latent"],
+        ),
+        reconstruct=genie_onnx.ReconstructConfig(
+            iterations=effort.reconstruct_iterations,
+            batch_size=given["batch_size"],
+            rounding_weight=given["rounding_weight"],
+            drop_probability=given["drop"],
+        ),
+        images=given["images"],
+        samples=effort.samples,
+        container=given["container"],
+        input_mean=given["input_mean"],
+        input_std=given["input_std"],
+        channel_order=given["channel_order"],
+        seed=given["seed"],
+        device=given["device"],
+    )
+    places = {"data": given["data"], "input_size": given["input_size"], "run_dir": given["run_dir"]}
+    show.plan(genie_onnx.plan(model, given["output"], config=config, **places), config, preset)
+    if given["dry_run"]:
+        click.echo(genie_onnx.to_json(config))
+        return
+    with Display(given["quiet"]) as display:
+        result = genie_onnx.quantize(model, given["output"], config=config, progress=display, **places)
+    show.result(result)

@@ -1,0 +1,116 @@
+"""Results as tables on the terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from genie_onnx import Inspection, Plan, QuantizeConfig, Result
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for k, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if k == 0 else "right", overflow="fold")
+    return table
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+def plan(todo: Plan, config: QuantizeConfig, preset: str) -> None:
+    """Say what a run is about to do."""
+    placement, prepared = config.placement, todo.prepared
+    console.print(
+        f"{len(prepared.placement.weights)} weights in {sum(b.kind != 'float' for b in prepared.blocks)} blocks to "
+        f"{placement.wbits} bits, {len(prepared.placement.activations)} activation grids to {placement.abits} bits "
+        f"(first and last layer {placement.first_last_bits}), on {todo.device}"
+    )
+    origin = {
+        "data": f"at most {config.samples} of your images",
+        "distilled": f"{config.samples} distilled, {config.distill.iterations} steps a batch",
+        "procedural": f"{config.samples} procedural",
+    }[todo.choice.kind]
+    console.print(f"images: {origin} ({todo.choice.reason})")
+    console.print(f"preset {preset}: {config.reconstruct.iterations} reconstruction steps a block")
+    for notice in todo.choice.notices:
+        console.print(f"note: {notice}", markup=False)
+    for node, reason in prepared.placement.float_nodes.items():
+        console.print(f"kept float: {node}: {reason}", markup=False)
+    console.print(f"output: {todo.output}   run directory: {todo.run_dir}")
+
+
+def result(done: Result) -> None:
+    """Print the report of a finished run."""
+    report = done.report
+    parity: dict[str, Any] = report.parity
+    kernels = parity["kernels"]
+    weighted = sum(n for op, n in kernels["integer"].items() if op in ("QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger"))
+    floating = sum(kernels["floating"].values())
+    verdict = "the file computes what was simulated" if parity["ok"] else "BROKEN"
+    console.print(
+        f"\nparity with the simulation, {parity['samples']} samples: {verdict} "
+        f"({parity['weights']} weights identical, codes flipped in their own layer: {parity['flip_rate']:.1e}, in all: {parity['whole_flip_rate']:.1e})"
+    )
+    console.print(f"layers in integer kernels of onnxruntime: {weighted} of {weighted + floating}")
+    table = _table(
+        f"output, on {report.comparison['samples']} {_HELD_BACK[report.held_back]} samples",
+        "SQNR dB",
+        "cosine",
+        "top-1 agreement",
+    )
+    for output in report.comparison["outputs"]:
+        agreement = "" if output["agreement"] is None else f"{100 * output['agreement']:.1f} %"
+        table.add_row(output["name"], f"{output['sqnr_db']:.1f}", f"{output['cosine']:.4f}", agreement)
+    console.print(table)
+    console.print(f"size: {_size(report.float_bytes)} float -> {_size(report.quantized_bytes)} in the file")
+    console.print(
+        f"{done.output}   ({report.seconds:.0f} s; report in {done.output.with_suffix('.json').name}, images and codes in {done.run_dir})"
+    )
+
+
+_HELD_BACK = {"data": "held-back", "procedural": "procedural", "distilled": "distilled"}
+
+
+def inspection(found: Inspection, wbits: int, abits: int) -> None:
+    """Print what `inspect` found."""
+    console.print(f"opset {found.opset}, IR {found.ir_version}, from {found.producer}", markup=False)
+    console.print(f"input   {found.input[0]} {list(found.input[1])}", markup=False)
+    for name, shape in found.outputs:
+        console.print(f"output  {name} {list(shape)}", markup=False)
+    console.print("operators: " + ", ".join(f"{op} {count}" for op, count in found.operators.items()))
+    console.print(
+        f"BatchNormalization with statistics: {found.batchnorms} ({found.batchnorms_left} cannot be folded and stay float)"
+    )
+    console.print(f"strided convolutions: {len(found.strided)}")
+    table = _table("block", "kind", "nodes", "weighted nodes", "inputs")
+    for block in found.blocks:
+        table.add_row(block.name, block.kind, str(block.nodes), str(len(block.weighted)), str(len(block.inputs)))
+    console.print(table)
+    for title, bits in (("weights", found.weight_bits), ("values", found.value_bits)):
+        counts = Counter(bits.values())
+        console.print(f"{title} at W{wbits}A{abits}: " + ", ".join(f"{n} at {b} bits" for b, n in sorted(counts.items())))
+    for node, reason in found.kept_float.items():
+        console.print(f"kept float: {node}: {reason}", markup=False)
+    console.print(
+        f"size: {_size(found.float_bytes)} now, {_size(found.packed_bytes)} at true bits ({found.parameters:,} parameters)"
+    )
+    console.print(f"images without --data: {found.images} ({found.images_reason})", markup=False)
+    for notice in found.notices:
+        console.print(f"note: {notice}", markup=False)
+
+
+def accuracies(found: Mapping[str, Any]) -> None:
+    """Print one row a model."""
+    samples = next(iter(found.values())).samples
+    table = _table(f"model, on {samples} images", "top-1", "top-5")
+    for model, accuracy in found.items():
+        table.add_row(model, f"{100 * accuracy.top1:.2f} %", "" if accuracy.top5 is None else f"{100 * accuracy.top5:.2f} %")
+    console.print(table)

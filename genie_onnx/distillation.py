@@ -1,0 +1,37 @@
+"""GENIE-D on its own: images out of a model's BatchNorm statistics, saved for `--data` of this or another model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from genie_onnx.calibration import choose_images, made_images, save_images
+from genie_onnx.config import QuantizeConfig
+from genie_onnx.data import PathLike
+from genie_onnx.device import choose_device
+from genie_onnx.pipeline import Progress, run_identity
+from genie_onnx.prepare import Source, prepare
+from genie_onnx.rundir import RunDirectory, open_run
+
+
+def distill_images(
+    model: Source,
+    run_dir: PathLike,
+    *,
+    config: QuantizeConfig | None = None,
+    input_size: tuple[int, int] | None = None,
+    progress: Progress = lambda event: None,
+) -> RunDirectory:
+    """Make `config.samples` images into `run_dir`: images.npz (float32 [N, C, H, W]) and images.png.
+
+    A run killed half-way goes on from its last finished batch. Raises ConfigError where `config.images` is "distill" and the
+    model has no BatchNorm statistics.
+    """
+    config = config or QuantizeConfig(images="distill")
+    device = choose_device(config.device)
+    prepared = prepare(model, config.placement, input_size)
+    choice = choose_images(prepared, config, ())
+    run = open_run(Path(run_dir), run_identity(prepared, config, None))
+    progress("calibration images")
+    calibration = made_images(prepared, config, choice, run, device, progress)
+    save_images(calibration.images, choice.kind, run)
+    return run

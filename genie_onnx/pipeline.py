@@ -1,0 +1,187 @@
+"""The whole of genie-onnx on one screen: a float ONNX file in, a quantised one and a report out.
+
+file -> prepared graph -> images -> reconstruct, block by block -> codes -> QDQ file -> report
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import onnx
+import onnx_ir as ir
+import torch
+
+from genie_onnx import exporter, reconstruct
+from genie_onnx.calibration import Calibration, Choice, choose_images, data_images, made_images, save_images
+from genie_onnx.config import QuantizeConfig, to_json
+from genie_onnx.data import PathLike
+from genie_onnx.device import choose_device
+from genie_onnx.distill import DistillProgress
+from genie_onnx.judge import judge
+from genie_onnx.prepare import Prepared, Source, check_import, output_path, prepare
+from genie_onnx.reconstruct import BlockResult, Codes
+from genie_onnx.report import BlockLoss, Report, versions
+from genie_onnx.rundir import RunDirectory, open_run, write_text
+from genie_onnx.seeds import stream
+from genie_onnx.validate import require_parity
+
+Event: TypeAlias = DistillProgress | reconstruct.Progress | str  # a str names the stage that begins
+Progress = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: the file, its report (also beside it as JSON), and the directory with images and codes."""
+
+    output: Path
+    report: Report
+    run_dir: Path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is about to do, known before it starts."""
+
+    prepared: Prepared
+    choice: Choice
+    output: Path
+    run_dir: Path
+    device: torch.device
+
+
+def plan(
+    model: Source,
+    output: PathLike | None = None,
+    *,
+    config: QuantizeConfig | None = None,
+    data: Sequence[PathLike] = (),
+    input_size: tuple[int, int] | None = None,
+    run_dir: PathLike | None = None,
+) -> Plan:
+    """Check everything a run will need and say what it will do; writes nothing. Raises InputError with what is wrong."""
+    config = config or QuantizeConfig()
+    target = output_path(model, output)
+    device = choose_device(config.device)
+    prepared = prepare(model, config.placement, input_size)
+    choice = choose_images(prepared, config, data)
+    folder = Path(run_dir) if run_dir is not None else target.with_suffix(".genie")
+    return Plan(prepared, choice, target, folder, device)
+
+
+def quantize(
+    model: Source,
+    output: PathLike | None = None,
+    *,
+    config: QuantizeConfig | None = None,
+    data: Sequence[PathLike] = (),
+    input_size: tuple[int, int] | None = None,
+    run_dir: PathLike | None = None,
+    progress: Progress = lambda event: None,
+) -> Result:
+    """Quantize a float ONNX model and verify the file that results.
+
+    Args:
+        model: path of the float model, or the model itself.
+        output: where the quantised model goes; None: MODEL.quant.onnx beside the input. Never the input.
+        config: every setting; the defaults are the paper's.
+        data: image folders, npz and npy files to calibrate on; none: images are made (`config.images`).
+        input_size: (H, W), where the model leaves them open.
+        run_dir: keeps images and finished blocks; None: OUTPUT.genie. A run killed half-way goes on from there.
+        progress: told about every stage, and about twice a second in between.
+
+    Raises InputError for what cannot be used, before any long work; RunError (ParityError) where the run fails.
+    """
+    config = config or QuantizeConfig()
+    started = time.monotonic()
+    todo = plan(model, output, config=config, data=data, input_size=input_size, run_dir=run_dir)
+    prepared = todo.prepared
+    progress("checking the import against onnxruntime")
+    check_import(prepared, stream(config.seed, "check"))
+    given = data_images(prepared, config, data) if todo.choice.kind == "data" else None
+    run = open_run(todo.run_dir, run_identity(prepared, config, given))
+
+    progress("calibration images")
+    calibration = given or made_images(prepared, config, todo.choice, run, todo.device, progress)
+    if not run.images.exists():
+        save_images(calibration.images, todo.choice.kind, run)
+
+    progress("reconstruction")
+    codes, losses = _reconstruct(prepared, config, calibration, run, todo.device, progress)
+
+    progress("export and verification")
+    metadata = {"version": versions()["genie-onnx"], "images": todo.choice.kind, "settings": to_json(config)}
+    proto = exporter.export(prepared.deploy, prepared.user, prepared.placement, codes, config.container, metadata)
+    verdict = judge(prepared, codes, proto, calibration)
+    report = Report(
+        settings=dataclasses.asdict(config),
+        images=todo.choice.kind,
+        images_reason=todo.choice.reason,
+        notices=todo.choice.notices,
+        samples=len(calibration.images),
+        device=str(todo.device),
+        blocks=tuple(losses),
+        float_bytes=ir.to_proto(prepared.user).ByteSize(),
+        quantized_bytes=proto.ByteSize(),
+        weights={spec.value: spec.bits for spec in prepared.placement.weights},
+        activations={spec.name: spec.bits for spec in prepared.placement.activations},
+        kept_float=dict(prepared.placement.float_nodes),
+        parity=verdict.parity.to_json(),
+        comparison=verdict.comparison.to_json(),
+        held_back=verdict.held_back_kind,
+        seconds=time.monotonic() - started,
+    )
+    write_text(run.report, report.to_json())
+    require_parity(verdict.parity)
+    exporter.save(proto, todo.output, [] if isinstance(model, onnx.ModelProto) else [Path(model)])
+    write_text(todo.output.with_suffix(".json"), report.to_json())
+    return Result(todo.output, report, run.path)
+
+
+def _reconstruct(
+    prepared: Prepared,
+    config: QuantizeConfig,
+    calibration: Calibration,
+    run: RunDirectory,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[Codes, list[BlockLoss]]:
+    """Reconstruct every block that an earlier run into the same directory has not finished, saving each as it is done."""
+    codes, losses = Codes(), list[BlockLoss]()
+    while run.block(len(losses)).exists():
+        done = run.block(len(losses))
+        codes = codes.merged(reconstruct.load(done))
+        losses.append(BlockLoss(**json.loads(done.with_suffix(".json").read_text(encoding="utf-8"))))
+
+    def save(result: BlockResult) -> None:
+        path = run.block(len(losses))
+        loss = BlockLoss(result.block, *result.loss)
+        write_text(path.with_suffix(".json"), json.dumps(dataclasses.asdict(loss)))
+        reconstruct.save(result.codes, path)  # last: this file says that the block is finished
+        losses.append(loss)
+
+    codes = reconstruct.reconstruct(
+        prepared.network,
+        prepared.placement,
+        prepared.blocks,
+        calibration.images,
+        config.reconstruct,
+        seed=config.seed,
+        device=device,
+        progress=progress,
+        finished=save,
+        done=codes,
+    )
+    return codes, losses
+
+
+def run_identity(prepared: Prepared, config: QuantizeConfig, given: Calibration | None) -> dict[str, Any]:
+    """Return what makes a run this run: the model, every setting, the data."""
+    digest = None if given is None else hashlib.sha256(given.images.numpy().tobytes()).hexdigest()
+    return {"model": prepared.digest, "data": digest, "shape": list(prepared.shape), "settings": dataclasses.asdict(config)}

@@ -1,0 +1,150 @@
+"""From a model file to everything a run needs to know about it, before any long work starts.
+
+file -> user's graph -> normalised graph (BatchNorm kept) -> deploy graph (folded) -> placement, blocks, float network
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+
+from genie_onnx import graph
+from genie_onnx.blocks import Block, partition
+from genie_onnx.config import PlacementConfig
+from genie_onnx.errors import ConfigError, ModelError, RunError
+from genie_onnx.graph import BatchNorm, query
+from genie_onnx.importer import Network, import_graph
+from genie_onnx.placement import Placement, place
+from genie_onnx.validate import first_difference, run
+
+Source = str | os.PathLike[str] | onnx.ModelProto
+
+CHECK_BATCH = 2  # one batch size beyond 1: a batch baked into the graph shows
+# Two float32 implementations of one network: sums in another order, some hundred layers deep (facts: 3.6e-5 at worst)
+IMPORT_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model, checked and analysed. `normalised` and `deploy` share value names with `user`."""
+
+    user: ir.Model
+    normalised: ir.Model
+    deploy: ir.Model
+    batchnorms: tuple[BatchNorm, ...]
+    placement: Placement
+    blocks: tuple[Block, ...]
+    shape: tuple[int, int, int]  # C, H, W of one input sample
+
+    @cached_property
+    def network(self) -> Network:
+        """The float network of the deploy graph."""
+        return import_graph(self.deploy)
+
+    @cached_property
+    def teacher(self) -> Network:
+        """The float network with BatchNorm kept, as distillation needs it."""
+        return import_graph(self.normalised)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the normalised model, weights included."""
+        return hashlib.sha256(ir.to_proto(self.normalised).SerializeToString(deterministic=True)).hexdigest()
+
+
+def prepare(source: Source, config: PlacementConfig, input_size: tuple[int, int] | None = None) -> Prepared:
+    """Load, check and analyse a model.
+
+    `input_size` (H, W) is needed where the model leaves them open. Raises ModelError for what is not supported, all of it
+    at once, and ConfigError where the size is missing or contradicts the model.
+    """
+    user = graph.load(source)
+    graph.check(user)
+    normalised = graph.normalise(user)
+    deploy = graph.fold_batchnorm(normalised)
+    placement = place(deploy, config)
+    if not placement.weights:
+        raise ModelError(
+            "the model has no Conv, ConvTranspose, Gemm or MatMul with constant weights: there is nothing to quantize"
+        )
+    return Prepared(
+        user=user,
+        normalised=normalised,
+        deploy=deploy,
+        batchnorms=graph.batchnorms(normalised),
+        placement=placement,
+        blocks=partition(deploy),
+        shape=_sample_shape(deploy, input_size),
+    )
+
+
+def check_import(prepared: Prepared, generator: torch.Generator) -> None:
+    """Compare the imported network with onnxruntime on random input. Raises RunError naming the first value that differs."""
+    network = prepared.network
+    x = torch.randn((CHECK_BATCH, *prepared.shape), generator=generator)
+    proto = ir.to_proto(prepared.user)
+    name = network.inputs[0]
+    with torch.no_grad():
+        ours = {value: y.numpy() for value, y in network({name: x}).items()}
+    theirs = run(proto, {name: x.numpy()}, network.outputs, optimise=False)
+    if first_difference(theirs, ours, IMPORT_TOLERANCE) is None:
+        return
+    values = [v for block in prepared.blocks for v in block.outputs if v in network.nodes]
+    deploy = ir.to_proto(prepared.deploy)
+    with torch.no_grad():
+        inner = {v: y.numpy() for v, y in network.extract(network.inputs, values)({name: x}).items()}
+    found = first_difference(run(deploy, {name: np.asarray(x)}, values, optimise=False), inner, IMPORT_TOLERANCE)
+    where = "its outputs, though no block alone does" if found is None else str(found)
+    raise RunError(
+        f"the model was read wrongly: the imported network and onnxruntime differ in {where}. "
+        "This is a defect of genie-onnx; please report it with the model"
+    )
+
+
+def _sample_shape(deploy: ir.Model, input_size: tuple[int, int] | None) -> tuple[int, int, int]:
+    dims = query.input_shape(deploy)
+    if len(dims) != 4 or dims[1] is None:
+        raise ModelError(f"the input must be [N, C, H, W] with a fixed C, but it is {list(dims)}")
+    found = (dims[2], dims[3])
+    if input_size is None and None in found:
+        raise ConfigError(
+            "the model leaves height or width of its input open: choose a size for calibration with --input-size HxW"
+        )
+    height, width = (given if fixed is None else fixed for given, fixed in zip(input_size or found, found, strict=True))
+    if input_size is not None and input_size != (height, width):
+        raise ConfigError(
+            f"--input-size {input_size[0]}x{input_size[1]} contradicts the model, whose input is {found[0]}x{found[1]}"
+        )
+    assert height is not None
+    assert width is not None
+    return dims[1], height, width
+
+
+def output_path(source: Source, output: str | os.PathLike[str] | None) -> Path:
+    """Return where the quantised model goes: `output`, else MODEL.quant.onnx beside the input.
+
+    Raises ConfigError where that is the input itself, a directory, or cannot be written to.
+    """
+    if output is None:
+        if isinstance(source, onnx.ModelProto):
+            raise ConfigError("a model given in memory needs an output path")
+        output = Path(source).with_suffix(".quant.onnx")
+    path = Path(output)
+    if not isinstance(source, onnx.ModelProto) and path.exists() and path.samefile(source):
+        raise ConfigError(f"the output {str(path)!r} is the input itself: choose another with -o")
+    if path.is_dir():
+        raise ConfigError(f"the output {str(path)!r} is a directory: give a file name with -o")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise ConfigError(f"the folder of the output {str(path)!r} does not exist")
+    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise ConfigError(f"the output {str(path)!r} cannot be written: no permission")
+    return path
