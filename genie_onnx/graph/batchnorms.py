@@ -33,8 +33,8 @@ class BatchNorm:
 def batchnorms(model: ir.Model) -> tuple[BatchNorm, ...]:
     """Return the statistics of every BatchNormalization of a normalised model, in topological order.
 
-    One whose input is constant, or whose statistics are computed, not finite or have var + eps <= 0, tells nothing and is left out
-    (`check` has named the latter two).
+    One whose input is constant, or whose statistics are computed, not finite or have var + eps <= 0, tells nothing and is
+    left out (`check` has named the latter two).
     """
     return tuple(found for node in model.graph if (found := _statistics(node)) is not None)
 

@@ -48,7 +48,11 @@ def problems(model: ir.Model) -> list[str]:
 
 
 def _quantized(model: ir.Model) -> Iterator[str]:
-    nodes = [n for n in ir.traversal.RecursiveGraphIterator(model.graph) if n.op_type in QUANTIZED_OPS]
+    nodes = [
+        n
+        for n in ir.traversal.RecursiveGraphIterator(model.graph)
+        if n.op_type in QUANTIZED_OPS or n.op_type.startswith("QLinear")
+    ]
     if nodes:
         yield (
             f"the model is quantized already ({len(nodes)} such nodes, the first is {nodes[0].op_type} '{nodes[0].name}'); "
@@ -60,14 +64,17 @@ def _undefined(model: ir.Model) -> Iterator[str]:
     for node in model.graph:
         for value in node.inputs:
             if value is not None and value.producer() is None and not value.is_graph_input() and not value.is_initializer():
-                yield f"{node.op_type} '{node.name}' reads '{value.name}', which nothing in the file defines; export the model again."
+                yield f"{node.op_type} '{node.name}' reads '{value.name}', which nothing in the file defines; export it again."
 
 
 def _interface(model: ir.Model) -> Iterator[str]:
     inputs = list(model.graph.inputs)
     if len(inputs) != 1:
         names = ", ".join(f"'{v.name}'" for v in inputs) or "none"
-        yield f"the model has {len(inputs)} inputs ({names}); one image input is supported. Export the part that takes the image alone."
+        yield (
+            f"the model has {len(inputs)} inputs ({names}); one image input is supported. "
+            "Export the part that takes the image alone."
+        )
         return
     (value,) = inputs
     if value.dtype != ir.DataType.FLOAT:
@@ -103,9 +110,12 @@ def _operators(graph: ir.Model) -> Iterator[str]:
 
 def _remedy(domain: str, op_type: str) -> str:
     if domain:
-        return f"the operator is of the domain '{domain}'; standard ONNX operators are supported. Export without runtime-specific operators."
+        return (
+            f"the operator is of the domain '{domain}'; standard ONNX operators are supported. "
+            "Export without runtime-specific operators."
+        )
     if op_type in _CONTROL_FLOW:
-        return "branches and loops are not supported. Export the model so that they are resolved (fixed shapes, no data-dependent code)."
+        return "branches and loops are not supported. Export without data-dependent code, with fixed shapes if need be."
     if op_type in _RECURRENT:
         return "recurrent layers are not supported, networks of convolutions are. Export the convolutional part alone."
     if op_type == "NonMaxSuppression":
@@ -129,8 +139,8 @@ def _pads(graph: ir.Model) -> Iterator[str]:
     for node in graph.graph:
         if node.domain == "" and has_automatic_pads(node):
             yield (
-                f"{node.op_type} '{node.name}': auto_pad={attribute(node, 'auto_pad', 'NOTSET')} depends on an input size that the file leaves "
-                "open; explicit pads are supported. Export with a fixed input height and width."
+                f"{node.op_type} '{node.name}': auto_pad={attribute(node, 'auto_pad', 'NOTSET')} depends on an input size that "
+                "the file leaves open; explicit pads are supported. Export with a fixed input height and width."
             )
 
 
@@ -159,13 +169,13 @@ def _fixed_batch(graph: ir.Model) -> Iterator[str]:
     obstacle = batch_obstacle(graph)
     if obstacle is not None:
         yield (
-            f"the model is made for a fixed batch, and {obstacle}; a batch of any size is needed. Export it with a dynamic batch axis "
-            "(torch.onnx.export: dynamic_axes={'input': {0: 'batch'}})."
+            f"the model is made for a fixed batch, and {obstacle}; a batch of any size is needed. "
+            "Export it with a dynamic batch axis (torch.onnx.export: dynamic_axes={'input': {0: 'batch'}})."
         )
 
 
 def _inconsistent(graph: ir.Model) -> Iterator[str]:
-    """What onnx's own checker and strict shape inference say. Large weights become inputs: their values do not matter, only shapes."""
+    """What onnx's own checker and strict shape inference say. Large weights become inputs: only their shapes matter."""
     graph = graph.clone()
     for value in list(graph.graph.initializers.values()):
         if value.const_value is not None and value.const_value.nbytes > _SMALL:

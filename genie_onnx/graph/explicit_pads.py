@@ -56,7 +56,8 @@ def _totals(node: ir.Node) -> list[int] | None:
 
 def _transposed(node: ir.Node, sizes: Sequence[int | None], strides: Sequence[int], extents: Sequence[int]) -> list[int] | None:
     extra = attribute(node, "output_padding", (0,) * len(strides))
-    wanted = attribute(node, "output_shape", ())[-len(strides) :]
+    wanted: tuple[int, ...] = attribute(node, "output_shape", ())
+    wanted = wanted[-len(strides) :]  # opset 1 let it have batch and channels too
     if not wanted:
         totals = [e + p - s for e, p, s in zip(extents, extra, strides, strict=True)]
     elif any(i is None for i in sizes):

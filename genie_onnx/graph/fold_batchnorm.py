@@ -19,7 +19,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from genie_onnx.graph.names import fresh_name
+from genie_onnx.graph.initializers import add_initializer
 from genie_onnx.graph.query import attribute, bias, channel_axis, constant, weight
 
 Float64 = npt.NDArray[np.float64]
@@ -105,10 +105,5 @@ def _set_input(graph: ir.Graph, node: ir.Node, index: int, array: np.ndarray, na
         current.const_value = ir.tensor(array, name=current.name)
         current.shape = ir.Shape(array.shape)
         return
-    name = fresh_name(graph, name)
-    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.from_numpy(array.dtype)))
-    value.const_value = ir.tensor(array, name=name)
-    graph.register_initializer(value)
-    if index >= len(node.inputs):
-        node.resize_inputs(index + 1)
-    node.replace_input_with(index, value)
+    node.resize_inputs(max(len(node.inputs), index + 1))
+    node.replace_input_with(index, add_initializer(graph, name, array))

@@ -20,6 +20,7 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from genie_onnx.errors import ModelError
 from genie_onnx.graph.infer_shapes import infer_shapes
+from genie_onnx.graph.initializers import make_initializer
 from genie_onnx.graph.query import attribute, constant, is_constant
 
 MAX_ELEMENTS = 2**28  # 1 GiB of float32: above any CNN's weight, below what hurts a small machine
@@ -47,7 +48,9 @@ def _fold_once(model: ir.Model) -> bool:
             continue
         for value, array in zip(node.outputs, arrays, strict=True):
             if value.name and value.uses():
-                _replace_by_initializer(model.graph, value, array)
+                initializer = make_initializer(value.name, array)
+                value.replace_all_uses_with(initializer)
+                model.graph.register_initializer(initializer)
         model.graph.remove(node, safe=True)
         folded = True
     return folded
@@ -84,7 +87,7 @@ def _shape_of(node: ir.Node) -> list[np.ndarray] | None:
 
 
 def _run(node: ir.Node, opsets: dict[str, int]) -> list[np.ndarray]:
-    feeds = {v.name: constant(v) for v in node.inputs if v is not None}
+    feeds = {str(v.name): constant(v) for v in node.inputs if v is not None}
     function = onnx.helper.make_function(
         "genie",
         "fold",
@@ -95,23 +98,9 @@ def _run(node: ir.Node, opsets: dict[str, int]) -> list[np.ndarray]:
     )
     try:
         results = iter(ReferenceEvaluator(function).run(None, feeds, attributes={}))
-    except (
-        ArithmeticError,
-        LookupError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:  # whatever numpy raises inside an operator
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:  # numpy's, inside an operator
         raise ModelError(
             f"{node.op_type} '{node.name}' has only constant inputs, and computing it failed: {error}. "
             "The file is inconsistent; export it again."
         ) from error
     return [np.asarray(next(results)) if v.name else np.empty(0) for v in node.outputs]
-
-
-def _replace_by_initializer(graph: ir.Graph, value: ir.Value, array: np.ndarray) -> None:
-    name = value.name
-    tensor = ir.tensor(np.array(array, order="C"), name=name)  # not ascontiguousarray: it gives a scalar a dimension
-    initializer = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-    value.replace_all_uses_with(initializer)
-    graph.register_initializer(initializer)

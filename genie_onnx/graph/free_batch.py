@@ -11,14 +11,42 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from genie_onnx.graph.batch_axis import Batch, BatchObstacle, Edit, move_batch
-from genie_onnx.graph.names import fresh_name
+from genie_onnx.graph import batch_constants, batch_moves, ops
+from genie_onnx.graph.batch_axis import Batch, Edit, FixedBatchError, Rule, obstacle
+from genie_onnx.graph.initializers import add_initializer
 
 SYMBOL = "N"
 
+_RULES: dict[str, Rule] = {
+    **dict.fromkeys(ops.ELEMENTWISE, batch_moves.elementwise),
+    **dict.fromkeys(ops.POOLING, batch_moves.batch_first),
+    **dict.fromkeys(ops.REDUCTION, batch_moves.reduce),
+    **dict.fromkeys(("Conv", "ConvTranspose", "DepthToSpace", "SpaceToDepth", "LRN"), batch_moves.batch_first),
+    **dict.fromkeys(("BatchNormalization", "GroupNormalization", "InstanceNormalization"), batch_moves.batch_first),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "LpNormalization", "TopK"), batch_moves.along(-1)),
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), batch_moves.behind),
+    **dict.fromkeys(("ArgMax", "ArgMin"), batch_moves.arg_reduce),
+    "Concat": batch_moves.concat,
+    "Expand": batch_constants.expand,
+    "Flatten": batch_moves.flatten,
+    "Gather": batch_moves.gather,
+    "Gemm": batch_moves.gemm,
+    "MatMul": batch_moves.matmul,
+    "Pad": batch_constants.pad,
+    "Reshape": batch_constants.reshape,
+    "Resize": batch_constants.resize,
+    "Slice": batch_constants.slice_,
+    "Split": batch_moves.along(0),
+    "Squeeze": batch_constants.squeeze,
+    "Tile": batch_constants.tile,
+    "Transpose": batch_moves.transpose,
+    "Unsqueeze": batch_moves.unsqueeze,
+}
+"""Operators that are not here (Einsum, ScatterND, ...) are not known to treat the samples of a batch alike."""
+
 
 def free_batch(model: ir.Model) -> ir.Model:
-    """Free the batch in place and return `model`. Raises BatchObstacle, with `model` as it was, where that is impossible."""
+    """Free the batch in place and return `model`. Raises FixedBatchError, with `model` as it was, where that is impossible."""
     batches, edits = _follow(model)
     for node, edit in edits:
         _apply(model.graph, node, edit)
@@ -37,8 +65,8 @@ def batch_obstacle(model: ir.Model) -> str | None:
         return None
     try:
         _follow(model)
-    except BatchObstacle as obstacle:
-        return str(obstacle)
+    except FixedBatchError as error:
+        return str(error)
     return None
 
 
@@ -51,16 +79,21 @@ def batch_input(model: ir.Model) -> ir.Value | None:
 def _follow(model: ir.Model) -> tuple[dict[ir.Value, Batch], list[tuple[ir.Node, Edit]]]:
     source = batch_input(model)
     if source is None:
-        raise BatchObstacle("the model does not have exactly one input with a known rank")
-    batches, edits = {source: Batch(0)}, []
+        raise FixedBatchError("the model does not have exactly one input with a known rank")
+    batches: dict[ir.Value, Batch] = {source: Batch(0)}
+    edits: list[tuple[ir.Node, Edit]] = []
     for node in model.graph:
-        moved = move_batch(node, batches)
-        if moved is not None:
-            batches.update((value, moved.batch) for value in node.outputs)
-            edits += [(node, edit) for edit in moved.edits]
+        if not any(v in batches for v in node.inputs if v is not None):
+            continue
+        rule = _RULES.get(node.op_type) if node.domain == "" else None
+        if rule is None:
+            raise obstacle(node, "is not known to treat the samples of a batch alike")
+        moved = rule(node, batches)
+        batches.update((value, moved.batch) for value in node.outputs)
+        edits += [(node, edit) for edit in moved.edits]
     for value in model.graph.outputs:
         if value in batches and batches[value].axis != 0:
-            raise BatchObstacle(f"output '{value.name}' has the batch on axis {batches[value].axis}, not on axis 0")
+            raise FixedBatchError(f"output '{value.name}' has the batch on axis {batches[value].axis}, not on axis 0")
     return batches, edits
 
 
@@ -69,10 +102,7 @@ def _apply(graph: ir.Graph, node: ir.Node, edit: Edit) -> None:
         node.replace_input_with(edit.index, None)
         return
     current = node.inputs[edit.index] if edit.index < len(node.inputs) else None
-    name = fresh_name(graph, str(current.name) if current is not None else f"{node.outputs[0].name}.{edit.index}")
-    tensor = ir.tensor(edit.array, name=name)
-    value = ir.Value(name=name, shape=ir.Shape(edit.array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-    graph.register_initializer(value)
-    if edit.index >= len(node.inputs):
-        node.resize_inputs(edit.index + 1)
+    wish = f"{node.outputs[0].name}.{edit.index}" if current is None else str(current.name)
+    value = add_initializer(graph, wish, edit.array)
+    node.resize_inputs(max(len(node.inputs), edit.index + 1))
     node.replace_input_with(edit.index, value)

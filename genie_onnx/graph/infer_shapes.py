@@ -17,7 +17,7 @@ def infer_shapes(model: ir.Model) -> ir.Model:
             value.shape = None
     for value in model.graph.initializers.values():
         if value.const_value is not None:
-            value.shape = ir.Shape(tuple(value.const_value.shape))
+            value.shape = ir.Shape(value.const_value.shape.numpy())
             value.dtype = value.const_value.dtype
     # Not strict: an operator that onnx cannot infer leaves its outputs unknown, and `check` names it.
     ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)

@@ -1,6 +1,6 @@
 """What an exporter left behind from training is put into inference form.
 
-    BatchNormalization(training_mode=1; Y, mean', var', ...) -> BatchNormalization(Y)      statistics of the file, not of the batch
+    BatchNormalization(training_mode=1; Y, mean', var', ...) -> BatchNormalization(Y)   moments of the file, not of the batch
     Dropout(x, ratio, training_mode)                         -> Dropout(x)                  y = x; `bypass` then removes it
 
 A model that reads the extra outputs is left alone; `check` names it.

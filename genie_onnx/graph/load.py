@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 import onnx
+import onnx.inliner
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 from onnx_ir.passes.common import RemoveInitializersFromInputsPass, TopologicalSortPass
@@ -88,11 +89,13 @@ def _check_versions(proto: onnx.ModelProto, name: str) -> None:
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:
         raise ModelError(
-            f"{name}: opset {opset} is newer than onnx {onnx.__version__} knows ({newest}); update onnx, or export with opset_version={newest}."
+            f"{name}: opset {opset} is newer than onnx {onnx.__version__} knows ({newest}); "
+            f"update onnx, or export with opset_version={newest}."
         )
     if opset < OLDEST_OPSET:
         raise ModelError(
-            f"{name}: opset {opset} is older than {OLDEST_OPSET}, the oldest supported; export again, or use onnx.version_converter."
+            f"{name}: opset {opset} is older than {OLDEST_OPSET}, the oldest supported; "
+            "export the model again, or use onnx.version_converter."
         )
     if not proto.graph.output:
         raise ModelError(f"{name}: the graph has no outputs.")

@@ -19,7 +19,7 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
-from genie_onnx.graph.batch_axis import BatchObstacle
+from genie_onnx.graph.batch_axis import FixedBatchError
 from genie_onnx.graph.bypass import bypass
 from genie_onnx.graph.explicit_pads import explicit_pads
 from genie_onnx.graph.fold_constants import fold_constants
@@ -32,7 +32,7 @@ def normalise(model: ir.Model) -> ir.Model:
     """Return the canonical copy of `model`; `model` itself is not changed. Raises ModelError where constants do not fit."""
     try:
         return free_batch(_canonical(model, bind=True))
-    except BatchObstacle:
+    except FixedBatchError:
         return _canonical(model, bind=False)
 
 

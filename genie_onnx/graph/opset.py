@@ -33,7 +33,8 @@ def raise_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
     except (RuntimeError, onnx.version_converter.ConvertError) as error:
         reason = str(error).strip().splitlines()[0].rsplit("Assertion", 1)[-1]
         raise ModelError(
-            f"opset {opset} cannot be raised to {MINIMUM_OPSET}: {reason}. Export the model again with opset_version={MINIMUM_OPSET} or newer."
+            f"opset {opset} cannot be raised to {MINIMUM_OPSET}: {reason}. "
+            f"Export the model again with opset_version={MINIMUM_OPSET} or newer."
         ) from error
     raised.ir_version = max(raised.ir_version, _IR_OF_MINIMUM_OPSET)
     if opset is not None and opset < _FIRST_RESIZE_WITH_MODES:
@@ -52,8 +53,8 @@ def _say_asymmetric(node: onnx.NodeProto, constants: dict[str, np.ndarray]) -> N
     scales = constants.get(node.input[2], np.ones(1))  # computed scales: taken to enlarge, as in every upsampling layer
     if (scales < 1).any() and (scales > 1).any():
         raise ModelError(
-            f"Resize '{node.name}' enlarges one axis and reduces another, with the nearest pixel: from opset 11 on no rounding mode "
-            f"means both. Export the model again with opset_version={MINIMUM_OPSET} or newer."
+            f"Resize '{node.name}' enlarges one axis and reduces another, with the nearest pixel: from opset 11 on no rounding "
+            f"mode means both. Export the model again with opset_version={MINIMUM_OPSET} or newer."
         )
     rounding = "ceil" if (scales < 1).any() else "floor"
     node.attribute.append(onnx.helper.make_attribute("nearest_mode", rounding))

@@ -94,7 +94,7 @@ def attribute(node: ir.Node, name: str, default: T) -> T:
         case ir.AttributeType.INTS | ir.AttributeType.FLOATS | ir.AttributeType.STRINGS:
             return tuple(found.value)  # type: ignore[return-value]
         case _:
-            return found.value  # type: ignore[no-any-return]
+            return found.value
 
 
 def opset(model: ir.Model) -> int:

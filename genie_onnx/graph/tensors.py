@@ -90,7 +90,7 @@ def _problem(tensor: onnx.TensorProto, folder: Path | None) -> str | None:
 def _external_problem(tensor: onnx.TensorProto, expected: int, folder: Path | None) -> str | None:
     info = ExternalDataInfo(tensor)
     if folder is None:
-        return f"lies in the external file '{info.location}', but the model was not read from a path; give the path of the .onnx file."
+        return f"lies in the external file '{info.location}', but the model was not read from a path; give the .onnx file's path."
     path = (folder / info.location).resolve()
     if not path.is_relative_to(folder.resolve()):
         return f"lies in '{info.location}', outside the model's folder; such files are not read. Put the file beside the model."
