@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genie_onnx.distill.upsampled_conv import upsampled_conv
+
 WIDE, NARROW = 128, 64
 
 
@@ -47,8 +49,7 @@ class Generator(nn.Module):
         x = F.linear(z, self.linear_weight, self.linear_bias)
         # The order of the units is free: with the channels last no copy is needed for the memory format of the convolutions.
         x = x.view(-1, self.rows, self.columns, WIDE).permute(0, 3, 1, 2)  # [N, 128, h/4, w/4]
-        x = F.interpolate(self.norm1(x), scale_factor=2.0)
-        x = F.conv2d(x, self.conv1_weight, self.conv1_bias, padding=1)  # [N, 64, h/2, w/2]
-        x = F.interpolate(F.leaky_relu(self.norm2(x), 0.2), scale_factor=2.0)
-        x = F.conv2d(x, self.conv2_weight, self.conv2_bias, padding=1)  # [N, C, h, w]
+        x = upsampled_conv(self.norm1(x), self.conv1_weight, self.conv1_bias)  # [N, 64, h/2, w/2]
+        x = F.leaky_relu(self.norm2(x), 0.2)
+        x = upsampled_conv(x, self.conv2_weight, self.conv2_bias)  # [N, C, h, w]
         return self.norm3(torch.tanh(x[:, :, : self.height, : self.width]))

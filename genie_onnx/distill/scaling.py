@@ -9,7 +9,7 @@ offset a and a gain exp(b) in units of that start are trained along with the ima
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -75,8 +75,3 @@ def search(
         optimiser.step()
     gain = log_gain.detach().exp()
     return (gain * centre.detach()).flatten(), gain.flatten()
-
-
-def known(mean: Sequence[float], std: Sequence[float], device: torch.device) -> Scaling:
-    """Return the fixed scaling to `mean` and `std`, one number a channel."""
-    return Scaling(torch.tensor(mean, device=device), torch.tensor(std, device=device), learn=False)

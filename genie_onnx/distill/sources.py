@@ -20,9 +20,7 @@ class Generated(nn.Module):
 
     def __init__(self, size: int, shape: tuple[int, int, int], config: DistillConfig, generator: torch.Generator) -> None:
         super().__init__()
-        self.z = nn.Parameter(
-            torch.randn(size, config.latent_size, generator=generator), requires_grad=config.train_latent
-        )
+        self.z = nn.Parameter(torch.randn(size, config.latent_size, generator=generator), requires_grad=config.train_latent)
         self.generator = Generator(shape, config.latent_size, generator)
 
     def forward(self) -> Tensor:
@@ -59,8 +57,6 @@ class Pixels(nn.Module):
         return []
 
 
-def source(
-    size: int, shape: tuple[int, int, int], config: DistillConfig, generator: torch.Generator
-) -> Generated | Pixels:
+def source(size: int, shape: tuple[int, int, int], config: DistillConfig, generator: torch.Generator) -> Generated | Pixels:
     """Return the source that `config` asks for, drawn from `generator` (on the CPU), on the CPU."""
     return Generated(size, shape, config, generator) if config.generator else Pixels(size, shape, generator)

@@ -55,9 +55,7 @@ def with_swing(module: fx.GraphModule, generator: torch.Generator) -> fx.GraphMo
     Offsets are drawn from `generator` in the order in which the convolutions run.
     """
     swung = copy.deepcopy(module)
-    for node in swung.graph.nodes:
-        if node.op == "call_module":
-            conv = swung.get_submodule(node.target)
-            if isinstance(conv, Conv) and max(conv.stride) > 1:
-                swung.set_submodule(node.target, SwingConv(conv, generator))
+    for name, layer in list(swung.named_modules()):
+        if isinstance(layer, Conv) and max(layer.stride) > 1:
+            swung.set_submodule(name, SwingConv(layer, generator))
     return swung

@@ -6,21 +6,22 @@ which makes its convolutions twice as fast there (measured), forward and backwar
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from genie_onnx.distill.bn_loss import BatchNormStatistics
+from genie_onnx.distill.frozen_bn import with_frozen_bn
 from genie_onnx.distill.swing_conv import with_swing
 from genie_onnx.errors import ModelError
 from genie_onnx.importer import Network
 
 
-def memory_format(device: torch.device) -> torch.memory_format:
-    """The order of the dimensions in memory in which convolutions are fastest on `device`."""
-    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
+def place(module: nn.Module, device: torch.device) -> None:
+    """Move `module` to `device`, in place, its weights in the order of memory in which convolutions are fastest there."""
+    order = torch.channels_last if device.type == "cpu" else torch.contiguous_format
+    module.to(device).to(memory_format=order)  # type: ignore[call-overload]  # torch's stub does not know memory_format
 
 
 def teacher(
@@ -41,9 +42,10 @@ def teacher(
             "Export it with BatchNormalization kept, give calibration data, or use procedural images."
         )
     values = tuple(dict.fromkeys(batchnorm.value for batchnorm in batchnorms))
-    module = network.extract(network.inputs, values).module
-    module = copy.deepcopy(module) if swing is None else with_swing(module, swing)
-    module = module.to(device).to(memory_format=memory_format(device))
+    module = with_frozen_bn(network.extract(network.inputs, values).module)
+    if swing is not None:
+        module = with_swing(module, swing)
+    place(module, device)
     return Teacher(module, tuple(values.index(batchnorm.value) for batchnorm in batchnorms))
 
 

@@ -1,0 +1,59 @@
+"""One batch of images while it is optimised (paper, Algorithm 1, lines 3-8): a step of Adam on z and G at a time.
+
+    x = scale(u),  u = G(z);      L = bn_loss(teacher(x)) + input_loss(u)
+
+z learns at `latent_lr`, reduced when the loss stops falling; G at `generator_lr`, times 0.95 every 100 steps.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from genie_onnx.config import DistillConfig
+from genie_onnx.distill.bn_loss import Targets, bn_loss, input_loss
+from genie_onnx.distill.plateau import PlateauRate
+from genie_onnx.distill.scaling import Scaling
+from genie_onnx.distill.sources import Generated, Pixels
+from genie_onnx.distill.teacher import Teacher, place
+
+DECAY, DECAY_EVERY = 0.95, 100  # of the generator's learning rate; the published setting
+
+
+class Batch:
+    """What is optimised, with its optimiser; source and scaling are moved to the device of `stored`."""
+
+    def __init__(
+        self, teacher: Teacher, stored: Targets, source: Generated | Pixels, scaling: Scaling, config: DistillConfig
+    ) -> None:
+        device = stored.mean.device
+        self._teacher, self._stored = teacher, stored
+        self._source, self._scaling = source, scaling
+        for module in (source, scaling):
+            place(module, device)
+        self._latent_rate = PlateauRate(config.latent_lr, device=device)
+        latents = {"params": source.latents(), "lr": self._latent_rate.rate}
+        self._weights = {"params": source.weights() + scaling.weights(), "lr": config.generator_lr}
+        self._optimiser = torch.optim.Adam([latents, self._weights], fused=True)
+        self._steps = 0
+
+    def step(self) -> tuple[Tensor, Tensor]:
+        """Make one step; return Eq. 5 and the whole loss before it, two scalar tensors that are still on the device."""
+        self._optimiser.zero_grad()
+        u = self._source()
+        bn = bn_loss(self._teacher(self._scaling(u)), self._stored)
+        loss = bn + input_loss(u)
+        loss.backward()
+        self._optimiser.step()
+        bn, loss = bn.detach(), loss.detach()
+        self._latent_rate.step(loss)
+        self._steps += 1
+        if self._steps % DECAY_EVERY == 0:
+            self._optimiser.param_groups[1]["lr"] *= DECAY
+        return bn, loss
+
+    @torch.no_grad()
+    def images(self) -> Tensor:
+        """Return the images as they are now, float32 [N, C, H, W], in the units that the model reads."""
+        images: Tensor = self._scaling(self._source())
+        return images.contiguous()
