@@ -77,9 +77,9 @@ def _reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
     return axes
 
 
-def is_pool(node: ir.Node) -> bool:
-    """Whether a node summarises regions of a map."""
-    return node.op_type in ("AveragePool", "LpPool", "MaxPool") or is_global_pool(node)
+def is_local_pool(node: ir.Node) -> bool:
+    """Whether a node summarises each neighbourhood of a map, and not the whole of it."""
+    return node.op_type in ("AveragePool", "LpPool", "MaxPool") and not is_global_pool(node)
 
 
 def activation_operands(node: ir.Node) -> int:

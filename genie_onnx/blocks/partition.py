@@ -13,6 +13,7 @@ import onnx_ir as ir
 from genie_onnx.blocks.block import Block, Kind, make_block, violations
 from genie_onnx.blocks.cut import cut
 from genie_onnx.blocks.dataflow import Dataflow, dataflow
+from genie_onnx.blocks.order import topological
 from genie_onnx.blocks.regions import find_regions
 from genie_onnx.blocks.runs import linear_runs
 from genie_onnx.blocks.units import Unit, split_run
@@ -43,7 +44,7 @@ def by_structure(graph: ir.Model) -> tuple[Block, ...]:
     placed = {node for nodes, _ in groups for node in nodes}
     groups.append(({node for node in flow.nodes if node not in placed}, "float"))  # the tails of all heads
     _place_shape_arithmetic(graph, [nodes for nodes, _ in groups])
-    return tuple(make_block(graph, nodes, kind) for nodes, kind in groups if nodes)
+    return tuple(make_block(graph, nodes, kind) for nodes, kind in _ordered(graph, groups) if nodes)
 
 
 def by_layer(graph: ir.Model) -> tuple[Block, ...]:
@@ -55,6 +56,17 @@ def by_layer(graph: ir.Model) -> tuple[Block, ...]:
             stretches.append([])
         stretches[-1].append(node)
     return tuple(make_block(graph, nodes, "chain") for nodes in stretches if nodes)
+
+
+def _ordered(graph: ir.Model, groups: list[tuple[set[ir.Node], Kind]]) -> list[tuple[set[ir.Node], Kind]]:
+    """Return `groups` so that each comes after those it reads; as they are where that is impossible."""
+    place = {node: i for i, (nodes, _) in enumerate(groups) for node in nodes}
+    before: dict[int, set[int]] = {i: set() for i in dict.fromkeys(place[node] for node in graph.graph)}
+    for node in graph.graph:
+        sources = (v.producer() for v in node.inputs if v is not None)
+        before[place[node]] |= {place[s] for s in sources if s is not None} - {place[node]}
+    order = topological(list(before), before)
+    return [groups[i] for i in order] if len(order) == len(before) else groups
 
 
 def _reaching(flow: Dataflow) -> frozenset[int]:

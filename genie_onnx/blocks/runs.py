@@ -12,15 +12,12 @@ Each of these contracts an edge that is the only one out of its tail, so no cycl
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Literal
 
 from genie_onnx.blocks.dataflow import Dataflow
+from genie_onnx.blocks.order import topological
 from genie_onnx.blocks.regions import Region
-
-K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +30,11 @@ class Item:
 
 @dataclass(eq=False)
 class Run:
-    """Items in topological order, linear but for what was put at the front. Merged in place by `linear_runs` only."""
+    """Items in topological order, linear but for what was joined to the front. Changed only while `linear_runs` builds it."""
 
     items: list[Item]
-    readers: set[Run | None] = field(default_factory=set)  # None: a graph output
-    feeds: set[Run] = field(default_factory=set)  # the runs this one reads
+    readers: set[Run | None] = field(default_factory=set)  # the runs that read this one; None: a graph output
+    feeds: set[Run] = field(default_factory=set)  # the runs that this one reads
 
     @property
     def weighted(self) -> bool:
@@ -46,23 +43,24 @@ class Run:
 
 
 def linear_runs(flow: Dataflow, regions: list[Region], reaches_weights: frozenset[int]) -> list[Run]:
-    """Return the runs in topological order. `reaches_weights`: nodes from which a weighted node can be reached."""
+    """Return the runs. `reaches_weights`: nodes from which a weighted node can be reached."""
     runs = _maximal(flow, _items(flow, regions))
     for run in list(runs):
         if run.weighted or run.items[-1].nodes[-1] not in reaches_weights:
             continue
         host = _host(run, runs)
         if host is not None:
-            _merge(run, host)
+            _join(run, host)
             runs.remove(run)
-    return _sorted(runs)
+    return runs
 
 
 def _items(flow: Dataflow, regions: list[Region]) -> list[Item]:
     in_region = {i for region in regions for i in region.nodes}
     items = [Item(nodes=tuple(sorted(r.nodes)), kind=r.kind) for r in regions]
     singles = [i for i in range(flow.sink) if i not in in_region]
-    return items + [Item(nodes=(i,), kind="layer" if i in flow.weighted else "op") for i in singles]
+    items += [Item(nodes=(i,), kind="layer" if i in flow.weighted else "op") for i in singles]
+    return sorted(items, key=lambda item: item.nodes)
 
 
 def _maximal(flow: Dataflow, items: list[Item]) -> list[Run]:
@@ -76,10 +74,9 @@ def _maximal(flow: Dataflow, items: list[Item]) -> list[Run]:
                 after[item].add(target)
                 if target is not None:
                     before[target].add(item)
-    order = topological(items, {item: before[item] for item in items}, {item: item.nodes[0] for item in items})
     run_of: dict[Item, Run] = {}
     runs: list[Run] = []
-    for item in order:
+    for item in topological(items, before):
         previous = next(iter(before[item])) if len(before[item]) == 1 else None
         if previous is not None and after[previous] == {item}:
             run_of[previous].items.append(item)
@@ -94,50 +91,20 @@ def _maximal(flow: Dataflow, items: list[Item]) -> list[Run]:
 
 
 def _host(run: Run, runs: list[Run]) -> Run | None:
+    """Return the run that a weightless run is joined to, None where it stays by itself."""
     if len(run.readers) == 1:
         return next(iter(run.readers))
     candidates = [r for r in runs if r in run.feeds and r.weighted and r.readers == {run}]
     return candidates[-1] if candidates else None
 
 
-def _merge(run: Run, host: Run) -> None:
-    if host in run.readers:
-        host.items[:0] = run.items
-        host.feeds = (host.feeds | run.feeds) - {run}
-        for source in run.feeds:
-            source.readers = {host if r is run else r for r in source.readers}
-    else:
-        host.items += run.items
-        host.readers = run.readers
-        host.feeds |= run.feeds - {host}
-        for reader in run.readers:
-            if reader is not None:
-                reader.feeds = {host if f is run else f for f in reader.feeds}
-        for source in run.feeds - {host}:
-            source.readers = {host if r is run else r for r in source.readers}
-
-
-def _sorted(runs: list[Run]) -> list[Run]:
-    first = {run: min(i for item in run.items for i in item.nodes) for run in runs}
-    return topological(runs, {run: run.feeds for run in runs}, first)
-
-
-def topological(things: list[K], before: Mapping[K, set[K]], rank: Mapping[K, int]) -> list[K]:
-    """Return `things` so that each comes after all of `before[thing]`; among those ready the smallest rank first."""
-    waiting = {thing: len(before[thing]) for thing in things}
-    after: dict[K, list[K]] = {thing: [] for thing in things}
-    for thing in things:
-        for b in before[thing]:
-            after[b].append(thing)
-    number = {thing: i for i, thing in enumerate(things)}
-    ready = [(rank[t], number[t]) for t in things if not waiting[t]]
-    heapq.heapify(ready)
-    order: list[K] = []
-    while ready:
-        thing = things[heapq.heappop(ready)[1]]
-        order.append(thing)
-        for later in after[thing]:
-            waiting[later] -= 1
-            if not waiting[later]:
-                heapq.heappush(ready, (rank[later], number[later]))
-    return order
+def _join(run: Run, host: Run) -> None:
+    """Put `run` before `host` where host reads it, else behind. One of the two has no other neighbour on that side."""
+    host.items = run.items + host.items if host in run.readers else host.items + run.items
+    host.readers = (host.readers | run.readers) - {run, host}
+    host.feeds = (host.feeds | run.feeds) - {run, host}
+    for source in run.feeds - {host}:
+        source.readers = (source.readers - {run}) | {host}
+    for reader in run.readers - {host}:
+        if reader is not None:
+            reader.feeds = (reader.feeds - {run}) | {host}

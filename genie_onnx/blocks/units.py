@@ -1,11 +1,12 @@
 """A run as units: one heavy item each (a layer, a gate, a core) with the weightless items that belong to it.
 
-    conv  relu | maxpool  conv  relu | pool  flatten  gemm | softmax
-    heavy follow  lead   heavy follow  lead           heavy  tail
+    conv   relu  maxpool | conv   relu   | globalpool  flatten  gemm  | softmax
+    heavy  follow        | heavy  follow | lead                 heavy | tail
 
 Behind a heavy item its activation follows (also normalisation, arithmetic with constants, a channel shuffle), so that the
-output of a unit is taken after its activation. Pooling and everything behind it leads the next unit. What follows the
-last layers of the network (decoding, Softmax, a permutation for the user) is a tail: it is in no unit.
+output of a unit is taken after its activation; local pooling follows too, what is kept for the next block is smaller by it.
+Global pooling, which would leave one number a channel to reconstruct, leads the next unit, with all behind it. What follows
+the last layers of the network (decoding, Softmax, a permutation for the user) is a tail: it is in no unit.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from genie_onnx.blocks.operators import (
     LayerKind,
     activation_operands,
     is_global_pool,
+    is_local_pool,
     is_strided,
     layer_kind,
 )
@@ -97,10 +99,10 @@ def _following(flow: Dataflow, heavy: Item, weightless: Sequence[Item], reaches_
 
 def _stays(nodes: Sequence[ir.Node], in_tail: bool) -> bool:
     if in_tail:
-        return len(nodes) == 1 and nodes[0].op_type in RECTIFIERS
+        return len(nodes) == 1 and nodes[0].op_type in RECTIFIERS | {"BatchNormalization"}
     if len(nodes) == 1 and nodes[0].op_type in BINARY and activation_operands(nodes[0]) > 1:
         return False  # a join: x * sigmoid(x) is an item of several nodes
-    return all(n.op_type in UNARY or n.op_type in BINARY or n.op_type in LAYOUT for n in nodes)
+    return all(n.op_type in UNARY | BINARY | LAYOUT or is_local_pool(n) for n in nodes)
 
 
 def _layout(node: ir.Node) -> tuple[int, int] | None:
