@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from graphs import Net, raw_graph
@@ -418,3 +419,22 @@ def test_published_models(bench: Path, file: str):
     assert [(b.weights, b.outputs) for b in partition(kept)] == [(b.weights, b.outputs) for b in blocks], (
         "BN kept or folded: the same"
     )
+
+
+# Published ImageNet classifiers of the onnx package (weights synthetic): blocks with weights, cores, most weights in a block.
+LIGHT = {
+    "densenet121": (59, 58, 3),  # every dense layer; the concatenation grows by one operand at a time in this export
+    "inception_v1": (12, 9, 6),
+    "resnet50": (18, 16, 4),
+    "shufflenet": (18, 16, 3),
+    "squeezenet": (9, 8, 4),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "densenet121")) for n in LIGHT])
+def test_classifiers_of_the_onnx_package(name: str):
+    folder = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+    blocks = partition(normalise(load(folder / f"light_{name}.onnx")))
+    weighted = [b for b in blocks if b.weights]
+    assert (len(weighted), sum(b.kind == "core" for b in blocks), max(len(b.weights) for b in blocks)) == LIGHT[name]
+    assert all(len(b.inputs) == len(b.outputs) == 1 for b in weighted)
