@@ -18,6 +18,7 @@ OLDEST_OPSET = 7
 MINIMUM_OPSET = 13
 _IR_OF_MINIMUM_OPSET = 7  # IR version published with opset 13
 _FIRST_RESIZE_WITH_MODES = 11
+_FIRST_IR_WITH_SEPARATE_INITIALIZERS = 4  # before, every initializer had to be listed among the inputs
 
 
 def default_opset(proto: onnx.ModelProto) -> int | None:
@@ -28,6 +29,10 @@ def default_opset(proto: onnx.ModelProto) -> int | None:
 def raise_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Return `proto` at opset 13. Raises ModelError for operators that the converter cannot translate."""
     opset = default_opset(proto)
+    if proto.ir_version < _FIRST_IR_WITH_SEPARATE_INITIALIZERS:  # the converter insists on its rule; runtimes do not
+        older, proto = proto, onnx.ModelProto()
+        proto.CopyFrom(older)
+        proto.ir_version = _FIRST_IR_WITH_SEPARATE_INITIALIZERS
     try:
         raised = onnx.version_converter.convert_version(proto, MINIMUM_OPSET)
     except (RuntimeError, onnx.version_converter.ConvertError) as error:
