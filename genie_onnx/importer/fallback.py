@@ -3,7 +3,8 @@
 onnx2torch (1.5.15) is used as a library of modules: one node at a time, in a graph of that node and its constant inputs. Its
 registered versions end at opset 17, so the newest one not above the node's opset is taken, provided that the operator's signature
 did not change in between. Only converters that were compared with onnxruntime are used (VETTED): others have been seen to compute
-something else without a word (CumSum has the wrong default of `reverse`, MaxPool with indices returns one image of the batch).
+something else without a word (CumSum has the wrong default of `reverse`, NonZero is transposed, MaxPool with indices returns one
+image of the batch).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import onnx_ir as ir
 from genie_onnx.errors import ModelError
 from genie_onnx.importer.operation import NodeReader, Operation
 
-VETTED = frozenset({"Acos", "Asin", "Atan", "Einsum", "EyeLike", "NonZero", "Tan"})
+VETTED = frozenset({"Acos", "Asin", "Atan", "Einsum", "EyeLike", "Tan"})
 
 
 def convert(node: NodeReader) -> Operation:

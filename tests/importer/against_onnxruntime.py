@@ -50,7 +50,7 @@ def feeds(model: onnx.ModelProto, batch: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(batch)
     made = {}
     for info in model.graph.input:
-        shape = [dim.dim_value or batch for dim in info.type.tensor_type.shape.dim]
+        shape = [dim.dim_value if dim.HasField("dim_value") else batch for dim in info.type.tensor_type.shape.dim]
         dtype = _DTYPES[info.type.tensor_type.elem_type]
         if np.issubdtype(dtype, np.floating):
             values = random.uniform(0.5, 1.5, shape) if "positive" in info.name else random.standard_normal(shape) * 2

@@ -197,9 +197,9 @@ def test_rms_normalisation(text: str, opset: int) -> None:
 
 
 def test_normalising_one_pixel_gives_the_bias() -> None:
-    check(
-        "(float[N,3,1,1] x) => (float y) <float[3] s, float[3] b> { y = InstanceNormalization(x, s, b) }", LATEST, gradient=False
-    )
+    text = "(float[N,3,1,1] x) => (float y) <float[3] s, float[3] b> { y = InstanceNormalization(x, s, b) }"
+    # x - mean is a rounding error there, divided by sqrt(epsilon) = 0.003
+    check(text, LATEST, tolerance=1e-4, gradient=False)
 
 
 def test_even_lrn_is_refused_as_onnxruntime_does() -> None:
