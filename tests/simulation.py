@@ -6,7 +6,7 @@ definition of a grid (qparams). Also min-max grids, so that a test needs no cali
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,11 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 
+from genie_onnx import graph
+from genie_onnx.config import Container
+from genie_onnx.exporter import export
 from genie_onnx.graph import query
-from genie_onnx.placement import Placement
+from genie_onnx.placement import ActivationSpec, Placement, WeightSpec
 from genie_onnx.qparams import QParams, QTensor, bias_codes, bias_scale, quantize
 
 Array = npt.NDArray[Any]
@@ -33,6 +36,62 @@ class Codes:
 class Simulated:
     activations: dict[str, QTensor]  # codes of every quantised value
     outputs: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, its codes, and its file."""
+
+    user: ir.Model
+    deploy: ir.Model
+    placement: Placement
+    codes: Codes
+    proto: onnx.ModelProto
+
+    def simulate(self, feeds: Mapping[str, Array]) -> Simulated:
+        return simulate(self.deploy, self.placement, self.codes, feeds)
+
+
+def model(text: str, **initializers: Array) -> onnx.ModelProto:
+    """ONNX text, with `initializers` added."""
+    proto = onnx.parser.parse_model(text)
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(a), name) for name, a in initializers.items())
+    return proto
+
+
+def quantised(
+    proto: onnx.ModelProto,
+    place: Callable[[ir.Model], Placement],
+    feeds: Mapping[str, Array],
+    container: Container = "portable",
+    codes: Codes | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Case:
+    """Prepare, place, quantise (min-max over `feeds` unless `codes` are given) and export `proto`."""
+    user = graph.load(proto)
+    deploy = graph.fold_batchnorm(graph.normalise(user))
+    placement = place(deploy)
+    codes = codes or minmax_codes(deploy, placement, feeds)
+    exported = export(deploy, user, placement, codes, container, metadata or {})
+    return Case(user=user, deploy=deploy, placement=placement, codes=codes, proto=exported)
+
+
+def everywhere(wbits: int, abits: int, *names: str) -> Callable[[ir.Model], Placement]:
+    """Quantise every constant weight, and each of the values `names` on a grid of its own ("a=b" puts b on the grid of a)."""
+    groups = [tuple(name.split("=")) for name in names]
+
+    def place(deploy: ir.Model) -> Placement:
+        nodes: dict[str, list[ir.Node]] = {}
+        for node in query.weighted_nodes(deploy):
+            nodes.setdefault(str(query.weight(node).name), []).append(node)
+        weights = tuple(
+            WeightSpec(value=w, bits=wbits, axis=query.channel_axis(ns[0]), nodes=tuple(str(n.name) for n in ns))
+            for w, ns in nodes.items()
+        )
+        activations = tuple(ActivationSpec(name=g[0], values=g, roots=g, bits=abits) for g in groups)
+        return Placement(weights=weights, activations=activations, float_nodes={})
+
+    return place
 
 
 def minmax_grid(x: Array, bits: int, axis: int | None = None, symmetric: bool = False) -> QParams:

@@ -96,8 +96,8 @@ def _without_float_clip(value: ir.Value, grid: QParams) -> tuple[ir.Value, int, 
     if producer is None or bounds is None:
         return value, 0, grid.qmax
     low, high = (_code(bound, grid) for bound in bounds)
-    if low <= 0 and high >= UINT8_MAX:
-        return value, 0, grid.qmax  # QuantizeLinear saturates there anyway: the node costs nothing and stays
+    if producer.op_type == "Relu" and low <= 0:
+        return value, 0, grid.qmax  # QuantizeLinear saturates there anyway, onnxruntime sees that, and the node stays
     source = producer.inputs[0]
     assert source is not None
     return source, min(max(low, 0), grid.qmax), max(min(high, grid.qmax), 0)
@@ -114,9 +114,9 @@ def _float_bounds(node: ir.Node) -> tuple[np.float32, np.float32] | None:
     for index, value in enumerate(node.inputs[1:3]):
         if value is not None:
             bound = query.constant(value)
-            if bound is None:
+            if bound is None or bound.size != 1:
                 return None
-            ends[index] = np.float32(bound)
+            ends[index] = np.float32(bound.item())
     return ends[0], ends[1]
 
 

@@ -3,12 +3,12 @@
     scale_b = scale_x * scale_w,   codes = round(b / scale_b)          (qparams.bias_scale, bias_codes)
 
 This is the only form that integer kernels take. A bias that overflows INT32 in it has to stay as it is, but not as a
-float initializer: onnxruntime from 1.21 on would quantise that by itself (WeightBiasQuantization), saturating it.
-So it is written as INT32 too, exactly, on the binary grid of its own float32 numbers:
+float initializer: onnxruntime from 1.21 on would quantise that by itself (WeightBiasQuantization), saturating it. So
 
-    b = m * 2^e,   codes = m (at most 24 bits),   scale = 2^e
-
-onnxruntime sees that this is not scale_x * scale_w and computes the layer in float.
+    Conv, ConvTranspose   INT32 too, but exactly, on the binary grid of its own float32 numbers: b = m * 2^e with codes m
+                          of at most 24 bits and scale 2^e. onnxruntime sees a scale that is not scale_b and computes the
+                          layer in float.
+    Gemm                  is fused without a look at that scale (1.31.1), so its bias, times beta, moves to an Add behind it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MIN_EXPONENT = -126  # of a normal float32
 
 
 def quantize_bias(builder: Builder, node: ir.Node, weight: QTensor, activation: QParams) -> None:
-    """Put the bias of `node` behind a DequantizeLinear in place; nothing is done where it has no constant bias.
+    """Bring the constant bias of `node` into the form above in place; a node without one is left alone.
 
     `weight` is the quantised input 1 of `node` and `activation` the grid of its input 0.
     """
@@ -40,6 +40,9 @@ def quantize_bias(builder: Builder, node: ir.Node, weight: QTensor, activation: 
     scale = bias_scale(activation.scale, weight.qparams.scale)
     codes = bias_codes(floats, scale)
     if codes is None:
+        if node.op_type == "Gemm":
+            _add_behind(builder, node, value, floats)
+            return
         codes, scale = binary_grid(floats)
     # Codes have the shape of the bias broadcast against scale_w: [C], or [.., C] for Gemm.
     axis = codes.ndim - 1 if scale.ndim else None
@@ -54,14 +57,33 @@ def quantize_bias(builder: Builder, node: ir.Node, weight: QTensor, activation: 
         output.name = value.name
 
 
-def binary_grid(bias: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Return INT32 codes and scales with codes * scale == bias exactly (to 2^-126 for numbers below 2^-102).
+def _add_behind(builder: Builder, node: ir.Node, value: ir.Value, bias: FloatArray) -> None:
+    """Gemm(x, w, b) -> Add(Gemm(x, w), beta b), whose result keeps its name."""
+    beta = np.float32(query.attribute(node, "beta", 1.0))
+    addend = value if beta == 1 else builder.initializer(f"{value.name}_times_beta", beta * bias)
+    product = node.outputs[0]
+    assert product.name is not None
+    node.resize_inputs(2)
+    readers = product.uses()
+    add = builder.node("Add", [product, addend], product.name, f"{product.name}_product")
+    total = add.outputs[0]
+    builder.graph.insert_after(node, add)
+    for reader, index in readers:
+        reader.replace_input_with(index, total)
+    outputs = builder.graph.outputs
+    for index, output in enumerate(outputs):
+        if output is product:
+            outputs[index] = total
+    product.name, total.name = total.name, product.name
+    total.type, total.shape = product.type, product.shape
 
-    The scale has the shape of the last axis of `bias`, so a `bias` of several rows shares each column's scale: exact only
-    as far as 31 bits reach.
+
+def binary_grid(bias: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Return INT32 codes and scales, both [C] like `bias`, with codes * scale == bias exactly.
+
+    (To 2^-126 for numbers below 2^-102, whose last bits no normal scale reaches.)
     """
-    largest = np.abs(bias).reshape(-1, bias.shape[-1]).max(axis=0) if bias.ndim else np.abs(bias)
-    exponent = np.frexp(largest)[1]
+    exponent = np.frexp(bias)[1]
     scale = np.ldexp(np.float32(1), np.maximum(exponent - _MANTISSA_BITS, _MIN_EXPONENT)).astype(np.float32)
     return np.rint(bias.astype(np.float64) / scale).astype(np.int64), scale
 

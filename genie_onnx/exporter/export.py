@@ -55,12 +55,11 @@ def export(
     opset = needs_opset([codes.weights[spec.value] for spec in placement.weights], container)
     model = _raised(deploy, opset) if query.opset(deploy) < opset else deploy.clone()
     builder = Builder(model.graph)
-    values = query.value_map(model)
     grids = {value: codes.activations[spec.name] for spec in placement.activations for value in spec.values}
 
     quantize_biases(builder, codes.weights, grids, quantized_readers(model.graph, placement.weights))
     weights = quantize_weights(builder, placement.weights, codes.weights, container)
-    activations = quantize_activations(builder, values, placement.activations, codes.activations)
+    activations = quantize_activations(builder, query.value_map(model), placement.activations, codes.activations)
 
     tables = {
         "container": container,

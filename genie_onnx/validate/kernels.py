@@ -16,7 +16,7 @@ import onnxruntime as ort
 from genie_onnx.validate.session import Model, session_options
 
 _FLOAT = ("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
-_INTEGER = ("QGemm", "ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul")  # beside QLinear...
+_INTEGER = ("QGemm", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat")  # beside QLinear...
 
 
 @dataclass(frozen=True, kw_only=True)

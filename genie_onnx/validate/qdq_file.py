@@ -67,13 +67,16 @@ class QdqFile:
 
     def grid(self, name: str) -> FileGrid:
         """Return the grid on which value `name` is rounded and read."""
-        codes = self.codes("activations", name)
-        quantizer = self._producers.get(codes)
-        if quantizer is not None and quantizer.op_type == "Clip":
-            quantizer = self._producers.get(quantizer.input[0])
-        if quantizer is None or quantizer.op_type != "QuantizeLinear":
+        return self._one_grid(name, [self.quantizer(name), *self._dequantizers(self.codes("activations", name))])
+
+    def quantizer(self, name: str) -> onnx.NodeProto:
+        """Return the QuantizeLinear that rounds value `name`; an integer Clip may follow it."""
+        node = self._producers.get(self.codes("activations", name))
+        if node is not None and node.op_type == "Clip":
+            node = self._producers.get(node.input[0])
+        if node is None or node.op_type != "QuantizeLinear":
             raise ParityError(f"the codes of '{name}' do not come from a QuantizeLinear")
-        return self._one_grid(name, [quantizer, *self._dequantizers(codes)])
+        return node
 
     def element_type(self, codes: str) -> int:
         """Return the ONNX element type (TensorProto) of the tensor `codes`: that of its zero point."""
