@@ -54,7 +54,7 @@ def _ends(current: Sequence[Unit], rest: Sequence[Unit]) -> bool:
     unit, before = current[-1], current[:-1]
     match unit.kind:
         case "core":
-            return not (unit.joins_by_concat and rest and rest[0].kind == "pointwise" and not _squeezes(rest[0], rest[1:2]))
+            return not (unit.joins_by_concat and rest and rest[0].kind == "pointwise")
         case "linear":
             return True
         case "pointwise" if any(u.kind == "core" for u in before):

@@ -6,8 +6,8 @@
 For a value f read by several nodes, j is where the first k of its readers meet (their lowest common ancestor in the
 post-dominator tree), k = all .. 2: readers far away (a tap for a feature pyramid, a U-Net skip) are left out. A node
 with several outputs (Split) is a fork itself and belongs to its region. By construction of j nothing leaves a region but
-through j; it is a region if nothing but f enters it. Behind the last layers only an Add joins features; a Concat or Mul
-there puts the outputs of heads together, which stay blocks of their own.
+through j; it is a region if nothing but f enters it. Behind the last layers only an Add or a gate joins features; another
+Concat or Mul there puts the outputs of heads together, which stay blocks of their own.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ class Region:
 def find_regions(flow: Dataflow, reaches_weights: Set[int]) -> list[Region]:
     """Return the outermost regions, disjoint, in topological order. `reaches_weights`: nodes with a weighted node below."""
     tree = PostDominators(flow)
-    joins = {i for i, node in enumerate(flow.nodes) if i in reaches_weights or node.op_type == "Add"}
-    found = [r for starts, inside in _forks(flow) if (r := _region(flow, tree, joins, starts, inside)) is not None]
+    found = [r for starts, inside in _forks(flow) if (r := _region(flow, tree, reaches_weights, starts, inside)) is not None]
     taken: set[int] = set()
     outermost = []
     for region in sorted(found, key=lambda r: (-len(r.nodes), r.join)):
@@ -63,15 +62,17 @@ def _forks(flow: Dataflow) -> Iterable[tuple[list[int], tuple[int, ...]]]:
 
 
 def _region(
-    flow: Dataflow, tree: PostDominators, joins: Set[int], starts: Sequence[int], inside: tuple[int, ...]
+    flow: Dataflow, tree: PostDominators, reaches_weights: Set[int], starts: Sequence[int], inside: tuple[int, ...]
 ) -> Region | None:
     meets = list(accumulate(starts, tree.meet))
     fewest = len(starts) if inside else 2  # all outputs of a Split are its own
     for k in range(len(starts), fewest - 1, -1):
         join = meets[k - 1]
-        nodes = _between(flow, [*inside, *starts[:k]], join) if join in joins else None
+        nodes = _between(flow, [*inside, *starts[:k]], join) if join != flow.sink else None
         if nodes is not None and _entries(flow, nodes) == 1 and _weights_allow(flow, nodes):
-            return Region(nodes=nodes, join=join, kind=_kind(flow, nodes, join))
+            kind = _kind(flow, nodes, join)
+            if join in reaches_weights or kind == "gate" or flow.nodes[join].op_type == "Add":
+                return Region(nodes=nodes, join=join, kind=kind)
     return None
 
 

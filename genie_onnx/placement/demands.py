@@ -75,4 +75,6 @@ def _of_kernel(node: ir.Node, weighted: bool, layers: Layers, bits: int) -> list
     asked = (
         [] if weighted else [Demand(v, bits, False, f"read by {node.op_type} '{node.name}'") for v in activations(node.inputs)]
     )
-    return [*asked, Demand(written, bits, False, f"written by {node.op_type} '{node.name}'")]
+    if not written.is_graph_output():  # a kernel that has to hand out floats writes no codes
+        asked.append(Demand(written, bits, False, f"written by {node.op_type} '{node.name}'"))
+    return asked

@@ -286,10 +286,67 @@ def test_long_chains_are_cut_in_threes_and_linear_layers_stand_alone():
     assert layers(net.model(net.gemm("fc2", y, 4))) == ["chain: c0 c1 c2", "chain: c3 c4", "chain: fc1", "chain: fc2"]
 
 
-def test_bottleneck_without_skip_ends_with_its_closing_convolution():
+def test_a_1x1_behind_a_spatial_convolution_closes_its_block():
     net = Net()
-    y = net.conv("c", net.conv("b", net.conv("a", "x", 4), 4, k=3), 8)
-    assert layers(net.model(net.conv("e", net.conv("d", y, 4), 4, k=3))) == ["chain: a b c", "chain: d e"]
+    y = "x"
+    for i in range(2):
+        y = net.conv(f"{i}c", net.conv(f"{i}b", net.conv(f"{i}a", y, 4), 4, k=3), 8)
+    y = net.conv("g", net.conv("f", net.conv("e", net.conv("d", y, 4, k=3), 4), 4, k=3), 4)
+    assert layers(net.model(y)) == ["chain: 0a 0b 0c", "chain: 1a 1b 1c", "chain: d e", "chain: f g"]
+
+
+def test_six_weights_are_enough_for_a_chain():
+    net = Net()
+    y = net.conv("stem", "x", 8, k=3)
+    for i in range(3):
+        y = squeeze_excite(net, str(i), net.conv(f"{i}.dw", y, 8, k=3, depthwise=True))
+    assert layers(net.model(y)) == ["gated: stem 0.dw 0.se1 0.se2 1.dw 1.se1 1.se2", "gated: 2.dw 2.se1 2.se2"]
+
+
+def test_a_linear_layer_keeps_its_flattening_and_takes_a_1x1_only_over_a_pooling():
+    net = Net(size=1)
+    model = net.model(net.gemm("fc", net.conv("top", "x", 8), 4))
+    assert layers(model) == ["chain: top", "chain: fc"]
+    assert ops(model, partition(model)[1]) == ["Flatten", "Gemm"], (
+        "flattened, the target of the convolution would lose its channels"
+    )
+
+
+def test_1x1_before_a_concat_core():
+    """It joins the core also where it could close the block before, but not where it completes a separable convolution."""
+
+    def core(net: Net, x: str) -> str:
+        return net.concat(net.conv("e1", x, 4), net.conv("e3", x, 4, k=3))
+
+    net = Net()
+    assert layers(net.model(core(net, net.conv("squeeze", net.conv("stem", "x", 8, k=3), 4)))) == [
+        "chain: stem squeeze",  # no core: only the output is behind the Concat, so e1 and e3 are heads
+        "chain: e1",
+        "chain: e3",
+        "float:",
+    ]
+    net = Net()
+    y = net.conv("last", core(net, net.conv("squeeze", net.conv("stem", "x", 8, k=3), 4)), 4, k=3)
+    assert layers(net.model(y)) == ["chain: stem", "core: squeeze e1 e3", "chain: last"]
+    net = Net()
+    y = net.conv("pw", net.conv("dw", net.conv("stem", "x", 8, k=3, stride=2), 8, k=3, depthwise=True), 4)
+    y = net.conv("last", core(net, y), 4, k=3)
+    assert layers(net.model(y)) == ["chain: stem dw pw", "core: e1 e3", "chain: last"]
+
+
+def test_a_reader_far_away_does_not_hide_a_block():
+    net = Net()
+    tapped = net.conv("stem", "x", 8, k=3)
+    y = net.op("Add", net.conv("b", net.conv("a", tapped, 8, k=3), 8, k=3, act=""), tapped)
+    for i in range(12):
+        y = net.conv(f"c{i}", y, 8, k=3)
+    y = net.conv("last", net.concat(y, tapped), 4, k=3)
+    assert layers(net.model(y)) == [
+        "chain: stem",
+        "core: a b",
+        *(f"chain: c{i} c{i + 1} c{i + 2}" for i in (0, 3, 6, 9)),
+        "chain: last",
+    ]
 
 
 def test_downsampling_ends_a_block_but_a_mobile_stem_does_not():
@@ -309,6 +366,14 @@ def test_softmax_and_decoding_are_left_out_of_the_last_blocks():
     assert blocks[1].outputs == ("score",)
     assert ops(model, blocks[2]) == ["Conv", "LeakyRelu"]
     assert ops(model, blocks[3]) == ["Softmax", "Exp", "Concat"]
+
+
+def test_batchnorm_of_a_last_layer_belongs_to_it():
+    net = Net()
+    statistics = [net.constant(f"bn.{s}", [1.0] * 4) for s in ("scale", "bias", "mean", "var")]
+    y = net.op("BatchNormalization", net.conv("score", "x", 4, act=""), *statistics, name="bn")
+    model = net.model(net.op("Softmax", y, axis=1))
+    assert [b.outputs for b in partition(model)] == [("bn",), ("Softmax_2",)]
 
 
 def test_an_inner_value_that_is_an_output_ends_its_block():
@@ -332,6 +397,24 @@ def test_shape_arithmetic_goes_to_the_block_that_uses_it():
     assert not violations(model, blocks)
     assert [set(b.nodes) for b in blocks] == [{"a"}, {"all", "size", "sizes", "big", "y"}]
     assert blocks[1].inputs == ("x", "a")
+
+
+def test_blocks_wait_for_the_shapes_they_need():
+    """`r` is resized to the size of `side`, which no data path says; by node order its block would come first."""
+    model = raw_graph("""
+        agraph (float[N,4,H,W] x, float[4,4,1,1] w1, float[4,4,1,1] w2, float[4,4,1,1] w3, float[4,4,1,1] w4)
+            => (float[N,4,h,w] side, float[N,4,h,w] y)
+        {
+            s = Conv(x, w1)
+            a = Conv(s, w2)
+            side = Conv(s, w3)
+            size = Shape(side)
+            r = Resize<mode="nearest">(a, , , size)
+            y = Conv(r, w4)
+        }""")
+    blocks = partition(model)
+    assert blocks == by_structure(model)
+    assert [b.nodes for b in blocks] == [("s",), ("side",), ("a", "size", "r", "y")]
 
 
 def test_layers_one_by_one_where_shape_arithmetic_ties_blocks_into_a_cycle():

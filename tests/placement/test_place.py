@@ -322,31 +322,64 @@ def test_the_bias_of_a_matmul_and_its_activation_are_fused():
 
 
 def test_an_activation_with_other_readers_is_not_fused():
+    """The Conv's own output is rounded too, and HardSwish, which has no integer kernel, is not the one who asks."""
     model = graph("""
-        agraph (float[N,2,4,4] x, float[2,2,1,1] w1, float[2,2,1,1] w2, float[2,2,1,1] w3) => (float[N,2,4,4] y)
+        agraph (float[N,2,4,4] x, float[2,2,1,1] w1, float[2,2,1,1] w2, float[2,4,1,1] w3) => (float[N,2,4,4] y)
         {
             a = Conv(x, w1)
             r = Relu(a)
             b = Conv(r, w2)
-            sum = Add(a, b)
-            y = Conv(sum, w3)
+            h = HardSwish(a)
+            cat = Concat<axis=1>(h, b)
+            y = Conv(cat, w3)
         }""")
-    assert activation_bits(place(model, BITS)) == {"x": 7, "a": 7, "r": 8, "b": 7, "sum": 8}
+    assert activation_bits(place(model, BITS)) == {"x": 7, "a": 7, "r": 8, "h": 8, "b": 8, "cat": 8}
+
+
+def test_outputs_of_the_network_stay_float_unless_a_layer_reads_them():
+    """`a` has to be handed out, so no kernel writes codes there; `r` is what the next layer reads."""
+    model = graph("""
+        agraph (float[N,2,4,4] x, float[2,2,1,1] w1, float[2,2,1,1] w2) => (float[N,2,4,4] a, float[N,2,4,4] r, float[N,2,4,4] y)
+        {
+            a = Conv(x, w1)
+            r = Relu(a)
+            y = Conv(r, w2)
+        }""")
+    assert activation_bits(place(model, BITS)) == {"x": 7, "r": 8}
+
+
+def test_nobody_behind_the_last_layers_asks_for_anything():
+    model = graph("""
+        agraph (float[N,2,4,4] x, float[2,2,1,1] w1, float[2,2,1,1] w2) => (float[N,2,4,4] y)
+        {
+            a = Conv(x, w1)
+            h = HardSwish(a)
+            e = Exp(h)
+            b = Conv(e, w2)
+            y = Add(b, h)
+        }""")
+    assert activation_bits(place(model, BITS)) == {"x": 7, "a": 7, "e": 8}, "h is read by an Add, but that one decodes"
 
 
 def test_a_tied_weight_has_one_spec_with_the_most_bits_of_its_layers():
     placement = place(
         graph("""
-        agraph (float[N,2,4,4] x, float[2,2,1,1] w1, float[2,2,1,1] w2) => (float[N,2,4,4] y)
+        agraph (float[N,2,4,4] x, float[2,2,1,1] w1, float[2,2,1,1] w2, float[2,2,1,1] w3) => (float[N,2,4,4] y)
         {
             a = Conv(x, w1)
             b = Conv(a, w2)
-            c = Conv(b, w2)
-            y = Conv(c, w1)
+            c = Conv(b, w1)
+            d = Conv(c, w3)
+            e = Conv(d, w2)
+            y = Conv(e, w3)
         }"""),
         BITS,
     )
-    assert [(w.value, w.bits, w.nodes) for w in placement.weights] == [("w1", 8, ("a", "y")), ("w2", 3, ("b", "c"))]
+    assert [(w.value, w.bits, w.nodes) for w in placement.weights] == [
+        ("w1", 8, ("a", "c")),
+        ("w2", 3, ("b", "e")),
+        ("w3", 8, ("d", "y")),
+    ]
 
 
 FLOAT_LAYERS = {
