@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genie_onnx.exporter.export import Codes, export
-from genie_onnx.exporter.save import save
+from genie_onnx.exporter.assemble import Codes, export
+from genie_onnx.exporter.files import save
 
 __all__ = ["Codes", "export", "save"]

@@ -48,7 +48,7 @@ def store_weight(name: str, weight: QTensor, container: Container) -> Stored:
     if not _fits(centred, -128, 127):
         raise ValueError(
             f"weight '{name}': codes minus zero point span {centred.min()}..{centred.max()}, which INT8 cannot hold; "
-            f"a {weight.qparams.bits}-bit grid of weights must be symmetric (zero point 128)"
+            "an 8-bit grid of weights must be symmetric (zero point 128)"
         )
     return Stored(data=centred.astype(np.int8), zero_point=no_zero_point.astype(np.int8))
 

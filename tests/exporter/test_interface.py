@@ -1,0 +1,141 @@
+"""What a user recognises: names, dims, documentation, metadata, opset; and files on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from simulation import everywhere, model, quantised
+
+from genie_onnx.config import Container
+from genie_onnx.errors import ConfigError
+from genie_onnx.exporter import export, save
+from genie_onnx.validate import run
+
+RNG = np.random.default_rng(3)
+X = {"image": RNG.standard_normal((2, 3, 8, 8)).astype(np.float32)}
+
+
+def _user(batch: str = "batch", opset: int = 13, ir_version: int = 8) -> onnx.ModelProto:
+    text = f"""<ir_version: {ir_version}, opset_import: ["" : {opset}], producer_name: "trainer", producer_version: "7",
+        domain: "org.example", model_version: 3, doc_string: "a net", metadata_props: ["author": "someone"]>
+        net (float[{batch},3,8,8] image) => (float[{batch},4,6,6] features, float[{batch},144] scores) {{
+            features = Conv(image, w, b)
+            shape = Constant<value = int64[2] {{0, -1}}>()
+            a = Relu(features)
+            scores = Reshape(a, shape)
+        }}"""
+    w, b = RNG.standard_normal((4, 3, 3, 3)), RNG.standard_normal(4)
+    proto = model(text, w=w.astype(np.float32), b=b.astype(np.float32))
+    proto.graph.doc_string = "the graph"
+    proto.graph.input[0].doc_string = "RGB"
+    return proto
+
+
+PLACE = everywhere(4, 4, "image", "a=scores")
+
+
+@pytest.mark.parametrize("container", ["portable", "int4"])
+@pytest.mark.parametrize("batch", ["batch", "1"])
+def test_interface_is_the_users(batch: str, container: Container) -> None:
+    user = _user(batch)
+    proto = quantised(user, PLACE, X, container, metadata={"version": "0.1", "images": "procedural"}).proto
+    for ours, theirs in ((proto.graph.input, user.graph.input), (proto.graph.output, user.graph.output)):
+        assert [v.SerializeToString() for v in ours] == [v.SerializeToString() for v in theirs]
+    for field in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):
+        assert getattr(proto, field) == getattr(user, field), field
+    assert (proto.graph.name, proto.graph.doc_string) == ("net", "the graph")
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    assert metadata["author"] == "someone"
+    assert metadata["genie_onnx.version"] == "0.1"
+    assert metadata["genie_onnx.images"] == "procedural"
+    assert json.loads(metadata["genie_onnx.weights"]) == {"w": {"bits": 4, "codes": "w_quantized"}}
+    activations = json.loads(metadata["genie_onnx.activations"])
+    assert activations["scores"] == {"bits": 4, "codes": "scores_quantized"}
+
+
+@pytest.mark.parametrize(("opset", "ir_version"), [(13, 7), (17, 8), (21, 10)])
+def test_opset_is_kept_and_ir_version_the_oldest_that_holds_it(opset: int, ir_version: int) -> None:
+    proto = quantised(_user(opset=opset, ir_version=10), PLACE, X).proto
+    assert (proto.opset_import[0].version, proto.ir_version) == (opset, ir_version)
+
+
+def test_int4_raises_the_opset_and_keeps_names() -> None:
+    case = quantised(_user(), PLACE, X, "int4")
+    assert (case.proto.opset_import[0].version, case.proto.ir_version) == (21, 10)
+    before = {n.name for n in case.deploy.graph}
+    assert before <= {n.name for n in case.proto.graph.node}
+
+
+@pytest.mark.parametrize("container", ["portable", "int4"])
+@pytest.mark.parametrize("batch", ["batch", "1"])
+def test_every_value_has_a_true_shape(batch: str, container: Container) -> None:
+    proto = quantised(_user(batch), PLACE, X, container).proto
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+    shapes = {v.name: v.type.tensor_type.shape for v in proto.graph.value_info}
+    made = {name for node in proto.graph.node for name in node.output} - {o.name for o in proto.graph.output}
+    assert made <= set(shapes)
+    batch_dim = shapes["image_quantized"].dim[0]
+    assert (batch_dim.dim_value, batch_dim.dim_param) == ((1, "") if batch == "1" else (0, "batch"))
+
+
+def test_fixed_batch_runs_in_that_batch() -> None:
+    case = quantised(_user("1"), PLACE, X)
+    found, expected = run(case.proto, X), case.simulate(X).outputs
+    assert found["scores"].shape == (2, 144)
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
+
+
+def test_export_leaves_its_inputs_alone() -> None:
+    case = quantised(_user(), PLACE, X)
+    before = [ir.to_proto(m).SerializeToString(deterministic=True) for m in (case.deploy, case.user)]
+    for container in ("portable", "int4"):
+        export(case.deploy, case.user, case.placement, case.codes, container, {"images": "none"})
+    assert [ir.to_proto(m).SerializeToString(deterministic=True) for m in (case.deploy, case.user)] == before
+
+
+def test_save_writes_the_whole_file_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proto = quantised(_user(), PLACE, X).proto
+    path = tmp_path / "model.quant.onnx"
+    assert save(proto, path) == (path,)
+    assert onnx.load(path) == proto
+    first = path.read_bytes()
+
+    def fails(self: Path, data: bytes) -> int:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "write_bytes", fails)
+    with pytest.raises(OSError, match="disk full"):
+        save(proto, path)
+    assert path.read_bytes() == first
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_save_refuses_to_replace_the_input(tmp_path: Path) -> None:
+    proto = _user()
+    source = tmp_path / "model.onnx"
+    onnx.save(proto, source)
+    (tmp_path / "link.onnx").symlink_to(source)
+    before = source.read_bytes()
+    for target in (source, tmp_path / "link.onnx"):
+        with pytest.raises(ConfigError, match="would overwrite the input"):
+            save(proto, target, inputs=[source])
+    assert source.read_bytes() == before
+
+
+def test_large_models_get_external_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genie_onnx.exporter.files.PROTOBUF_LIMIT", 1000)
+    text = """<ir_version: 8, opset_import: ["" : 13]> g (float[N,64] x) => (float[N,64] y) { y = MatMul(x, w) }"""
+    feeds = {"x": RNG.standard_normal((2, 64)).astype(np.float32)}
+    case = quantised(model(text, w=RNG.standard_normal((64, 64)).astype(np.float32)), everywhere(4, 4, "x"), feeds)
+    expected = run(case.proto, feeds)
+    path = tmp_path / "model.onnx"
+    assert save(case.proto, path) == (path, tmp_path / "model.onnx.data")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
+    np.testing.assert_array_equal(run(path, feeds)["y"], expected["y"])
