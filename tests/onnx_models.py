@@ -19,8 +19,9 @@ def parse(body: str, opset: int = 17, ir_version: int = 8, **arrays: np.ndarray)
     generator = np.random.default_rng(0)
     for value in list(model.graph.input)[1:]:
         shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
-        array = arrays.get(value.name, generator.normal(size=shape).astype(np.float32))
+        array = generator.normal(size=shape).astype(np.float32)
         array = np.abs(array) + np.float32(0.1) if value.name.startswith("var") else array
+        array = arrays.get(value.name, array)
         model.graph.initializer.append(numpy_helper.from_array(array, value.name))
         model.graph.input.remove(value)
     return model

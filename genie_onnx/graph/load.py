@@ -4,7 +4,7 @@
 
 Everything that can be wrong with a file as such ends here in one line of ModelError: nothing is allocated because a header
 says so, nothing is read outside the model's folder, nothing is unpickled or evaluated. Whether the *network* is one we
-support is `check`'s question. Weights in external files stay there, memory-mapped.
+support is `check`'s question. Weights in external files are read into memory: the graph then stands for itself.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto) -> ir.Model:
         return _deserialise(_modern(proto, folder), folder)
     except (onnx.checker.ValidationError, RuntimeError, TypeError, ValueError, LookupError) as error:
         # what onnx's inliner and version converter and onnx_ir raise on graphs that contradict themselves
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # onnx_ir wraps the finding in the path that led to it
+            cause = cause.__cause__
+        first_line = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         raise ModelError(
             f"{name}: the graph cannot be read: {first_line}. Run onnx.checker.check_model on it, or export it again."
         ) from error
@@ -120,6 +123,7 @@ def _deserialise(proto: onnx.ModelProto, folder: Path | None) -> ir.Model:
     model = ir.from_proto(proto)
     if folder is not None:
         ir.external_data.set_base_dir(model.graph, str(folder))
+        model = ir.external_data.load_to_model(model)
     RemoveInitializersFromInputsPass()(model)
     TopologicalSortPass()(model)
     return model

@@ -88,7 +88,10 @@ def _problem(tensor: onnx.TensorProto, folder: Path | None) -> str | None:
 
 
 def _external_problem(tensor: onnx.TensorProto, expected: int, folder: Path | None) -> str | None:
-    info = ExternalDataInfo(tensor)
+    try:
+        info = ExternalDataInfo(tensor)
+    except ValueError as error:
+        return f"says where it lies in a way that cannot be: {error}."
     if folder is None:
         return f"lies in the external file '{info.location}', but the model was not read from a path; give the .onnx file's path."
     path = (folder / info.location).resolve()

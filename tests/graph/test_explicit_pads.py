@@ -48,7 +48,8 @@ def test_dilated_kernel(pad: str, expected: tuple[int, ...]) -> None:
 def test_output_shape_without_auto_pad() -> None:
     """The spec then puts the larger half in front."""
     proto = parse(
-        "g (float[N,2,7,6] x, float[2,3,3,4] t) => (float[N,C,H,W] y) { y = ConvTranspose<strides=[2,2], output_shape=[14,13]>(x, t) }"
+        "g (float[N,2,7,6] x, float[2,3,3,4] t) => (float[N,C,H,W] y)"
+        "{ y = ConvTranspose<strides=[2,2], output_shape=[14,13]>(x, t) }"
     )
     graph = normalise(load(proto))
     x = image(2, 2, 7, 6)

@@ -63,8 +63,8 @@ UNFOLDABLE = {
     "conv_output_used_elsewhere": "c = Conv(x, w) b = BatchNormalization(c, gamma, beta, mean, var) y = Add(b, c)",
     "relu_between": "c = Conv(x, w) r = Relu(c) y = BatchNormalization(r, gamma, beta, mean, var)",
     "bn_first": "b = BatchNormalization(x, gamma, beta, mean, var) y = Conv(b, w)",
-    "computed_weight": "s = ReduceMean<axes=[0,1,2,3]>(x) v = Mul(w, s) c = Conv(x, v) y = BatchNormalization(c, gamma, beta, mean, var)",
-    "computed_statistics": "m = ReduceMean<axes=[0,2,3], keepdims=0>(x) c = Conv(x, w) y = BatchNormalization(c, gamma, beta, m, var)",
+    "computed_weight": "s = ReduceMean(x) v = Mul(w, s) c = Conv(x, v) y = BatchNormalization(c, gamma, beta, mean, var)",
+    "computed_mean": "m = ReduceMax<axes=[0,2,3], keepdims=0>(x) c = Conv(x, w) y = BatchNormalization(c, gamma, beta, m, var)",
 }
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx_models import difference, image, one_by_one, ops, parse, run
+from onnx_models import FLOAT_ROUNDING, difference, image, one_by_one, ops, parse, run
 
 from genie_onnx.graph import batch_obstacle, load, normalise, problems, query
 
 K = "Constant<value_ints="
 SHUFFLE = (
     f"a = {K}[4,2,9]>() b = {K}[2,-1,4,3,3]>() i = Constant<value_int=0>() j = Constant<value_int=1>()"
-    "  r = Reshape(x, a) t = Transpose<perm=[1,0,2]>(r) s = Reshape(t, b) u = Gather(s, i) v = Gather(s, j) y = Concat<axis=1>(u, v)"
+    "  r = Reshape(x, a) t = Transpose<perm=[1,0,2]>(r)"
+    "  s = Reshape(t, b) first = Gather(s, i) second = Gather(s, j) y = Concat<axis=1>(first, second)"
 )
 # name: (shape of one image, nodes); every one with the batch, 1, in some constant or axis order
 FREEABLE = {
@@ -69,14 +70,14 @@ def fixed(case: str) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("case", FREEABLE)
 def test_four_images_are_four_times_one(case: str) -> None:
-    """Bit for bit: the rewritten constants change what is computed for no image."""
+    """The rewritten constants change what is computed for no image; MatMul alone may sum in another order for more rows."""
     proto = fixed(case)
     graph = normalise(load(proto))
     assert batch_obstacle(graph) is None
     assert query.input_shape(graph)[0] is None
     x = image(4, *(int(d) for d in FREEABLE[case][0].split(",")))
     expected = one_by_one(proto, x)
-    assert difference(expected, run(graph, x)) == 0
+    assert difference(expected, run(graph, x)) < (FLOAT_ROUNDING if "mm" in case or "matmul" in case else 1e-30)
     for value in graph.graph.outputs:  # the inferred shape, N put in, is what comes out
         sizes = [
             len(x) if str(d) == "N" else int(str(d).removesuffix("*N")) * (len(x) if "*N" in str(d) else 1) for d in value.shape

@@ -1,0 +1,177 @@
+"""What is not supported is found, named and explained, all of it at once; what is supported passes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx_models import parse
+
+from genie_onnx.errors import ModelError
+from genie_onnx.graph import check, load, problems
+from genie_onnx.graph.ops import SUPPORTED_OPS
+from genie_onnx.importer.fallback import VETTED
+from genie_onnx.importer.table import CONVERTERS
+
+IMAGE = "float[N,4,6,6] x"
+BN = "float[4] gamma, float[4] beta, float[4] mean, float[4] var"
+# name: (inputs and weights, outputs, nodes, what the one problem says)
+REFUSED = {
+    "lstm": (
+        "float[N,4,8] x, float[1,12,8] w, float[1,12,3] r",
+        "float[] y",
+        "y = LSTM<hidden_size=3>(x, w, r)",
+        ["input 'x' has shape [N, 4, 8]", "LSTM 'LSTM_y': recurrent layers are not supported"],
+    ),
+    "custom": (
+        IMAGE,
+        "float[] y",
+        "a = Relu(x) y = custom.Fancy(a)",
+        ["Fancy 'Fancy_y': the operator is of the domain 'custom'"],
+    ),
+    "several_of_a_kind": (
+        IMAGE,
+        "float[] y",
+        "a = Det(x) b = Det(x) y = Add(a, b)",
+        ["Det 'Det_a' (and 1 more): this operator is not"],
+    ),
+    "loop": (
+        IMAGE,
+        "float[] y",
+        "s = ReduceMax<keepdims=0>(x) z = Greater(s, s) y = If<then_branch = t () => (float[] p) { p = Relu(x) },"
+        " else_branch = e () => (float[] q) { q = Neg(x) }>(z)",
+        ["If 'If_y': branches and loops are not supported"],
+    ),
+    "quantized": (
+        f"{IMAGE}, float s, uint8 z",
+        "float[] y",
+        "q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z)",
+        ["the model is quantized already (2 such nodes, the first is QuantizeLinear"],
+    ),
+    "not_an_image": ("float[N,10] x", "float[] y", "y = Relu(x)", ["input 'x' has shape [N, 10]; images [N, C, H, W]"]),
+    "open_channels": ("float[N,C,6,6] x", "float[] y", "y = Relu(x)", ["input 'x' has shape [N, C, 6, 6]"]),
+    "float16": ("float16[N,4,6,6] x", "float16[] y", "y = Relu(x)", ["input 'x' has FLOAT16; float32 is supported: convert it"]),
+    "uint8": (
+        "uint8[N,4,6,6] x",
+        "float[] y",
+        "y = Cast<to=1>(x)",
+        ["input 'x' has UINT8; float32 is supported: cut the conversion"],
+    ),
+    "channels_last": (
+        "float[N,6,6,4] x",
+        "float[] y",
+        "t = Transpose<perm=[0,3,1,2]>(x) y = Relu(t)",
+        ["input 'x' has its channels last (Transpose 'Transpose_t'"],
+    ),
+    "float64_weight": (
+        f"{IMAGE}, double[4,4,3,3] w",
+        "float[] y",
+        "y = Conv(x, w)",
+        ["the weight 'w' of Conv 'Conv_y' is DOUBLE"],
+    ),
+    "nan": (
+        f"{IMAGE}, float[4,4,3,3] nan",
+        "float[] y",
+        "y = Conv(x, nan)",
+        ["the weight 'nan' of Conv 'Conv_y' has 1 of 144 values NaN"],
+    ),
+    "infinite": (
+        f"{IMAGE}, float[4,4,3,3] inf",
+        "float[] y",
+        "y = Conv(x, inf)",
+        ["the weight 'inf' of Conv 'Conv_y' has 1 of 144"],
+    ),
+    "negative_variance": (
+        f"{IMAGE}, {BN}",
+        "float[] y",
+        "y = BatchNormalization(x, gamma, beta, mean, mean)",
+        ["BatchNormalization 'BatchNormalization_y' has a variance below -epsilon"],
+    ),
+    "training": (
+        f"{IMAGE}, {BN}",
+        "float[] y, float[] m",
+        "y, m, v = BatchNormalization<training_mode=1>(x, gamma, beta, mean, var)",
+        ["BatchNormalization 'BatchNormalization_y': its extra output 'm' is used"],
+    ),
+    "max_pool_indices": (
+        IMAGE,
+        "float[] y, int64[] i",
+        "y, i = MaxPool<kernel_shape=[2,2]>(x)",
+        ["MaxPool 'MaxPool_y': its extra output 'i' is used"],
+    ),
+    "undefined": (IMAGE, "float[] y", "y = Add(x, nowhere)", ["Add '' reads 'nowhere', which nothing in the file defines"]),
+    "contradiction": (
+        f"{IMAGE}, float[4,5,3,3] w",
+        "float[] y",
+        "y = Conv(x, w) ",
+        ["the model contradicts itself, says onnx's checker"],
+    ),
+    "wrong_arity": (IMAGE, "float[] y", "y = Conv(x)", ["the model contradicts itself, says onnx's checker"]),
+}
+
+
+def model(case: str) -> onnx.ModelProto:
+    inputs, outputs, nodes, _ = REFUSED[case]
+    broken = np.ones((4, 4, 3, 3), np.float32)
+    arrays = {name: broken.copy() for name in ("nan", "inf")} | {"z": np.uint8([0])[0], "w64": broken}
+    arrays["nan"][0, 1, 2, 0], arrays["inf"][3, 0, 0, 0] = np.nan, np.inf
+    if case == "float64_weight":
+        arrays["w"] = broken.astype(np.float64)
+    return parse(f"g ({inputs}) => ({outputs}) {{ {nodes} }}", **arrays)
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_unsupported_is_named(case: str) -> None:
+    """Exactly the problems there are, each with a remedy after what was found."""
+    found = problems(load(model(case)))
+    assert len(found) == len(REFUSED[case][3]), found
+    for sentence, start in zip(found, REFUSED[case][3], strict=True):
+        assert sentence.startswith(start), sentence
+        assert "\n" not in sentence
+
+
+def test_all_problems_at_once() -> None:
+    """Interface, operators, weights and the fixed batch in one error."""
+    proto = parse(
+        "g (float[1,C,6,6] x, float[4,4,3,3] w) => (float[] y) { c = Conv(x, w) a = Det(c) b = custom.Odd(a) y = Concat<axis=0>(b, b) }",
+        w=np.full((4, 4, 3, 3), np.nan, np.float32),
+    )
+    with pytest.raises(ModelError) as error:
+        check(load(proto))
+    text = str(error.value)
+    assert len(error.value.problems) == 5
+    for part in ("input 'x'", "Det 'Det_a'", "Odd 'Odd_b'", "the weight 'w'", "fixed batch"):
+        assert part in text
+
+
+def test_two_inputs() -> None:
+    """One image input is supported; the message names what is there."""
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[N,3,4,4] x, float[N,3,4,4] z) => (float[] y) { y = Add(x, z) }'
+    )
+    assert problems(load(proto))[0].startswith("the model has 2 inputs ('x', 'z')")
+
+
+ACCEPTED = {
+    "open_size": ("float[N,3,H,W] x", "y = Relu(x)"),
+    "fixed_batch": ("float[1,3,4,4] x", "s = Constant<value_ints=[1,-1]>() y = Reshape(x, s)"),
+    "infinite_limit": (IMAGE + ", float inf, float low", "y = Clip(x, low, inf)"),
+    "folded_away": (IMAGE, "k = Constant<value = float[2,2] {1.0, 0.0, 0.0, 1.0}>() d = Det(k) y = Mul(x, d)"),
+    "unused": (IMAGE, "d = custom.Odd(x) y = Relu(x)"),
+    "mask_unused": (IMAGE, "d, m = Dropout(x) y = Relu(d)"),
+}
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_supported_passes(case: str) -> None:
+    """What folding removes, and what the rest of the package can live with, is no problem."""
+    inputs, nodes = ACCEPTED[case]
+    limits = {"inf": np.float32([np.inf])[0], "low": np.float32([-1])[0]}
+    check(load(parse(f"g ({inputs}) => (float[] y) {{ {nodes} }}", **limits)))
+
+
+def test_supported_operators_are_those_of_the_importer() -> None:
+    """A graph that passes `check` can be imported: operators outside both tables are ones that only make constants."""
+    importable = set(CONVERTERS) | VETTED
+    assert importable >= SUPPORTED_OPS
+    assert importable - SUPPORTED_OPS <= {"EyeLike", "NonZero"}
