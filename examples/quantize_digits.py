@@ -25,8 +25,8 @@ def settings(wbits: int, abits: int) -> QuantizeConfig:
     return QuantizeConfig(
         placement=PlacementConfig(wbits=wbits, abits=abits),
         distill=DistillConfig(iterations=200),
-        reconstruct=ReconstructConfig(iterations=500),
-        samples=256,
+        reconstruct=ReconstructConfig(iterations=300),
+        samples=128,
     )
 
 
