@@ -337,15 +337,16 @@ def test_an_activation_with_other_readers_is_not_fused():
 
 
 def test_outputs_of_the_network_stay_float_unless_a_layer_reads_them():
-    """`a` has to be handed out, so no kernel writes codes there; `r` is what the next layer reads."""
+    """`a` has to be handed out, so no kernel writes codes, neither there nor behind the Relu; `h` is what the next layer reads."""
     model = graph("""
-        agraph (float[N,2,4,4] x, float[2,2,1,1] w1, float[2,2,1,1] w2) => (float[N,2,4,4] a, float[N,2,4,4] r, float[N,2,4,4] y)
+        agraph (float[N,2,4,4] x, float[2,2,1,1] w1, float[2,2,1,1] w2) => (float[N,2,4,4] a, float[N,2,4,4] h, float[N,2,4,4] y)
         {
             a = Conv(x, w1)
             r = Relu(a)
-            y = Conv(r, w2)
+            h = HardSwish(r)
+            y = Conv(h, w2)
         }""")
-    assert activation_bits(place(model, BITS)) == {"x": 7, "r": 8}
+    assert activation_bits(place(model, BITS)) == {"x": 7, "h": 8}
 
 
 def test_nobody_behind_the_last_layers_asks_for_anything():
