@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-import numpy as np
-import onnx
 import onnx_ir as ir
 
 from genie_onnx.errors import ModelError
+from genie_onnx.graph.consistency import channels, contradictions, malformed_nodes, numbers, undefined_values
 from genie_onnx.graph.explicit_pads import has_automatic_pads
 from genie_onnx.graph.free_batch import batch_obstacle
+from genie_onnx.graph.names import node_name
 from genie_onnx.graph.normalise import normalise
-from genie_onnx.graph.ops import QUANTIZED_OPS, SUPPORTED_OPS, WEIGHTED_OPS
-from genie_onnx.graph.query import attribute, constant
+from genie_onnx.graph.ops import QUANTIZED_OPS, SUPPORTED_OPS
+from genie_onnx.graph.query import attribute
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
-_SMALL = 1024  # bytes; what onnx's checker may need the value of (shapes, axes, pads) is smaller
 _CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 _RECURRENT = ("LSTM", "GRU", "RNN")
 
@@ -35,7 +34,7 @@ def check(model: ir.Model) -> None:
 
 def problems(model: ir.Model) -> list[str]:
     """Return a sentence for each thing in a loaded model that is not supported; `model` is not changed."""
-    found = [*_quantized(model), *_undefined(model)]
+    found = [*_quantized(model), *undefined_values(model), *malformed_nodes(model)]
     if found:
         return found
     found = list(_interface(model))
@@ -43,8 +42,8 @@ def problems(model: ir.Model) -> list[str]:
         graph = normalise(model)
     except ModelError as error:
         return [*found, *error.problems]
-    found += [*_operators(graph), *_extra_outputs(graph), *_pads(graph), *_numbers(graph), *_fixed_batch(graph)]
-    return found or list(_inconsistent(graph))
+    found += [*_operators(graph), *_extra_outputs(graph), *_pads(graph), *numbers(graph), *_fixed_batch(graph)]
+    return found or list(channels(graph)) or list(contradictions(graph))
 
 
 def _quantized(model: ir.Model) -> Iterator[str]:
@@ -55,16 +54,9 @@ def _quantized(model: ir.Model) -> Iterator[str]:
     ]
     if nodes:
         yield (
-            f"the model is quantized already ({len(nodes)} such nodes, the first is {nodes[0].op_type} '{nodes[0].name}'); "
+            f"the model is quantized already ({len(nodes)} such nodes, the first is {nodes[0].op_type} '{node_name(nodes[0])}'); "
             "give the float model it was made from."
         )
-
-
-def _undefined(model: ir.Model) -> Iterator[str]:
-    for node in model.graph:
-        for value in node.inputs:
-            if value is not None and value.producer() is None and not value.is_graph_input() and not value.is_initializer():
-                yield f"{node.op_type} '{node.name}' reads '{value.name}', which nothing in the file defines; export it again."
 
 
 def _interface(model: ir.Model) -> Iterator[str]:
@@ -93,8 +85,8 @@ def _interface(model: ir.Model) -> Iterator[str]:
     readers = list(value.consumers())
     if len(readers) == 1 and readers[0].op_type == "Transpose" and attribute(readers[0], "perm", ()) == (0, 3, 1, 2):
         yield (
-            f"input '{value.name}' has its channels last (Transpose '{readers[0].name}' turns it); [N, C, H, W] is supported. "
-            "Export with channels first (tf2onnx: --inputs-as-nchw)."
+            f"input '{value.name}' has its channels last (Transpose '{node_name(readers[0])}' turns it); "
+            "[N, C, H, W] is supported. Export with channels first (tf2onnx: --inputs-as-nchw)."
         )
 
 
@@ -144,27 +136,6 @@ def _pads(graph: ir.Model) -> Iterator[str]:
             )
 
 
-def _numbers(graph: ir.Model) -> Iterator[str]:
-    """Types and values of constants. Infinity has its uses outside weights (a Clip without a limit, a mask); NaN has none."""
-    for value in graph.graph.initializers.values():
-        readers = [n for n, _ in value.uses()]
-        is_parameter = any(n.op_type in (*WEIGHTED_OPS, "BatchNormalization") for n in readers)
-        array = constant(value)
-        if array is None or value.dtype not in _FLOATS or value.dtype is None:
-            continue
-        where = f"'{value.name}' of {readers[0].op_type} '{readers[0].name}'" if readers else f"'{value.name}'"
-        if is_parameter and value.dtype != ir.DataType.FLOAT:
-            yield f"the weight {where} is {value.dtype.name}; float32 is supported. Convert the model to float32 first."
-        numbers = np.asarray(array, np.float64)
-        bad = int(np.isnan(numbers).sum()) + (int(np.isinf(numbers).sum()) if is_parameter else 0)
-        if bad:
-            yield f"the weight {where} has {bad} of {numbers.size} values NaN or infinite; train or export the model again."
-    for node in graph.graph:
-        var = constant(node.inputs[4]) if node.op_type == "BatchNormalization" else None
-        if var is not None and (np.asarray(var, np.float64) + attribute(node, "epsilon", 1e-5) <= 0).any():
-            yield f"BatchNormalization '{node.name}' has a variance below -epsilon, which no data has; export the model again."
-
-
 def _fixed_batch(graph: ir.Model) -> Iterator[str]:
     obstacle = batch_obstacle(graph)
     if obstacle is not None:
@@ -172,17 +143,3 @@ def _fixed_batch(graph: ir.Model) -> Iterator[str]:
             f"the model is made for a fixed batch, and {obstacle}; a batch of any size is needed. "
             "Export it with a dynamic batch axis (torch.onnx.export: dynamic_axes={'input': {0: 'batch'}})."
         )
-
-
-def _inconsistent(graph: ir.Model) -> Iterator[str]:
-    """What onnx's own checker and strict shape inference say. Large weights become inputs: only their shapes matter."""
-    graph = graph.clone()
-    for value in list(graph.graph.initializers.values()):
-        if value.const_value is not None and value.const_value.nbytes > _SMALL:
-            del graph.graph.initializers[str(value.name)]
-            graph.graph.inputs.append(value)
-    try:
-        onnx.checker.check_model(ir.to_proto(graph), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        text = " ".join(str(error).split())
-        yield f"the model contradicts itself, says onnx's checker: {text}"

@@ -8,14 +8,19 @@ from onnx_ir.passes.common import NameFixPass
 
 class _Names:
     def generate_node_name(self, node: ir.Node) -> str:
-        return node.name or f"{node.op_type}_{next((v.name for v in node.outputs if v.name), '')}"
+        return node_name(node)
 
     def generate_value_name(self, value: ir.Value) -> str:
         return value.name or "value"
 
 
+def node_name(node: ir.Node) -> str:
+    """Return the node's name; a nameless node is called after its operator and first output."""
+    return node.name or f"{node.op_type}_{next((v.name for v in node.outputs if v.name), '')}"
+
+
 def fix_names(model: ir.Model) -> ir.Model:
-    """Give every node a unique non-empty name, in place: a nameless one is called after its operator and first output."""
+    """Give every node a unique non-empty name, in place (`node_name` where it has none)."""
     NameFixPass(_Names())(model)
     return model
 

@@ -99,14 +99,29 @@ REFUSED = {
         "y, i = MaxPool<kernel_shape=[2,2]>(x)",
         ["MaxPool 'MaxPool_y': its extra output 'i' is used"],
     ),
-    "undefined": (IMAGE, "float[] y", "y = Add(x, nowhere)", ["Add '' reads 'nowhere', which nothing in the file defines"]),
-    "contradiction": (
-        f"{IMAGE}, float[4,5,3,3] w",
+    "undefined": (IMAGE, "float[] y", "y = Add(x, nowhere)", ["Add 'Add_y' reads 'nowhere', which nothing in the file defines"]),
+    "arity": (IMAGE, "float[] y", "y = Conv(x)", ["Conv 'Conv_y' has 1 operands; the operator takes 2 to 3"]),
+    "empty_operand": (f"{IMAGE}, float[4] w", "float[] y", "y = PRelu(, w)", ["PRelu 'PRelu_y' lacks a required operand"]),
+    "attribute": (IMAGE, "float[] y", "y = Concat(x, x)", ["Concat 'Concat_y' lacks its attribute 'axis'"]),
+    "channels_of_conv": (f"{IMAGE}, float[4,5,3,3] w", "float[] y", "y = Conv(x, w)", ["Conv 'Conv_y' gets 4 channels, but its"]),
+    "channels_of_group": (
+        f"{IMAGE}, float[4,4,3,3] w",
         "float[] y",
-        "y = Conv(x, w) ",
+        "y = Conv<group=2>(x, w)",
+        ["Conv 'Conv_y' gets 4 channels"],
+    ),
+    "channels_of_bn": (
+        f"{IMAGE}, {BN.replace('[4]', '[3]')}",
+        "float[] y",
+        "y = BatchNormalization(x, gamma, beta, mean, var)",
+        ["BatchNormalization 'BatchNormalization_y' gets 4 channels"],
+    ),
+    "contradiction": (
+        f"{IMAGE}, float[7,2] w",
+        "float[] y",
+        "y = MatMul(x, w)",
         ["the model contradicts itself, says onnx's checker"],
     ),
-    "wrong_arity": (IMAGE, "float[] y", "y = Conv(x)", ["the model contradicts itself, says onnx's checker"]),
 }
 
 
@@ -133,7 +148,8 @@ def test_unsupported_is_named(case: str) -> None:
 def test_all_problems_at_once() -> None:
     """Interface, operators, weights and the fixed batch in one error."""
     proto = parse(
-        "g (float[1,C,6,6] x, float[4,4,3,3] w) => (float[] y) { c = Conv(x, w) a = Det(c) b = custom.Odd(a) y = Concat<axis=0>(b, b) }",
+        "g (float[1,C,6,6] x, float[4,4,3,3] w) => (float[] y)"
+        "{ c = Conv(x, w) a = Det(c) b = custom.Odd(a) y = Concat<axis=0>(b, b) }",
         w=np.full((4, 4, 3, 3), np.nan, np.float32),
     )
     with pytest.raises(ModelError) as error:

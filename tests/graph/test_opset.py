@@ -53,8 +53,8 @@ def test_raised_model_computes_the_same(name: str, opset: int) -> None:
     output = "y, indices" if name == "topk" else "y"
     proto = parse(
         "g (float[1,2,6,8] x, float[2] s, float[2] var, float[4] scales, float[4] odd, float[4] half, float[4] less,"
-        f" float[3,96] w, float[3] bias) => (float[] y) {{ left, right = Split<axis=3, split=[3,5]>(x) one = ReduceMean<axes=[1]>(x)"
-        f" flat = Flatten(x) {output} = {node} }}",
+        f" float[3,96] w, float[3] bias) => (float[] y) {{ left, right = Split<axis=3, split=[3,5]>(x)"
+        f" one = ReduceMean<axes=[1]>(x) flat = Flatten(x) {output} = {node} }}",
         opset=opset,
         ir_version=4,
         scales=SCALES,

@@ -57,10 +57,10 @@ def test_real_model(bench: Path, file: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", sorted(path.name for path in LIGHT.glob("light_*.onnx")))
+@pytest.mark.parametrize("file", ["densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet", "squeezenet"])
 def test_old_architectures(file: str) -> None:
     """The graphs of the onnx package, opset 9 and IR 3, their constant weights replaced by random ones of sane size."""
-    proto = onnx.load(LIGHT / file)
+    proto = onnx.load(LIGHT / f"light_{file}.onnx")
     generator = np.random.default_rng(0)
     user = load(proto)
     graph = normalise(user)
