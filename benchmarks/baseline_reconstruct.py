@@ -44,8 +44,8 @@ class PlainWeight(nn.Module):
         low, high = weight.flatten(1).amin(1), weight.flatten(1).amax(1)
         scale = ((high - low) / (self.levels - 1)).view(-1, 1, 1, 1)
         self.delta = nn.Parameter(scale)
-        self.register_buffer("zero_point", (-low.view(-1, 1, 1, 1) / scale).round())
-        self.register_buffer("base", torch.floor(weight / scale))
+        self.zero_point = (-low.view(-1, 1, 1, 1) / scale).round()
+        self.base = torch.floor(weight / scale)
         rest = weight / scale - torch.floor(weight / scale)
         self.alpha = nn.Parameter(-torch.log((ZETA - GAMMA) / (rest - GAMMA) - 1))
 
@@ -65,8 +65,8 @@ class PlainBlock(nn.Module):
         self, weights: tuple[Tensor, Tensor], biases: tuple[Tensor, Tensor], scales: tuple[float, float], bits: int
     ) -> None:
         super().__init__()
-        self.weights = nn.ModuleList(PlainWeight(w, bits) for w in weights)
-        self.activations = nn.ModuleList(PlainActivation(s, bits) for s in scales)
+        self.weights = [PlainWeight(w, bits) for w in weights]
+        self.activations = [PlainActivation(s, bits) for s in scales]
         self.biases = biases
 
     def forward(self, x: Tensor) -> Tensor:

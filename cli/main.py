@@ -6,7 +6,6 @@ exit code   0 done   1 the run failed   2 the input cannot be used   130 stopped
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -22,10 +21,10 @@ from genie_onnx.errors import GenieError, InputError
 class Commands(click.Group):
     """Prints errors as one line each, and lets only bugs keep their traceback."""
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:
+    def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line and exit the process."""
         try:
-            super().main(args=args, prog_name=prog_name, **{**extra, "standalone_mode": False})
+            super().main(*args, **{**extra, "standalone_mode": False})
         except click.UsageError as error:
             hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
             _fail(2, error.format_message() + hint)

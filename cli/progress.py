@@ -44,14 +44,14 @@ class Display:
             if not self._console.is_terminal:
                 self._console.print(event, highlight=False)
             return
+        step = f"step {event.iteration}/{event.iterations}"
         if isinstance(event, DistillProgress):
-            done, total = event.batch * event.iterations + event.iteration, event.batches * event.iterations
-            detail = (
-                f"batch {event.batch + 1}/{event.batches}  step {event.iteration}/{event.iterations}  BN loss {event.bn_loss:.4g}"
-            )
+            index, count = event.batch, event.batches
+            detail = f"batch {index + 1}/{count}  {step}  BN loss {event.bn_loss:.4g}"
         else:
-            done, total = event.index * event.iterations + event.iteration, event.count * event.iterations
-            detail = f"block {event.index + 1}/{event.count}  step {event.iteration}/{event.iterations}  loss {event.loss:.4g}  {event.block}"
+            index, count = event.index, event.count
+            detail = f"block {index + 1}/{count}  {step}  loss {event.loss:.4g}  {event.block}"
+        done, total = index * event.iterations + event.iteration, count * event.iterations
         self._live.update(self._task, completed=done, total=total, detail=detail)
         last = event.iteration == event.iterations
         if not self._console.is_terminal and (last or time.monotonic() - self._printed > PLAIN_SECONDS):

@@ -57,7 +57,8 @@ def result(done: Result) -> None:
     verdict = "the file computes what was simulated" if parity["ok"] else "BROKEN"
     console.print(
         f"\nparity with the simulation, {parity['samples']} samples: {verdict} "
-        f"({parity['weights']} weights identical, codes flipped in their own layer: {parity['flip_rate']:.1e}, in all: {parity['whole_flip_rate']:.1e})"
+        f"({parity['weights']} weights identical, codes flipped in their own layer: {parity['flip_rate']:.1e}, "
+        f"in all: {parity['whole_flip_rate']:.1e})"
     )
     console.print(f"layers in integer kernels of onnxruntime: {weighted} of {weighted + floating}")
     table = _table(
@@ -72,7 +73,8 @@ def result(done: Result) -> None:
     console.print(table)
     console.print(f"size: {_size(report.float_bytes)} float -> {_size(report.quantized_bytes)} in the file")
     console.print(
-        f"{done.output}   ({report.seconds:.0f} s; report in {done.output.with_suffix('.json').name}, images and codes in {done.run_dir})"
+        f"{done.output}   ({report.seconds:.0f} s; report in {done.output.with_suffix('.json').name}, "
+        f"images and codes in {done.run_dir})"
     )
 
 

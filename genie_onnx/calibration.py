@@ -52,8 +52,8 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
     if data:
         unknown = config.input_mean is None and any(_needs_preprocessing(Path(path)) for path in data)
         notice = (
-            "Pictures are fed to the model as pixel / 255, in 0..1. If it expects another range, give --input-mean and --input-std "
-            "(e.g. 0.485,0.456,0.406 and 0.229,0.224,0.225)."
+            "Pictures are fed to the model as pixel / 255, in 0..1. If it expects another range, give --input-mean and "
+            "--input-std (e.g. 0.485,0.456,0.406 and 0.229,0.224,0.225)."
         )
         return Choice("data", "calibration data was given", (notice,) if unknown else ())
     if config.images == "procedural":
@@ -70,9 +70,9 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
         )
     reason = "the model has no BatchNormalization: its exporter folded it into the convolutions"
     cost = (
-        "The model has no BatchNormalization statistics to distil images from, so it is calibrated on procedural images. At 4-bit "
-        "weights that usually costs nothing against distilled images, at 2 bits about 1 to 2 points (measured on a CIFAR ResNet-20). "
-        f"Better: calibration images with --data; or an export with BatchNorm kept: {EXPORT_CALL}"
+        "The model has no BatchNormalization statistics to distil images from, so it is calibrated on procedural images. At "
+        "4-bit weights that usually costs nothing against distilled images, at 2 bits about 1 to 2 points (measured on a CIFAR "
+        f"ResNet-20). Better: calibration images with --data; or an export with BatchNorm kept: {EXPORT_CALL}"
     )
     return Choice("procedural", reason, (cost, *_procedural_notices(config)))
 
@@ -169,8 +169,8 @@ def _procedural_notices(config: QuantizeConfig) -> tuple[str, ...]:
     if config.input_mean is not None:
         return ()
     return (
-        "Procedural images are given mean 0 and deviation 1 in each channel, which fits a model whose input is normalised. If it takes "
-        "0..1, -1..1 or 0..255, say so with --input-mean and --input-std (0..255: --input-mean 0 --input-std 0.003922).",
+        "Procedural images are given mean 0 and deviation 1 in each channel, which fits a model whose input is normalised. If it "
+        "takes 0..1, -1..1 or 0..255, say so with --input-mean and --input-std (0..255: --input-mean 0 --input-std 0.003922).",
     )
 
 

@@ -82,7 +82,8 @@ def open_run(path: Path, identity: dict[str, Any]) -> RunDirectory:
         difference = _first_difference(found, json.loads(json.dumps(identity)), "")
         if difference:
             raise ConfigError(
-                f"the run directory {str(path)!r} belongs to another run ({difference}): choose another with --run-dir, or delete it"
+                f"the run directory {str(path)!r} belongs to another run ({difference}): "
+                "choose another with --run-dir, or delete it"
             )
     elif path.is_dir() and any(path.iterdir()):
         raise ConfigError(f"{str(path)!r} is not empty and not a run directory: choose another with --run-dir")

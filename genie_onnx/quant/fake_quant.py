@@ -10,33 +10,34 @@ a third of an iteration on a CPU.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 
 class _FakeQuantize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, scale: Tensor, low: float, high: float, mask: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: Tensor, low: float, high: float, mask: Tensor | None) -> Tensor:
         u = x / scale
         q = u.clamp(low, high).round_()
-        ctx.save_for_backward(u, q, mask)  # type: ignore[attr-defined]
-        ctx.low, ctx.high = low, high  # type: ignore[attr-defined]
+        ctx.save_for_backward(u, q, mask)
+        ctx.low, ctx.high = low, high
         y = q * scale
         # lerp is exact at weights 0 and 1
         return y if mask is None else torch.lerp(x, y, mask, out=y)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        u, q, mask = ctx.saved_tensors  # type: ignore[attr-defined]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        u, q, mask = ctx.saved_tensors
         grad = grads[0]
         grad_q = grad if mask is None else grad * mask
-        inside = torch.ops.aten.hardtanh_backward(grad_q, u, ctx.low, ctx.high)  # type: ignore[attr-defined]
+        inside = torch.ops.aten.hardtanh_backward(grad_q, u, ctx.low, ctx.high)
         grad_x = grad_scale = None
-        if ctx.needs_input_grad[1]:  # type: ignore[attr-defined]
+        if ctx.needs_input_grad[1]:
             # sum g (q - u [inside]) : outside the range q is the bound itself
             grad_scale = q.mul_(grad_q).sum() - u.mul_(inside).sum()
-        if ctx.needs_input_grad[0]:  # type: ignore[attr-defined]
+        if ctx.needs_input_grad[0]:
             grad_x = inside if mask is None else inside.add_(grad).sub_(grad_q)
         return grad_x, grad_scale, None, None, None
 
@@ -47,4 +48,4 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: int, qmax: int, mask: Te
     `mask` is float, of x's shape and strides, with values 0 and 1; None quantises every element. The forward value is
     exactly that of ONNX QuantizeLinear -> Clip -> DequantizeLinear.
     """
-    return _FakeQuantize.apply(x, scale, float(-zero_point), float(qmax - zero_point), mask)  # type: ignore[no-any-return]
+    return _FakeQuantize.apply(x, scale, float(-zero_point), float(qmax - zero_point), mask)

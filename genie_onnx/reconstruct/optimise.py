@@ -97,13 +97,25 @@ def beta_at(iteration: int, config: ReconstructConfig) -> float:
     return config.beta_end + (config.beta_start - config.beta_end) * remaining
 
 
-def reconstruction_error(outputs: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
-    """Return the squared error, summed over channels (dim 1) and averaged over the rest, added up over the outputs."""
-    error = outputs[0].new_zeros(())
-    for output, target in zip(outputs, targets, strict=True):
-        channels = target.shape[1] if target.dim() > 1 else 1
-        error = error + torch.nn.functional.mse_loss(output, target) * channels
-    return error
+def error_slopes(outputs: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Tensor]:
+    """Return the gradient of `reconstruction_error` with respect to each output: 2 channels / size (output - target).
+
+    Given to `backward` directly, so that the error itself is only computed when someone reads it.
+    """
+    return [
+        torch.sub(output.detach(), target).mul_(2 * _channels(target) / target.numel())
+        for output, target in zip(outputs, targets, strict=True)
+    ]
+
+
+def reconstruction_error(slopes: Sequence[Tensor]) -> Tensor:
+    """Return the squared error, summed over channels (dim 1), averaged over the rest, added up over outputs, from its slopes."""
+    parts = [(slope.square().sum() * (slope.numel() / (4 * _channels(slope)))) for slope in slopes]
+    return torch.stack(parts).sum()
+
+
+def _channels(x: Tensor) -> int:
+    return x.shape[1] if x.dim() > 1 else 1
 
 
 def optimise_block(
@@ -140,6 +152,7 @@ def optimise_block(
 
     batches = sample_batches(data.target[0].shape[0], config.batch_size, config.iterations, generator)
     mixing = MaskSource(0.5, generator)
+    rounding_weight = v.new_tensor(config.rounding_weight)
     losses: list[float] = []
     last_report = time.monotonic()
     for iteration in range(config.iterations):
@@ -157,14 +170,17 @@ def optimise_block(
         soft = {w.name: from_rows(r, w.value.shape, w.axis) for w, r in zip(weights, rows, strict=True)}
         scales = dict(zip(names, activation_steps().unbind(), strict=True)) if names else {}
         outputs = student(inputs, {**fixed_weights, **soft}, biases, {**fixed_scales, **scales})
-        error = reconstruction_error(outputs, targets)
-        (error + config.rounding_weight * regulariser).backward()
+        slopes = error_slopes(outputs, targets)
+        if beta:
+            torch.autograd.backward([*outputs, regulariser], [*slopes, rounding_weight])
+        else:
+            torch.autograd.backward(outputs, slopes)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
         now = time.monotonic()
         if iteration == 0 or iteration == config.iterations - 1 or now - last_report > REPORT_SECONDS:
-            losses.append(float(error.detach()))  # the only read-back: twice a second
+            losses.append(float(reconstruction_error(slopes)))  # the only read-back: twice a second
             if not math.isfinite(losses[-1]):
                 raise RunError(
                     f"the reconstruction loss became {losses[-1]} at iteration {iteration}: check the calibration images for "

@@ -45,7 +45,7 @@ class Student:
     ) -> tuple[Tensor, ...]:
         """Return the block's outputs, which are not themselves rounded: their readers do that."""
         arguments = [*inputs, *(weights[w] for w in self.weights), *biases, *(scales[s] for s in self.scales)]
-        return self.module(*arguments)  # type: ignore[no-any-return]
+        return tuple(self.module(*arguments))
 
 
 class _FakeQuantizer(nn.Module):
@@ -91,7 +91,9 @@ def build(
         part.module.add_submodule(target, _FakeQuantizer(zero_points[spec.name], 2**spec.bits - 1, masks))
         with graph.inserting_after(scales[spec.name] if node.op == "placeholder" else node):
             quantizer = graph.call_module(target, (node, scales[spec.name]))
-        node.replace_all_uses_with(quantizer, delete_user_cb=lambda user, q=quantizer: user is not q and user.op != "output")
+        for user in list(node.users):
+            if user is not quantizer and user.op != "output":
+                user.replace_input_with(node, quantizer)
     graph.eliminate_dead_code()
     graph.lint()
     part.module.recompile()
