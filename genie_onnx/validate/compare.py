@@ -49,6 +49,10 @@ class Difference:
     index: tuple[int, ...]  # () for different shapes
     text: str
 
+    def __str__(self) -> str:
+        """Return the finding as a sentence."""
+        return self.text
+
 
 def compare_models(reference: Model, other: Model, feeds: Mapping[str, Array]) -> Comparison:
     """Run both models at default session options on `feeds` and compare all outputs of `reference` by name."""
