@@ -34,12 +34,26 @@ def image(*shape: int, seed: int = 1) -> np.ndarray:
 
 def run(model: onnx.ModelProto | ir.Model, x: np.ndarray) -> dict[str, np.ndarray]:
     """Return the outputs of a model with one input, by name."""
+    return _outputs(_session(model), x)
+
+
+def one_by_one(model: onnx.ModelProto | ir.Model, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the outputs for a batch, computed image by image and joined on axis 0."""
+    session = _session(model)
+    runs = [_outputs(session, x[i : i + 1]) for i in range(len(x))]
+    return {name: np.concatenate([y[name] for y in runs]) for name in runs[0]}
+
+
+def _session(model: onnx.ModelProto | ir.Model) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     proto = model if isinstance(model, onnx.ModelProto) else ir.to_proto(model)
-    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _outputs(session: ort.InferenceSession, x: np.ndarray) -> dict[str, np.ndarray]:
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, session.run(names, {session.get_inputs()[0].name: x}), strict=True))
 
@@ -52,12 +66,6 @@ def difference(expected: dict[str, np.ndarray], found: dict[str, np.ndarray]) ->
         assert found[name].shape == y.shape, f"{name}: {found[name].shape}, expected {y.shape}"
         worst = max(worst, float(np.abs(found[name].astype(np.float64) - y).max() / max(np.abs(y).max(), 1e-30)))
     return worst
-
-
-def one_by_one(model: onnx.ModelProto | ir.Model, x: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the outputs for a batch, computed image by image and joined on axis 0."""
-    runs = [run(model, x[i : i + 1]) for i in range(len(x))]
-    return {name: np.concatenate([y[name] for y in runs]) for name in runs[0]}
 
 
 def ops(model: ir.Model) -> list[str]:

@@ -120,7 +120,7 @@ REFUSED = {
         f"{IMAGE}, float[7,2] w",
         "float[] y",
         "y = MatMul(x, w)",
-        ["the model contradicts itself, says onnx's checker"],
+        ["the model contradicts itself, says onnx's shape"],
     ),
 }
 
