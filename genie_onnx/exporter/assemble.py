@@ -22,6 +22,7 @@ from genie_onnx.exporter.bias import quantize_biases
 from genie_onnx.exporter.builder import Builder
 from genie_onnx.exporter.containers import needs_opset
 from genie_onnx.exporter.interface import minimal_ir_version, restore_interface
+from genie_onnx.exporter.matmul_bias import keep_matmul_biases
 from genie_onnx.exporter.weights import quantize_weights, quantized_readers
 from genie_onnx.graph import query
 from genie_onnx.placement import Placement
@@ -57,7 +58,9 @@ def export(
     builder = Builder(model.graph)
     grids = {value: codes.activations[spec.name] for spec in placement.activations for value in spec.values}
 
-    quantize_biases(builder, codes.weights, grids, quantized_readers(model.graph, placement.weights))
+    readers = quantized_readers(model.graph, placement.weights)
+    quantize_biases(builder, codes.weights, grids, readers)
+    keep_matmul_biases(model.graph, readers, grids)
     weights = quantize_weights(builder, placement.weights, codes.weights, container)
     activations = quantize_activations(builder, query.value_map(model), placement.activations, codes.activations)
 

@@ -107,3 +107,21 @@ def test_bias_stays_float_beside_a_float_input() -> None:
     case = quantised(model(text, w=_array(5, 4, 3, 3), b=_array(5)), everywhere(4, 8, "y"), IMAGE)
     _agrees(case, IMAGE)
     assert _stored(case, "b").dtype == np.float32
+
+
+@pytest.mark.parametrize("order", ["p, b", "b, p"])
+def test_matmul_bias_stays_exact(order: str) -> None:
+    """As an Add it would be fused into a Gemm and quantised: a sixth of these codes would differ."""
+    text = f"""<ir_version: 8, opset_import: ["" : 13]>
+        g (float[N,16] x) => (float[N,10] z) {{ p = MatMul(x, w) s = Add({order}) y = Relu(s) z = Neg(y) }}"""
+    case = quantised(model(text, w=_array(16, 10), b=_array(10)), everywhere(4, 8, "x", "y"), ROWS)
+    _agrees(case, ROWS)
+    assert integer_kernels(case.proto).integer == {"MatMulIntegerToFloat": 1}
+
+
+def test_matmul_whose_product_is_rounded_keeps_its_add() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 13]>
+        g (float[N,16] x) => (float[N,10] z) { p = MatMul(x, w) y = Add(p, b) z = Neg(y) }"""
+    case = quantised(model(text, w=_array(16, 10), b=_array(10)), everywhere(4, 8, "x", "p", "y"), ROWS)
+    _agrees(case, ROWS)
+    assert [n.op_type for n in case.proto.graph.node].count("Add") == 1
