@@ -337,7 +337,7 @@ def test_an_activation_with_other_readers_is_not_fused():
 
 
 def test_outputs_of_the_network_stay_float_unless_a_layer_reads_them():
-    """`a` has to be handed out, so no kernel writes codes, neither there nor behind the Relu; `h` is what the next layer reads."""
+    """`a` has to be handed out, so no kernel writes codes there or behind the Relu; `h` is what the next layer reads."""
     model = graph("""
         agraph (float[N,2,4,4] x, float[2,2,1,1] w1, float[2,2,1,1] w2) => (float[N,2,4,4] a, float[N,2,4,4] h, float[N,2,4,4] y)
         {
