@@ -69,8 +69,9 @@ def axis_coordinates(rule: Rule, size: int, out: int, scale: float) -> np.ndarra
     return (i + half) / step - half
 
 
+@lru_cache(maxsize=256)
 def axis_taps(rule: Rule, size: int, out: int, scale: float) -> Taps:
-    """The table of one axis."""
+    """The table of one axis. Cached, as a network asks the same at every step: do not write to the result."""
     c = axis_coordinates(rule, size, out, scale)
     if rule.mode == "nearest":
         indices = np.clip(_round(c, rule.nearest), 0, size - 1).astype(np.int64)[:, None]
@@ -105,34 +106,32 @@ def _round(c: np.ndarray, mode: str) -> np.ndarray:
     return np.where(halfway, above if mode == "round_prefer_ceil" else below, np.rint(c))
 
 
-@lru_cache(maxsize=256)
-def plan(rule: Rule, sizes: tuple[int, ...], outs: tuple[int, ...], scales: tuple[float, ...]) -> tuple[Taps | None, ...]:
-    """The tables of all axes, None for an axis that stays as it is. Pure, hence cached: a network asks the same at every step."""
-    return tuple(
-        None if size == out and scale == 1 else axis_taps(rule, size, out, scale)
-        for size, out, scale in zip(sizes, outs, scales, strict=True)
-    )
-
-
-@lru_cache(maxsize=256)
+@torch.compiler.assume_constant_result  # torch.compile calls it with the numbers at hand, instead of tracing it
 def torch_mode(
     rule: Rule, sizes: tuple[int, ...], outs: tuple[int, ...], scales: tuple[float, ...]
 ) -> tuple[str, bool | None] | None:
-    """(mode, align_corners) of the torch.nn.functional.interpolate that has the very tables of `plan`, None if there is none."""
-    spatial = len(sizes) - 2
-    linear = {1: "linear", 2: "bilinear", 3: "trilinear"}
-    if spatial not in linear or rule.mode == "cubic" or sizes[:2] != outs[:2]:
+    """(mode, align_corners) of the torch.nn.functional.interpolate that has the very tables of `rule`, None if there is none.
+
+    Sizes, outs and scales are those of the spatial axes, the ones that torch can resize.
+    """
+    return _torch_mode(rule, sizes, outs, scales)
+
+
+@lru_cache(maxsize=256)
+def _torch_mode(
+    rule: Rule, sizes: tuple[int, ...], outs: tuple[int, ...], scales: tuple[float, ...]
+) -> tuple[str, bool | None] | None:
+    linear = {1: "linear", 2: "bilinear", 3: "trilinear"}.get(len(sizes))
+    if linear is None or rule.mode == "cubic":
         return None
-    if rule.mode == "nearest":
-        candidates: list[tuple[str, bool | None, Rule]] = [("nearest", None, Rule("nearest", "asymmetric", "floor", 0.0, False))]
-    else:
-        candidates = [
-            (linear[spatial], False, Rule("linear", "half_pixel", "", 0.0, False)),
-            (linear[spatial], True, Rule("linear", "align_corners", "", 0.0, False)),
-        ]
-    wanted = [axis_taps(rule, *axis) for axis in zip(sizes, outs, scales, strict=True)][2:]
+    candidates: list[tuple[str, bool | None, Rule]] = [
+        ("nearest", None, Rule("nearest", "asymmetric", "floor", 0.0, False)),
+        (linear, False, Rule("linear", "half_pixel", "", 0.0, False)),
+        (linear, True, Rule("linear", "align_corners", "", 0.0, False)),
+    ]
+    wanted = [axis_taps(rule, *axis) for axis in zip(sizes, outs, scales, strict=True)]
     for mode, align, its_rule in candidates:
-        its = [axis_taps(its_rule, size, out, out / size) for size, out in zip(sizes[2:], outs[2:], strict=True)]
+        its = [axis_taps(its_rule, size, out, out / size) for size, out in zip(sizes, outs, strict=True)]
         if all(torch.equal(a.indices, b.indices) and torch.equal(a.weights, b.weights) for a, b in zip(wanted, its, strict=True)):
             return mode, align
     return None
@@ -165,12 +164,13 @@ class Resize(nn.Module):
         outs, scales = self._target(sizes, given)
         if outs == sizes:  # onnxruntime copies, whatever the scales
             return x
-        native = torch_mode(self.rule, sizes, outs, scales)
-        if native is not None:
-            return F.interpolate(x, size=outs[2:], mode=native[0], align_corners=native[1])
-        for axis, taps in enumerate(plan(self.rule, sizes, outs, scales)):
-            if taps is not None:
-                x = _apply(x, axis, taps)
+        if outs[:2] == sizes[:2]:
+            native = torch_mode(self.rule, sizes[2:], outs[2:], scales[2:])
+            if native is not None:
+                return F.interpolate(x, size=outs[2:], mode=native[0], align_corners=native[1])
+        for axis, (size, out, scale) in enumerate(zip(sizes, outs, scales, strict=True)):
+            if size != out or scale != 1:
+                x = _apply(x, axis, axis_taps(self.rule, size, out, scale))
         return x
 
     def _target(self, shape: tuple[int, ...], given: tuple[float, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:

@@ -156,6 +156,18 @@ def test_networks_are_copied_and_pickled() -> None:
         assert torch.equal(module(x)[0], imported({"x": x})["y"])
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_networks_compile_to_one_graph(mode: str) -> None:
+    text = f"""(float[N,3,8,8] x) => (float y) <float[4,3,3,3] w, float[4] z = {{1, 1, 2, 2}}, int64[2] s = {{0, -1}}> {{
+        a = Conv<pads=[0,0,1,1], strides=[2,2]>(x, w)  b = Resize<mode="{mode}">(a, "", z)
+        c = AveragePool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(b)
+        d = Transpose<perm=[0,2,3,1]>(c)  y = Reshape(d, s) }}"""
+    imported = network(parse(text))
+    compiled = torch.compile(imported.module, backend="eager", fullgraph=True)
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(compiled(x), imported.module(x))
+
+
 def test_weights_are_copies_of_those_in_the_file() -> None:
     model = ir.serde.deserialize_model(parse("(float[N,3] x) => (float y) <float[3] w> { y = Add(x, w) }"))
     before = model.graph.initializers["w"].const_value.numpy().copy()

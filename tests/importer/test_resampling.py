@@ -99,7 +99,7 @@ def test_what_torch_interpolates_itself() -> None:
 
     def native(mode: str, coordinates: str, scale: float, nearest: str = "round_prefer_floor") -> tuple[str, bool | None] | None:
         rule = resize.Rule(mode, coordinates, nearest, -0.75, False)
-        return resize.torch_mode(rule, (1, 3, 6, 6), (1, 3, int(6 * scale), int(6 * scale)), (1.0, 1.0, scale, scale))
+        return resize.torch_mode(rule, (6, 6), (int(6 * scale),) * 2, (scale, scale))
 
     assert native("nearest", "asymmetric", 2, "floor") == ("nearest", None)
     assert native("nearest", "half_pixel", 2) == ("nearest", None)
