@@ -33,9 +33,14 @@ class Batch:
             place(module, device)
         self._latent_rate = PlateauRate(config.latent_lr, device=device)
         latents = {"params": source.latents(), "lr": self._latent_rate.rate}
-        self._weights = {"params": source.weights() + scaling.weights(), "lr": config.generator_lr}
-        self._optimiser = torch.optim.Adam([latents, self._weights], fused=True)
+        weights = {"params": source.weights() + scaling.weights(), "lr": config.generator_lr}
+        self._optimiser = torch.optim.Adam([latents, weights], fused=True)
         self._steps = 0
+
+    @property
+    def weight_rate(self) -> float:
+        """The learning rate at which the next step moves the weights of G."""
+        return float(self._optimiser.param_groups[1]["lr"])
 
     def step(self) -> tuple[Tensor, Tensor]:
         """Make one step; return Eq. 5 and the whole loss before it, two scalar tensors that are still on the device."""

@@ -50,6 +50,15 @@ class Targets:
     weight: Tensor  # 1 / channels of the layer that an entry belongs to
 
 
+def with_measurements(batchnorms: Sequence[BatchNormStatistics]) -> tuple[BatchNormStatistics, ...]:
+    """Return those of `batchnorms` that have ever seen data.
+
+    A layer starts with mean 0 and variance 1 in all channels, and some published models still have that (BatchNorm frozen while
+    training, or folded by hand): it says nothing about images.
+    """
+    return tuple(b for b in batchnorms if b.mean.any() or np.abs(b.std - 1).max() > 0.01)
+
+
 def targets(batchnorms: Sequence[BatchNormStatistics], device: torch.device) -> Targets:
     """Return the statistics of `batchnorms` in their order, on `device`."""
 

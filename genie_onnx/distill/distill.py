@@ -2,8 +2,8 @@
 
     for each batch:  fresh z and G;  repeat `iterations` times: one step of batch.Batch;  its images join the others
 
-Batches know nothing of one another: everything random in batch i comes from the stream "distill/batch<i>" (the search for an unknown
-scaling of the input from "distill/scaling"), so a batch can be made again, or elsewhere, and is the same.
+Batches know nothing of one another: everything random in batch i comes from the stream "distill/batch<i>" (the search for an
+unknown scaling of the input from "distill/scaling"), so a batch can be made again, or elsewhere, and is the same.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch import Tensor
 from genie_onnx import seeds
 from genie_onnx.config import DistillConfig
 from genie_onnx.distill.batch import Batch
-from genie_onnx.distill.bn_loss import BatchNormStatistics, targets
+from genie_onnx.distill.bn_loss import BatchNormStatistics, targets, with_measurements
 from genie_onnx.distill.scaling import Scaling, search
 from genie_onnx.distill.sources import source
 from genie_onnx.distill.teacher import teacher
-from genie_onnx.errors import RunError
+from genie_onnx.errors import ModelError, RunError
 from genie_onnx.importer import Network
 
 REPORT_SECONDS = 1.0  # between two readings of the loss: each makes a GPU wait for the host
@@ -76,6 +76,7 @@ def distill(
     Raises ModelError where there is nothing to distil from, RunError where the loss is not finite.
     """
     sizes = batch_sizes(samples, config.batch_size)
+    batchnorms = _usable(network, batchnorms)
     stored = targets(batchnorms, device)
     mean, std = _input_statistics(network, batchnorms, shape, input_mean, input_std, seed=seed, device=device)
 
@@ -101,6 +102,23 @@ def distill(
     return torch.cat([images[index] for index in range(len(sizes))])
 
 
+def _usable(network: Network, batchnorms: Sequence[BatchNormStatistics]) -> tuple[BatchNormStatistics, ...]:
+    """Return the statistics to distil from. Raises ModelError where there are none, or images are not all that goes in."""
+    if len(network.inputs) != 1:
+        raise ModelError(
+            f"Images cannot be distilled for a model with {len(network.inputs)} inputs ({', '.join(network.inputs)}); one image "
+            "input is supported. Give calibration data instead."
+        )
+    measured = with_measurements(batchnorms)
+    if not measured:
+        raise ModelError(
+            "The model has no BatchNormalization statistics to distil images from: most exporters fold them away, and layers "
+            "that still have mean 0 and variance 1 never measured any. Export it with BatchNormalization kept, give "
+            "calibration data, or use procedural images."
+        )
+    return measured
+
+
 def _run(batch: Batch, iterations: int) -> Iterator[tuple[int, float, float, float]]:
     """Make all steps; yield (iteration, Eq. 5, loss, seconds) for the first, the last, and about one a second in between."""
     began = read = time.monotonic()
@@ -116,8 +134,8 @@ def _require_finite(numbers: Tensor, iteration: int) -> None:
     if not bool(torch.isfinite(numbers).all()):
         raise RunError(
             f"The distillation loss is not finite any more after {iteration} iterations. Give the mean and standard deviation of "
-            "the model's input (--input-mean, --input-std); if they are right, the stored statistics do not belong to the weights: "
-            "use calibration data or procedural images instead."
+            "the model's input (--input-mean, --input-std); if they are right, the stored statistics do not belong to the "
+            "weights: use calibration data or procedural images instead."
         )
 
 

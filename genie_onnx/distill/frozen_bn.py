@@ -1,7 +1,7 @@
 """BatchNormalization with fixed statistics as what it is: y = a x + b, with a = scale / sqrt(var + eps) and b = bias - mean a.
 
-torch's own backward for it adds up gradients of scale and bias that nobody asked for: with a and b the backward takes half the time
-(CPU, measured).
+torch's own backward for it adds up gradients of scale and bias that nobody asked for: with a and b the backward takes half the
+time (CPU, measured).
 """
 
 from __future__ import annotations

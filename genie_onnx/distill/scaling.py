@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from genie_onnx.distill.bn_loss import mean_std
-from genie_onnx.distill.procedural import procedural
+from genie_onnx.distill.dead_leaves import procedural
 
 SAMPLES = 8  # procedural images that the search looks at
 STEPS = 100  # of Adam, after the grid
@@ -59,9 +59,11 @@ def search(
     u = procedural(SAMPLES, shape, mean=None, std=None, generator=generator).to(mean.device)
 
     def misfit(centre: Tensor, log_gain: Tensor) -> Tensor:
-        """How far the layer's statistics are off, in units of its deviation (the gain in powers of e: steep on both sides)."""
+        """How far the layer's statistics are off, as shares between 0 and 1: a dead channel cannot outvote the others."""
         measured_mean, measured_std = mean_std(first(log_gain.exp() * (centre + u)))
-        return ((measured_mean - mean) / std).square().mean() + (measured_std / std).log().square().mean()
+        spread = measured_std + std
+        off = (measured_mean - mean) / spread
+        return (off.square() / (1 + off.square())).mean() + ((measured_std - std) / spread).square().mean()
 
     channels = (1, shape[0], 1, 1)
     starts = [(c.expand(channels), g.log().expand(channels)) for g in GAINS.to(u) for c in CENTRES.to(u)]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from genie_onnx.distill import bn_loss as module
-from genie_onnx.distill.bn_loss import bn_loss, input_loss, mean_std, targets
+from genie_onnx.distill.bn_loss import bn_loss, input_loss, mean_std, targets, with_measurements
 
 SHAPES = [(9, 5), (6, 4, 33), (8, 3, 7, 5), (64, 3, 32, 32)]
 
@@ -70,3 +70,9 @@ def test_input_loss_counts_each_image_and_channel() -> None:
     assert input_loss(images).item() == pytest.approx(1.0, abs=0.1)
     opposite = torch.cat([images[1:2] - 2, images[1:2] + 2])  # right in mean together, not one by one
     assert input_loss(opposite).item() == pytest.approx(4.0, abs=0.2)
+
+
+def test_layers_that_never_measured_anything_are_left_out() -> None:
+    fresh = layer([0, 0], [1.000005, 1.000005])
+    layers = [fresh, layer([0, 0.1], [1, 1]), layer([0, 0], [1, 2])]
+    assert with_measurements(layers) == tuple(layers[1:])

@@ -13,7 +13,8 @@ from genie_onnx.distill.upsampled_conv import upsampled_conv
 def test_equal_to_the_plain_form_with_gradients(size: tuple[int, int]) -> None:
     random = torch.Generator().manual_seed(0)
     inputs = [
-        torch.randn(shape, dtype=torch.float64, generator=random).requires_grad_() for shape in [(2, 3, *size), (4, 3, 3, 3), (4,)]
+        torch.randn(shape, dtype=torch.float64, generator=random).requires_grad_()
+        for shape in [(2, 3, *size), (4, 3, 3, 3), (4,)]
     ]
     ours = upsampled_conv(*inputs)
     plain = F.conv2d(F.interpolate(inputs[0], scale_factor=2.0), inputs[1], inputs[2], padding=1)

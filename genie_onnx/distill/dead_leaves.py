@@ -14,9 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SHAPES = 96  # shapes an image: the first fill it, the last are in front
-SMALLEST, LARGEST = 0.03, 0.6  # half size of a shape, as a share of the image's longer side; density ~ size^-2
+# Chosen by how well the images fit the BatchNorm statistics of two trained networks (Eq. 5; a CIFAR ResNet-20 and an ImageNet
+# MobileNetV1): 2.7 and 40 against 37 and 227 for Gaussian noise, 0.9 and 14 for photographs.
+SHAPES = 128  # shapes an image: the first fill it, the last are in front
+SMALLEST, LARGEST = 0.02, 0.4  # half size of a shape, as a share of the image's longer side; density ~ size^-2
 PALETTE = 4  # colours an image
+LIGHT, TINT = 0.4, 0.06  # how far the colours of an image are apart: all channels together, and each by itself
+IMAGE_LIGHT, IMAGE_TINT = 0.15, 0.06  # the same between images
+JITTER = 0.12  # of a shape's colour around its place in the palette
+SLOPE = 0.1  # change of a shape's colour from its centre to its edge
+NOISE = 0.06  # of a pixel, before the blur
+BLUR = 0.125  # weight of either neighbour
 PIECE = 2**21  # values painted at a time: bounds the memory at about ten times as many bytes
 
 
@@ -52,7 +60,7 @@ def _paint(samples: int, shape: tuple[int, int, int], generator: torch.Generator
     palette = _related_colours(samples, channels, generator)  # [samples, PALETTE, C]
     choice = torch.randint(0, PALETTE, (samples, SHAPES), generator=generator)
     colours = palette.gather(1, choice[:, :, None].expand(-1, -1, channels))  # [samples, SHAPES, C]
-    colours += 0.05 * torch.randn(colours.shape, generator=generator)
+    colours += JITTER * torch.randn(colours.shape, generator=generator)
     y = (torch.arange(height) + 0.5).view(1, height, 1)
     x = (torch.arange(width) + 0.5).view(1, 1, width)
     # Which shape is seen at a pixel, and its gradient there: painted once, whatever the number of channels.
@@ -70,11 +78,11 @@ def _paint(samples: int, shape: tuple[int, int, int], generator: torch.Generator
         is_ellipse = bool(uniform(1) < 0.5)  # the same for all images of a piece
         inside = (u.square() + v.square() if is_ellipse else torch.maximum(u.abs(), v.abs())) < 1
         front.masked_fill_(inside, index)
-        slope = 0.1 * torch.randn(samples, 1, 1, generator=generator)
+        slope = SLOPE * torch.randn(samples, 1, 1, generator=generator)
         ramp = torch.where(inside, slope * u, ramp)
     seen = front.view(samples, -1, 1).expand(-1, -1, channels)  # [samples, H W, C]
     canvas = colours.gather(1, seen).view(samples, height, width, channels).permute(0, 3, 1, 2)
-    canvas = canvas + ramp[:, None] + 0.02 * torch.randn(samples, channels, height, width, generator=generator)
+    canvas = canvas + ramp[:, None] + NOISE * torch.randn(samples, channels, height, width, generator=generator)
     return _blur(canvas)
 
 
@@ -84,14 +92,14 @@ def _related_colours(samples: int, channels: int, generator: torch.Generator) ->
     def normal(*size: int) -> Tensor:
         return torch.randn(size, generator=generator)
 
-    light = 0.15 * normal(samples, 1, 1) + 0.22 * normal(samples, PALETTE, 1)
-    tint = 0.06 * normal(samples, 1, channels) + 0.08 * normal(samples, PALETTE, channels)
-    return 0.5 + light + tint
+    light = IMAGE_LIGHT * normal(samples, 1, 1) + LIGHT * normal(samples, PALETTE, 1)
+    tint = IMAGE_TINT * normal(samples, 1, channels) + TINT * normal(samples, PALETTE, channels)
+    return light + tint
 
 
 def _blur(images: Tensor) -> Tensor:
-    """`images` [N, C, H, W] under the binomial kernel (1, 2, 1) / 4 in both directions, edges repeated."""
+    """`images` [N, C, H, W] under the kernel (BLUR, 1 - 2 BLUR, BLUR) in both directions, edges repeated."""
     padded = F.pad(images, (1, 1, 0, 0), mode="replicate")
-    images = (padded[..., :-2] + padded[..., 2:]) * 0.25 + padded[..., 1:-1] * 0.5
+    images = (padded[..., :-2] + padded[..., 2:]) * BLUR + padded[..., 1:-1] * (1 - 2 * BLUR)
     padded = F.pad(images, (0, 0, 1, 1), mode="replicate")
-    return (padded[..., :-2, :] + padded[..., 2:, :]) * 0.25 + padded[..., 1:-1, :] * 0.5
+    return (padded[..., :-2, :] + padded[..., 2:, :]) * BLUR + padded[..., 1:-1, :] * (1 - 2 * BLUR)

@@ -1,0 +1,68 @@
+"""Dead leaves: any size, the statistics asked for, the same for the same generator, structure that noise has not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_bn_net import SHAPE, imported, small_bn_net
+
+from genie_onnx.distill import dead_leaves, procedural
+from genie_onnx.distill.bn_loss import bn_loss, targets
+from genie_onnx.distill.teacher import teacher
+
+
+def made(samples: int, shape: tuple[int, int, int], seed: int = 0) -> torch.Tensor:
+    return procedural(samples, shape, mean=None, std=None, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 97, 31), (5, 24, 94), (3, 1, 40)], ids=str)
+def test_any_shape_with_the_statistics_asked_for(shape: tuple[int, int, int]) -> None:
+    mean, std = [120.0 + c for c in range(shape[0])], [60.0 - c for c in range(shape[0])]
+    images = procedural(5, shape, mean=mean, std=std, generator=torch.Generator().manual_seed(0))
+    assert images.shape == (5, *shape)
+    assert images.dtype == torch.float32
+    measured_std, measured_mean = torch.std_mean(images, (0, 2, 3), correction=0)
+    torch.testing.assert_close(measured_mean, torch.tensor(mean), rtol=1e-4, atol=0)
+    torch.testing.assert_close(measured_std, torch.tensor(std), rtol=1e-4, atol=0)
+
+
+def test_seeded_and_all_different() -> None:
+    state = torch.random.get_rng_state()
+    images = made(6, (3, 16, 16))
+    assert torch.equal(made(6, (3, 16, 16)), images)
+    assert not torch.equal(made(6, (3, 16, 16), seed=1), images)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all((images[i] - images[j]).abs().mean() > 0.1 for i in range(6) for j in range(i))
+
+
+def test_neighbours_and_channels_are_related_as_in_photographs() -> None:
+    images = made(32, (3, 32, 32))
+    neighbours = torch.corrcoef(torch.stack([images[..., 1:].flatten(), images[..., :-1].flatten()]))[0, 1]
+    far = torch.corrcoef(torch.stack([images[..., 16:].flatten(), images[..., :-16].flatten()]))[0, 1]
+    channels = torch.corrcoef(images.transpose(0, 1).flatten(1))[0, 1]
+    assert neighbours > 0.8 > 0.5 > far
+    assert channels > 0.7
+    brightness = images.mean((1, 2, 3))
+    assert brightness.std() > 0.1, "images differ as a whole"
+
+
+def test_edges_are_sharp_and_surfaces_smooth() -> None:
+    """Differences of neighbours: most are small, a few large (noise of the same deviation has a kurtosis of 3)."""
+    step = made(32, (1, 64, 64)).diff(dim=-1).flatten()
+    assert (step**4).mean() / (step**2).mean() ** 2 > 8
+
+
+def test_nearer_to_a_trained_network_than_noise() -> None:
+    """The network of small_bn_net has no statistics of these very images: it saw others."""
+    network, batchnorms = imported(small_bn_net())
+    cpu = torch.device("cpu")
+    teach, stored = teacher(network, batchnorms, swing=None, device=cpu), targets(batchnorms, cpu)
+    images = made(64, SHAPE, seed=99)
+    with torch.no_grad():
+        ours, noise = bn_loss(teach(images), stored), bn_loss(teach(torch.randn(images.shape)), stored)
+    assert ours < 0.1 * noise
+
+
+def test_many_are_painted_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_leaves, "PIECE", 1)
+    assert made(3, (2, 8, 8)).shape == (3, 2, 8, 8)
