@@ -16,6 +16,7 @@ RATIOS = tuple(k / 100 for k in range(100, 0, -1))
 NORM = 2.4  # exponent of the error, as in the published results of BRECQ, QDrop and GENIE
 # INT8 weights are stored without a zero point: an asymmetric grid of 8 bits would not fit (facts: codes - z in -128..127)
 WIDEST_ASYMMETRIC_WEIGHT = 7
+SMALLEST_SCALE = 2**-14  # of a tensor's largest scale: what is lost by it is far below the 8-bit steps of the largest channel
 
 
 class Grid(NamedTuple):
@@ -28,11 +29,16 @@ class Grid(NamedTuple):
 def weight_grid(weight: Tensor, bits: int) -> Grid:
     """Search one grid per row of `weight` [C, K] (C output channels, float32): asymmetric, symmetric at 8 bits.
 
-    A row of zeros gets scale 1: any scale represents it exactly.
+    A row of (almost) zeros gets at least SMALLEST_SCALE of the largest scale: its bias is stored in steps of s_x s_w, and would
+    overflow INT32 at the scale that fits such a row best.
     """
     low, high = weight.amin(1).clamp(max=0), weight.amax(1).clamp(min=0)
     full = _symmetric(low, high, bits) if bits > WIDEST_ASYMMETRIC_WEIGHT else _affine(low, high, bits)
-    return _search(weight, _shrunk(full), bits)[0]
+    best, _ = _search(weight, _shrunk(full), bits)
+    alive = torch.where(high > low, best.scale, torch.zeros_like(best.scale))
+    typical = alive.max() if bool((alive > 0).any()) else torch.ones_like(alive[0])
+    floored = torch.where(alive > 0, alive.clamp(min=typical * SMALLEST_SCALE), typical)
+    return Grid(floored, best.zero_point)
 
 
 def activation_grid(sample: Tensor, low: Tensor, high: Tensor, bits: int) -> Grid:

@@ -46,11 +46,12 @@ def test_values_on_a_grid_lose_nothing() -> None:
     assert zero_point.item() == 2
 
 
-def test_a_channel_of_zeros_has_a_usable_scale() -> None:
-    scale, zero_point = weight_grid(torch.zeros(2, 4), 4)
-    assert torch.isfinite(scale).all()
-    assert (scale > 0).all()
-    assert zero_point.tolist() == [0, 0]
+def test_dead_channels_have_a_scale_at_which_a_bias_fits() -> None:
+    weight = torch.tensor([[0.5, -0.5], [0.0, 0.0], [1e-12, 0.0]])
+    scale, _ = weight_grid(weight, 4)
+    assert scale[1] == scale[0]
+    assert scale[2] == scale[0] * 2**-14
+    assert weight_grid(torch.zeros(2, 4), 4).scale.tolist() == [1, 1]
 
 
 def test_an_outlier_is_clipped_when_that_costs_less() -> None:
