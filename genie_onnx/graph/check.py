@@ -17,11 +17,10 @@ from genie_onnx.graph.explicit_pads import has_automatic_pads
 from genie_onnx.graph.free_batch import batch_obstacle
 from genie_onnx.graph.names import node_name
 from genie_onnx.graph.normalise import normalise
-from genie_onnx.graph.ops import QUANTIZED_OPS, SUPPORTED_OPS
+from genie_onnx.graph.ops import CONTROL_FLOW_OPS, QUANTIZED_OPS, SUPPORTED_OPS
 from genie_onnx.graph.query import attribute
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
-_CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 _RECURRENT = ("LSTM", "GRU", "RNN")
 
 
@@ -106,7 +105,7 @@ def _remedy(domain: str, op_type: str) -> str:
             f"the operator is of the domain '{domain}'; standard ONNX operators are supported. "
             "Export without runtime-specific operators."
         )
-    if op_type in _CONTROL_FLOW:
+    if op_type in CONTROL_FLOW_OPS:
         return "branches and loops are not supported. Export without data-dependent code, with fixed shapes if need be."
     if op_type in _RECURRENT:
         return "recurrent layers are not supported, networks of convolutions are. Export the convolutional part alone."

@@ -13,39 +13,46 @@ import onnx
 import onnx_ir as ir
 
 from genie_onnx.graph.names import node_name
-from genie_onnx.graph.ops import WEIGHTED_OPS
+from genie_onnx.graph.ops import CONTROL_FLOW_OPS, WEIGHTED_OPS
 from genie_onnx.graph.query import attribute, constant, dims, opset
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
-_REQUIRED = onnx.defs.OpSchema.FormalParameterOption.Single
 _SMALL = 1024  # bytes; what shape inference may need the value of (shapes, axes, pads) is smaller
 
 
 def undefined_values(model: ir.Model) -> Iterator[str]:
-    """Operands that no node, input or initializer provides."""
+    """Operands and graph outputs that no node, input or initializer provides."""
     for node in model.graph:
         for value in node.inputs:
-            if value is not None and value.producer() is None and not value.is_graph_input() and not value.is_initializer():
+            if value is not None and not _is_defined(value):
                 yield (
                     f"{node.op_type} '{node_name(node)}' reads '{value.name}', which nothing in the file defines; "
                     "export the model again."
                 )
+    for value in model.graph.outputs:
+        if not _is_defined(value):
+            yield f"output '{value.name}' is computed by nothing in the file; export the model again."
+
+
+def _is_defined(value: ir.Value) -> bool:
+    return value.producer() is not None or value.is_graph_input() or value.is_initializer()
 
 
 def malformed_nodes(model: ir.Model) -> Iterator[str]:
-    """Nodes with too few or too many operands, or without a required attribute, by the operator's schema."""
+    """Nodes whose operands or attributes are not those of the operator, says onnx's checker."""
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = model.ir_version
+    context.opset_imports = dict(model.graph.opset_imports)
     for node in model.graph:
         if node.domain != "" or not onnx.defs.has(node.op_type, max_inclusive_version=opset(model)):
-            continue  # an operator that is no standard one is not supported, and `check` says so
-        schema = onnx.defs.get_schema(node.op_type, opset(model))
-        if not schema.min_input <= len(node.inputs) <= schema.max_input:
-            found = f"{len(node.inputs)} operands; the operator takes {schema.min_input} to {schema.max_input}"
-            yield f"{node.op_type} '{node_name(node)}' has {found}. Export the model again."
-        elif any(v is None for v, formal in zip(node.inputs, schema.inputs, strict=False) if formal.option == _REQUIRED):
-            yield f"{node.op_type} '{node_name(node)}' lacks a required operand. Export the model again."
-        missing = [a.name for a in schema.attributes.values() if a.required and a.name not in node.attributes]
-        if missing:
-            yield f"{node.op_type} '{node_name(node)}' lacks its attribute '{missing[0]}'. Export the model again."
+            continue  # no standard operator: it is not supported, and `check` says so
+        if node.op_type in CONTROL_FLOW_OPS:
+            continue  # likewise
+        try:
+            onnx.checker.check_node(ir.to_proto(node), context)
+        except (onnx.checker.ValidationError, ir.serde.SerdeError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            yield f"{node.op_type} '{node_name(node)}' is not as ONNX specifies it: {reason}. Export the model again."
 
 
 def numbers(graph: ir.Model) -> Iterator[str]:

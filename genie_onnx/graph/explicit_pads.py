@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from genie_onnx.graph.faults import ARITHMETIC_FAULTS, inconsistent
 from genie_onnx.graph.query import attribute, dims
 
 _WINDOWED = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool")
@@ -25,7 +26,10 @@ def explicit_pads(model: ir.Model) -> ir.Model:
     """Rewrite in place, from inferred shapes, and return `model`."""
     for node in model.graph:
         if node.domain == "" and node.op_type in _WINDOWED and has_automatic_pads(node):
-            totals = _totals(node)
+            try:
+                totals = _totals(node)
+            except ARITHMETIC_FAULTS as error:
+                raise inconsistent(node, error) from error
             if totals is not None:
                 _write(node, totals)
     return model

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
-from genie_onnx.errors import ModelError
+from genie_onnx.graph.faults import ARITHMETIC_FAULTS, inconsistent
 from genie_onnx.graph.infer_shapes import infer_shapes
 from genie_onnx.graph.initializers import make_initializer
 from genie_onnx.graph.query import attribute, constant, is_constant
@@ -98,9 +98,6 @@ def _run(node: ir.Node, opsets: dict[str, int]) -> list[np.ndarray]:
     )
     try:
         results = iter(ReferenceEvaluator(function).run(None, feeds, attributes={}))
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:  # numpy's, inside an operator
-        raise ModelError(
-            f"{node.op_type} '{node.name}' has only constant inputs, and computing it failed: {error}. "
-            "The file is inconsistent; export it again."
-        ) from error
+    except ARITHMETIC_FAULTS as error:
+        raise inconsistent(node, error) from error
     return [np.asarray(next(results)) if v.name else np.empty(0) for v in node.outputs]

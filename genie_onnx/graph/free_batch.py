@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from genie_onnx.graph import batch_constants, batch_moves, ops
 from genie_onnx.graph.batch_axis import Batch, Edit, FixedBatchError, Rule, obstacle
+from genie_onnx.graph.faults import ARITHMETIC_FAULTS, inconsistent
 from genie_onnx.graph.initializers import add_initializer
 
 SYMBOL = "N"
@@ -88,7 +89,10 @@ def _follow(model: ir.Model) -> tuple[dict[ir.Value, Batch], list[tuple[ir.Node,
         rule = _RULES.get(node.op_type) if node.domain == "" else None
         if rule is None:
             raise obstacle(node, "is not known to treat the samples of a batch alike")
-        moved = rule(node, batches)
+        try:
+            moved = rule(node, batches)
+        except ARITHMETIC_FAULTS as error:
+            raise inconsistent(node, error) from error
         batches.update((value, moved.batch) for value in node.outputs)
         edits += [(node, edit) for edit in moved.edits]
     for value in model.graph.outputs:

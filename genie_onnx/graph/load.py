@@ -10,12 +10,13 @@ support is `check`'s question. Weights in external files are read into memory: t
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 import onnx.inliner
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from onnx_ir.passes.common import RemoveInitializersFromInputsPass, TopologicalSortPass
 
 from genie_onnx.errors import ModelError
@@ -36,6 +37,8 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto) -> ir.Model:
     else:
         path = Path(source)
         proto, folder, name = _parse(path), path.absolute().parent, str(path)
+    if _has_undecodable_text(proto):
+        raise ModelError(f"{name}: a name in it is not valid text; the file is damaged.")
     _check_versions(proto, name)
     problems = tensor_problems(proto, folder)
     if problems:
@@ -76,6 +79,19 @@ def _parse(path: Path) -> onnx.ModelProto:
     if not proto.HasField("graph") or proto.ir_version == 0:
         raise ModelError(f"{path}: this is not an ONNX model (no graph or no IR version in it).")
     return proto
+
+
+def _has_undecodable_text(message: Message) -> bool:
+    """Whether a text field anywhere holds bytes that are no UTF-8, which protobuf hands out as bytes."""
+    for field, content in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            if any(_has_undecodable_text(part) for part in (content if isinstance(content, Sequence) else [content])):
+                return True
+        elif (field.type == field.TYPE_STRING and isinstance(content, bytes)) or (
+            field.type == field.TYPE_STRING and not isinstance(content, str) and any(isinstance(t, bytes) for t in content)
+        ):
+            return True
+    return False
 
 
 def _check_versions(proto: onnx.ModelProto, name: str) -> None:

@@ -41,6 +41,8 @@ _REARRANGEMENT = frozenset({
 })
 _OTHER = frozenset({"ArgMax", "ArgMin", "CumSum", "Einsum", "GridSample", "TopK"})
 
+CONTROL_FLOW_OPS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+
 QUANTIZED_OPS = frozenset({
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger",
 })

@@ -35,7 +35,7 @@ def raise_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
         proto.ir_version = _FIRST_IR_WITH_SEPARATE_INITIALIZERS
     try:
         raised = onnx.version_converter.convert_version(proto, MINIMUM_OPSET)
-    except (RuntimeError, onnx.version_converter.ConvertError) as error:
+    except (RuntimeError, onnx.version_converter.ConvertError, onnx.shape_inference.InferenceError) as error:
         reason = str(error).strip().splitlines()[0].rsplit("Assertion", 1)[-1]
         raise ModelError(
             f"opset {opset} cannot be raised to {MINIMUM_OPSET}: {reason}. "

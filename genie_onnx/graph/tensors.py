@@ -65,7 +65,7 @@ def _problem(tensor: onnx.TensorProto, folder: Path | None) -> str | None:
     if any(d < 0 for d in tensor.dims):
         return f"has the impossible shape {list(tensor.dims)}."
     count = math.prod(tensor.dims)
-    expected = 0 if dtype == ir.DataType.STRING else math.ceil(count * dtype.bitwidth / 8)
+    expected = 0 if dtype == ir.DataType.STRING else -(-count * dtype.bitwidth // 8)
     if uses_external_data(tensor):
         return _external_problem(tensor, expected, folder)
     if tensor.HasField("raw_data"):
@@ -77,11 +77,7 @@ def _problem(tensor: onnx.TensorProto, folder: Path | None) -> str | None:
         )
     # entries of 4 bits and less share a field of int32_data; complex numbers take two fields each
     fields = sum(len(getattr(tensor, name)) for name in _REPEATED)
-    wanted = (
-        {math.ceil(count * dtype.bitwidth / 8), math.ceil(count * dtype.bitwidth / 32)}
-        if 0 < dtype.bitwidth < 8
-        else {count, 2 * count}
-    )
+    wanted = {-(-count * dtype.bitwidth // 8), -(-count * dtype.bitwidth // 32)} if 0 < dtype.bitwidth < 8 else {count, 2 * count}
     return (
         None if fields in wanted else f"claims shape {list(tensor.dims)}, {count} numbers, but has {fields}; the file is damaged."
     )

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx_models import FLOAT_ROUNDING, difference, image, one_by_one, ops, parse, run
 
+from genie_onnx.errors import ModelError
 from genie_onnx.graph import batch_obstacle, load, normalise, problems, query
 
 K = "Constant<value_ints="
@@ -128,6 +129,13 @@ def test_what_cannot_be_freed_stays_fixed_and_says_why(case: str) -> None:
     assert query.input_shape(graph)[0] == 1
     x = image(1, 8, 3, 3)
     assert difference(run(proto, x), run(graph, x)) == 0
+
+
+def test_constants_that_do_not_fit_are_refused() -> None:
+    """A permutation of the wrong length is the file's fault, not the batch's."""
+    proto = parse("g (float[1,8,3,3] x) => (float[] y) { y = Transpose<perm=[3,1,2]>(x) }")
+    with pytest.raises(ModelError, match="Transpose 'Transpose_y' contradicts itself"):
+        normalise(load(proto))
 
 
 def test_open_batch_that_cannot_be_followed_stays_open() -> None:

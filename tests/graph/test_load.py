@@ -109,6 +109,13 @@ def test_contradictory_graphs() -> None:
     assert "the graph cannot be read" in refusal(parse("g (float[N] x) => (float[] y) { a = Add(x, b) b = Relu(a) y = Neg(b) }"))
 
 
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """Bytes that are not UTF-8 where a name belongs."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(parse(NET).SerializeToString().replace(b"Conv", b"C\xff\xfev"))
+    assert "not valid text" in refusal(path)
+
+
 @pytest.mark.parametrize("dims", [[3, 2, 1, 1000000000000], [3, 2, 1, -1], [5, 2, 1, 1], [1]])
 @pytest.mark.parametrize("raw", [True, False])
 def test_lying_headers(dims: list[int], raw: bool) -> None:
