@@ -84,12 +84,10 @@ def _parse(path: Path) -> onnx.ModelProto:
 def _has_undecodable_text(message: Message) -> bool:
     """Whether a text field anywhere holds bytes that are no UTF-8, which protobuf hands out as bytes."""
     for field, content in message.ListFields():
-        if field.type == field.TYPE_MESSAGE:
-            if any(_has_undecodable_text(part) for part in (content if isinstance(content, Sequence) else [content])):
-                return True
-        elif (field.type == field.TYPE_STRING and isinstance(content, bytes)) or (
-            field.type == field.TYPE_STRING and not isinstance(content, str) and any(isinstance(t, bytes) for t in content)
-        ):
+        parts = content if isinstance(content, Sequence) and not isinstance(content, str | bytes) else [content]
+        if field.type == field.TYPE_STRING and any(isinstance(part, bytes) for part in parts):
+            return True
+        if field.type == field.TYPE_MESSAGE and any(_has_undecodable_text(part) for part in parts):
             return True
     return False
 
