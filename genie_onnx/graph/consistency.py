@@ -57,6 +57,7 @@ def malformed_nodes(model: ir.Model) -> Iterator[str]:
 
 def numbers(graph: ir.Model) -> Iterator[str]:
     """Types and values of constants. Infinity has its uses outside weights (a Clip without a limit, a mask); NaN has none."""
+    other_types: list[str] = []
     for value in graph.graph.initializers.values():
         readers = [n for n, _ in value.uses()]
         is_parameter = any(n.op_type in (*WEIGHTED_OPS, "BatchNormalization") for n in readers)
@@ -65,11 +66,16 @@ def numbers(graph: ir.Model) -> Iterator[str]:
             continue
         where = f"'{value.name}' of {readers[0].op_type} '{readers[0].name}'" if readers else f"'{value.name}'"
         if is_parameter and value.dtype != ir.DataType.FLOAT:
-            yield f"the weight {where} is {value.dtype.name}; float32 is supported. Convert the model to float32 first."
+            other_types.append(f"{where} is {value.dtype.name}")
         numbers = np.asarray(array, np.float64)
         bad = int(np.isnan(numbers).sum()) + (int(np.isinf(numbers).sum()) if is_parameter else 0)
         if bad:
             yield f"the weight {where} has {bad} of {numbers.size} values NaN or infinite; train or export the model again."
+    if other_types:
+        yield (
+            f"{len(other_types)} weights are not float32 (the first: {other_types[0]}); float32 is supported. "
+            "Convert the model to float32 first."
+        )
     for node in graph.graph:
         var = constant(node.inputs[4]) if node.op_type == "BatchNormalization" else None
         if var is not None and (np.asarray(var, np.float64) + attribute(node, "epsilon", 1e-5) <= 0).any():

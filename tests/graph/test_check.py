@@ -67,7 +67,7 @@ REFUSED = {
         f"{IMAGE}, double[4,4,3,3] w",
         "float[] y",
         "y = Conv(x, w)",
-        ["the weight 'w' of Conv 'Conv_y' is DOUBLE"],
+        ["1 weights are not float32 (the first: 'w' of Conv 'Conv_y' is DOUBLE)"],
     ),
     "nan": (
         f"{IMAGE}, float[4,4,3,3] nan",
