@@ -4,6 +4,10 @@
 
 Batches know nothing of one another: everything random in batch i comes from the stream "distill/batch<i>" (the search for an
 unknown scaling of the input from "distill/scaling"), so a batch can be made again, or elsewhere, and is the same.
+
+Memory: the gradient needs the activations of the whole batch at once. At 224x224 that is 67 MB an image for a MobileNetV1-0.75
+(measured on a CPU), 8.6 GB for 128 images; G's linear layer with its gradient and Adam's state takes 1.6 GB whatever the batch
+(32 KiB a pixel). A smaller batch needs less, and is as good as its statistics are.
 """
 
 from __future__ import annotations

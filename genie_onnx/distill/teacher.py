@@ -26,7 +26,7 @@ def place(module: nn.Module, device: torch.device) -> None:
 def teacher(
     network: Network, batchnorms: Sequence[BatchNormStatistics], *, swing: torch.Generator | None, device: torch.device
 ) -> Teacher:
-    """Return the teacher of `network` (one input; left alone) on `device`; `swing` draws the offsets (None: plain convolutions)."""
+    """Return the teacher of `network` (one input; left alone) on `device`; `swing` draws the offsets (None: none)."""
     values = tuple(dict.fromkeys(batchnorm.value for batchnorm in batchnorms))
     module = with_frozen_bn(network.extract(network.inputs, values).module)
     if swing is not None:

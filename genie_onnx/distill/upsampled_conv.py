@@ -10,12 +10,11 @@ The same sums in another order, for little more than half of the multiplications
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-# [phase, small tap, tap]: which of the three taps fall on which of the two small pixels.
-MERGE = ((((1.0, 0.0, 0.0), (0.0, 1.0, 1.0))), (((1.0, 1.0, 0.0), (0.0, 0.0, 1.0))))
 
 
 def upsampled_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -23,14 +22,18 @@ def upsampled_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
     x: [N, C, h, w]; weight: [M, C, 3, 3]; bias: [M].
     """
-    merge = torch.tensor(MERGE, dtype=weight.dtype, device=weight.device)
-    small = torch.einsum("pak,qbl,oikl->pqoiab", merge, merge, weight).flatten(0, 2)  # [2 2 M, C, 2, 2]
-    phases = F.conv2d(x, small, bias.repeat(4), padding=1)  # [N, 2 2 M, h+1, w+1]; phase (p, q) starts at row p, column q
     h, w, m = x.shape[2], x.shape[3], len(bias)
-    starts = [(p, q) for p in (0, 1) for q in (0, 1)]
+    kernels = torch.cat([kernel for rows in _two_taps(weight, 2) for kernel in _two_taps(rows, 3)])  # [2 2 M, C, 2, 2]
+    phases = F.conv2d(x, kernels, bias.repeat(4), padding=1)  # [N, 2 2 M, h+1, w+1]; phase (p, q) starts at row p, column q
     windows = [
         phase[:, :, p : p + h, q : q + w].permute(0, 2, 3, 1)  # [N, h, w, M]
-        for phase, (p, q) in zip(phases.split(m, dim=1), starts, strict=True)
+        for phase, (p, q) in zip(phases.split(m, dim=1), itertools.product((0, 1), repeat=2), strict=True)
     ]
     rows = [torch.stack(windows[2 * p : 2 * p + 2], dim=3) for p in (0, 1)]  # [N, h, w, 2, M]
     return torch.stack(rows, dim=2).view(len(x), 2 * h, 2 * w, m).permute(0, 3, 1, 2)
+
+
+def _two_taps(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Merge the three taps along `dim` of `weight` into two, for phase 0 and for phase 1."""
+    w0, w1, w2 = weight.unbind(dim)
+    return torch.stack([w0, w1 + w2], dim), torch.stack([w0 + w1, w2], dim)
