@@ -86,7 +86,7 @@ generator = click.option(
     "--generator/--no-generator", default=True, show_default=True, help="Ablation: images come from a generator, or are pixels."
 )
 train_latent = click.option(
-    "--train-latent/--fixed-latent", default=True, show_default=True, help="Ablation: z is trained, or drawn anew each step."
+    "--train-latent/--fixed-latent", default=True, show_default=True, help="Ablation: z is trained, or stays as drawn."
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

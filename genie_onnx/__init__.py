@@ -17,6 +17,7 @@ from genie_onnx.config import (
     from_json,
     to_json,
 )
+from genie_onnx.device import default_preset
 from genie_onnx.distill import DistillProgress
 from genie_onnx.distillation import distill_images
 from genie_onnx.errors import ConfigError, DataError, GenieError, InputError, ModelError, ParityError, RunError
@@ -45,6 +46,7 @@ __all__ = [
     "Report",
     "Result",
     "RunError",
+    "default_preset",
     "distill_images",
     "evaluate",
     "from_json",

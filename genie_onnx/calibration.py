@@ -15,7 +15,7 @@ from torch import Tensor
 
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike, Preprocess, load_images
-from genie_onnx.distill import DistillProgress, batch_sizes, distill, procedural, save_contact_sheet
+from genie_onnx.distill import DistillProgress, batch_sizes, distill, procedural, save_contact_sheet, with_measurements
 from genie_onnx.errors import ConfigError
 from genie_onnx.prepare import Prepared
 from genie_onnx.rundir import RunDirectory, write_npz
@@ -45,6 +45,7 @@ class Calibration:
     images: Tensor
     held_back: Tensor
     held_back_kind: Kind
+    input_range: tuple[float, float]  # what the model's input spans when real images are shown to it
 
 
 def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathLike]) -> Choice:
@@ -58,17 +59,18 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
         return Choice("data", "calibration data was given", (notice,) if unknown else ())
     if config.images == "procedural":
         return Choice("procedural", "asked for with --images procedural", _procedural_notices(config))
-    if prepared.batchnorms:
-        return Choice("distilled", f"the model has {len(prepared.batchnorms)} BatchNormalization nodes with statistics")
+    measured = with_measurements(prepared.batchnorms)
+    if measured:
+        return Choice("distilled", f"the model has {len(measured)} BatchNormalization nodes with statistics")
+    lack = "its exporter folded them into the convolutions" if not prepared.batchnorms else "theirs are 0 and 1, never measured"
     ways_out = (
         f"export again with BatchNorm kept: {EXPORT_CALL}; or give a handful of images with --data; or use --images procedural"
     )
     if config.images == "distill":
         raise ConfigError(
-            "--images distill needs BatchNormalization nodes with statistics, and this model has none: its exporter folded them "
-            f"into the convolutions. Ways out: {ways_out}"
+            f"--images distill needs BatchNormalization nodes with statistics, and this model has none: {lack}. Ways out: {ways_out}"
         )
-    reason = "the model has no BatchNormalization: its exporter folded it into the convolutions"
+    reason = f"the model has no BatchNormalization with statistics: {lack}"
     cost = (
         "The model has no BatchNormalization statistics to distil images from, so it is calibrated on procedural images. At "
         "4-bit weights that usually costs nothing against distilled images, at 2 bits about 1 to 2 points (measured on a CIFAR "
@@ -92,9 +94,10 @@ def data_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathL
         generator=stream(config.seed, "data"),
     )
     images, held_back = loaded[: config.samples], loaded[config.samples :]
+    span = _pixel_range(config) or _span(images)
     if len(held_back):
-        return Calibration(images, held_back, "data")
-    return Calibration(images, _like(images, prepared.shape, config), "procedural")
+        return Calibration(images, held_back, "data", span)
+    return Calibration(images, _like(images, prepared.shape, config), "procedural", span)
 
 
 def made_images(
@@ -111,7 +114,10 @@ def made_images(
     else:
         mean, std = input_statistics(prepared.shape, config)
         images = procedural(config.samples, prepared.shape, mean=mean, std=std, generator=stream(config.seed, "procedural"))
-    return Calibration(images, _like(images, prepared.shape, config), "procedural")
+    held_back = _like(images, prepared.shape, config)
+    # Distilled images are nearly two-valued: real ones reach further (measured on digits: -0.8..1.3 against -2.5..3.6).
+    span = _pixel_range(config) or _span(torch.cat([images, held_back]))
+    return Calibration(images, held_back, "procedural", span)
 
 
 def save_images(images: Tensor, kind: Kind, run: RunDirectory) -> None:
@@ -163,6 +169,18 @@ def _like(images: Tensor, shape: tuple[int, int, int], config: QuantizeConfig) -
     std, mean = torch.std_mean(images, (0, 2, 3))
     generator = stream(config.seed, "held-back")
     return procedural(HELD_BACK, shape, mean=mean.tolist(), std=std.nan_to_num(1.0).tolist(), generator=generator)
+
+
+def _pixel_range(config: QuantizeConfig) -> tuple[float, float] | None:
+    """Return what pixels 0..255 become in the model's input space, over all channels; None where that space is not known."""
+    if config.input_mean is None or config.input_std is None:
+        return None
+    pairs = list(zip(config.input_mean, config.input_std, strict=True))
+    return min(-mean / std for mean, std in pairs), max((1 - mean) / std for mean, std in pairs)
+
+
+def _span(images: Tensor) -> tuple[float, float]:
+    return float(images.min()), float(images.max())
 
 
 def _procedural_notices(config: QuantizeConfig) -> tuple[str, ...]:

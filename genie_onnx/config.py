@@ -58,7 +58,7 @@ class DistillConfig:
     generator_lr: float = 0.01  # Adam learning rate of the generator, x 0.95 every 100 iterations; paper 0.01
     swing: bool = True  # strided convolutions read a randomly shifted input while distilling
     generator: bool = True  # False: the pixels themselves are optimised (ZeroQ, "DBA")
-    train_latent: bool = True  # False: z is drawn anew each step and only the generator learns ("GBA")
+    train_latent: bool = True  # False: z stays as drawn and only the generator learns ("GBA")
 
     def __post_init__(self) -> None:
         problems: list[str] = []

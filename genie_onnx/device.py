@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from genie_onnx.config import Preset
 from genie_onnx.errors import ConfigError
 
 
@@ -21,3 +22,8 @@ def choose_device(name: str) -> torch.device:
         if int(index or 0) >= count:
             raise ConfigError(f"--device {name}: torch sees {count} CUDA device(s), cuda:0 to cuda:{count - 1}")
     return torch.device(name)
+
+
+def default_preset(device: str) -> Preset:
+    """Return the preset for a user who names none: balanced on a GPU, fast on a CPU. Raises ConfigError as `choose_device`."""
+    return "balanced" if choose_device(device).type == "cuda" else "fast"

@@ -102,9 +102,9 @@ def quantize(
     started = time.monotonic()
     todo = plan(model, output, config=config, data=data, input_size=input_size, run_dir=run_dir)
     prepared = todo.prepared
+    given = data_images(prepared, config, data) if todo.choice.kind == "data" else None
     progress("checking the import against onnxruntime")
     check_import(prepared, stream(config.seed, "check"))
-    given = data_images(prepared, config, data) if todo.choice.kind == "data" else None
     run = open_run(todo.run_dir, run_identity(prepared, config, given))
 
     progress("calibration images")
@@ -172,6 +172,7 @@ def _reconstruct(
         prepared.blocks,
         calibration.images,
         config.reconstruct,
+        input_range=calibration.input_range,
         seed=config.seed,
         device=device,
         progress=progress,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -145,6 +146,9 @@ def output_path(source: Source, output: str | os.PathLike[str] | None) -> Path:
     folder = path.absolute().parent
     if not folder.is_dir():
         raise ConfigError(f"the folder of the output {str(path)!r} does not exist")
-    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise ConfigError(f"the output {str(path)!r} cannot be written: no permission")
+    try:  # permissions alone do not tell: read-only and special file systems
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.name}."):
+            pass
+    except OSError as error:
+        raise ConfigError(f"the output {str(path)!r} cannot be written: {error.strerror}") from error
     return path

@@ -55,7 +55,8 @@ TABLE = {
     "distillation": Row(LEAVES | {"data", "prepare", "rundir", "device", "calibration", "pipeline"}, ONNX | RUNTIME | CLICK),
     "inspection": Row(LEAVES | {"graph", "prepare", "calibration"}, RUNTIME | TORCH | CLICK),
     "__init__": Row(
-        frozenset({"config", "errors", "report", "distill", "pipeline", "accuracy", "distillation", "inspection"}), THIRD
+        frozenset({"config", "device", "errors", "report", "distill", "pipeline", "accuracy", "distillation", "inspection"}),
+        THIRD,
     ),
     "__main__": Row(frozenset(), THIRD),  # the door to genie_onnx_cli, which no other module may open
     "cli": Row(frozenset({"__init__", "config", "errors"}), ONNX | RUNTIME | TORCH),

@@ -5,7 +5,7 @@ Tensors in, tensors out: nothing here knows of a model, a file or a device.
 
 from genie_onnx.quant.fake_quant import fake_quantize
 from genie_onnx.quant.masks import MaskSource
-from genie_onnx.quant.ranges import Grid, activation_grid, weight_grid
+from genie_onnx.quant.ranges import Grid, activation_grid, range_grid, weight_grid
 from genie_onnx.quant.rounding import SoftRounding, harden, inverse_h, soft_weights
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "fake_quantize",
     "harden",
     "inverse_h",
+    "range_grid",
     "soft_weights",
     "weight_grid",
 ]

@@ -58,6 +58,11 @@ def activation_grid(sample: Tensor, low: Tensor, high: Tensor, bits: int) -> Gri
     return Grid(grid.scale.reshape(()), grid.zero_point.reshape(()))
 
 
+def range_grid(low: float, high: float, bits: int) -> Grid:
+    """Return the per-tensor grid that spans [low, high] (and zero) without clipping; nothing is searched."""
+    return Grid(*(part.reshape(()) for part in _affine(torch.tensor([min(low, 0.0)]), torch.tensor([max(high, 0.0)]), bits)))
+
+
 def _usable(scale: Tensor) -> Tensor:
     """Return `scale` with 1 where it is too small to divide by: such a range holds nothing to represent."""
     return torch.where(scale > torch.finfo(scale.dtype).tiny * 1e3, scale, torch.ones_like(scale))

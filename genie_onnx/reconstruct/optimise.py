@@ -83,9 +83,8 @@ def sample_batches(count: int, batch_size: int, iterations: int, generator: torc
     """Return [iterations, min(batch_size, count)] sample numbers: shuffled epochs laid end to end, for any `count` >= 1."""
     size = min(batch_size, count)
     epochs = math.ceil(iterations * size / count)
-    order = [torch.randperm(count, generator=generator, device=generator.device) for _ in range(epochs)]
-    stream = torch.cat(order) if order else torch.empty(0, dtype=torch.int64, device=generator.device)
-    return stream[: iterations * size].view(iterations, size)
+    order = torch.rand(epochs, count, generator=generator, device=generator.device).argsort(1)
+    return order.flatten()[: iterations * size].view(iterations, size)
 
 
 def beta_at(iteration: int, config: ReconstructConfig) -> float:

@@ -24,7 +24,7 @@ from genie_onnx.config import ReconstructConfig
 from genie_onnx.importer import Network
 from genie_onnx.placement import Placement, WeightSpec
 from genie_onnx.qparams import QParams, QTensor, bias_codes, bias_scale
-from genie_onnx.quant import Grid, MaskSource, weight_grid
+from genie_onnx.quant import Grid, MaskSource, range_grid, weight_grid
 from genie_onnx.reconstruct.calibrate import calibrate
 from genie_onnx.reconstruct.codes import Codes
 from genie_onnx.reconstruct.layout import from_stored, to_rows, to_stored
@@ -63,6 +63,7 @@ def reconstruct(
     images: Tensor,
     config: ReconstructConfig,
     *,
+    input_range: tuple[float, float],
     seed: int,
     device: torch.device,
     progress: Callable[[Progress], None],
@@ -71,16 +72,24 @@ def reconstruct(
 ) -> Codes:
     """Return the codes of every weight and the grid of every activation in `placement`.
 
-    `images` is float32 [N, C, H, W], in the space the model takes. `finished` gets each block's result as soon as it exists;
-    `done` holds the codes of blocks finished in an earlier run, which are then only carried forward.
+    `images` is float32 [N, C, H, W], in the space the model takes, and `input_range` what real images span there: the network's
+    input is 8-bit data already, so its grid is that range and is not learned from images that may span less. `finished` gets
+    each block's result as soon as it exists; `done` holds the codes of blocks finished in an earlier run, which are then only
+    carried forward.
     Raises RunError where a loss or an activation is not finite.
     """
     network = network.to(device)
     grids = calibrate(network, placement, images.to(device), FORWARD_BATCH, stream(seed, "calibrate", device))
+    image_spec = placement.activation_of(network.inputs[0])
+    if image_spec is not None:
+        grids[image_spec.name] = range_grid(*input_range, image_spec.bits)
     readers = Counter(value for block in blocks for value in block.inputs)
     source = to_stored(images.to(device))
     teacher, student = {network.inputs[0]: source}, {network.inputs[0]: source}
     codes = Codes() if done is None else done
+    if image_spec is not None:
+        fixed = {image_spec.name: _activation(image_spec.name, grids[image_spec.name].scale, grids, placement)}
+        codes = codes.merged(Codes(activations=fixed))
     learnable = [b for b in blocks if any(placement.weight_of(w) for w in b.weights)]
 
     for block in blocks:
