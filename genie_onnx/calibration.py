@@ -68,7 +68,8 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
     )
     if config.images == "distill":
         raise ConfigError(
-            f"--images distill needs BatchNormalization nodes with statistics, and this model has none: {lack}. Ways out: {ways_out}"
+            "--images distill needs BatchNormalization nodes with statistics, and this model has none: "
+            f"{lack}. Ways out: {ways_out}"
         )
     reason = f"the model has no BatchNormalization with statistics: {lack}"
     cost = (

@@ -15,6 +15,7 @@ import operator
 import re
 
 import onnx_ir as ir
+import torch
 from torch import Tensor, fx, nn
 
 from genie_onnx.errors import ModelError
