@@ -3,27 +3,54 @@
     result = genie_onnx.quantize("model.onnx")          # -> model.quant.onnx, verified in onnxruntime
     print(result.report.comparison)
 
-The names below are the whole public interface.
+The names below are the whole public interface. Each is imported when it is first asked for: torch takes seconds to load,
+and neither `genie-onnx --help` nor an error about an option needs it.
 """
 
-from genie_onnx.accuracy import evaluate
-from genie_onnx.config import (
-    PRESETS,
-    DistillConfig,
-    Effort,
-    PlacementConfig,
-    QuantizeConfig,
-    ReconstructConfig,
-    from_json,
-    to_json,
-)
-from genie_onnx.device import default_preset
-from genie_onnx.distill import DistillProgress
-from genie_onnx.distillation import distill_images
-from genie_onnx.errors import ConfigError, DataError, GenieError, InputError, ModelError, ParityError, RunError
-from genie_onnx.inspection import Inspection, inspect
-from genie_onnx.pipeline import Event, Plan, Progress, Result, plan, quantize
-from genie_onnx.report import Report
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genie_onnx.accuracy import evaluate
+    from genie_onnx.config import (
+        PRESETS,
+        DistillConfig,
+        Effort,
+        PlacementConfig,
+        QuantizeConfig,
+        ReconstructConfig,
+        from_json,
+        to_json,
+    )
+    from genie_onnx.device import default_preset
+    from genie_onnx.distill import DistillProgress
+    from genie_onnx.distillation import distill_images
+    from genie_onnx.errors import ConfigError, DataError, GenieError, InputError, ModelError, ParityError, RunError
+    from genie_onnx.inspection import Inspection, inspect
+    from genie_onnx.pipeline import Event, Plan, Progress, Result, plan, quantize
+    from genie_onnx.report import Report
+
+_HOMES = {
+    "accuracy": ("evaluate",),
+    "config": (
+        "PRESETS",
+        "DistillConfig",
+        "Effort",
+        "PlacementConfig",
+        "QuantizeConfig",
+        "ReconstructConfig",
+        "from_json",
+        "to_json",
+    ),
+    "device": ("default_preset",),
+    "distill": ("DistillProgress",),
+    "distillation": ("distill_images",),
+    "errors": ("ConfigError", "DataError", "GenieError", "InputError", "ModelError", "ParityError", "RunError"),
+    "inspection": ("Inspection", "inspect"),
+    "pipeline": ("Event", "Plan", "Progress", "Result", "plan", "quantize"),
+    "report": ("Report",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "PRESETS",
@@ -55,3 +82,13 @@ __all__ = [
     "quantize",
     "to_json",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'genie_onnx' has no attribute {name!r}")
+    return getattr(import_module(f"genie_onnx.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import torch
 
 from genie_onnx.calibration import Calibration, Kind
+from genie_onnx.graph import query
 from genie_onnx.prepare import Prepared
 from genie_onnx.qparams import quantize
 from genie_onnx.reconstruct import Codes, simulate
@@ -34,7 +35,9 @@ def judge(prepared: Prepared, codes: Codes, proto: onnx.ModelProto, calibration:
     """
     onnx.checker.check_model(proto, full_check=True)
     network = prepared.network.to("cpu")
-    samples = calibration.held_back[:PARITY_SAMPLES]
+    # A file of fixed batch is judged on one such batch: inside, a channel shuffle may have [2 N, ...], which no batch can be cut from.
+    fixed = query.input_shape(prepared.user)[0]
+    samples = calibration.held_back[: PARITY_SAMPLES if fixed is None else fixed]
     values = simulate(network, prepared.placement, prepared.blocks, codes, samples)
     activations = {
         value: quantize(_array(values[value]), codes.activations[spec.name])

@@ -49,7 +49,7 @@ TABLE = {
     "rundir": Row(LEAVES, THIRD),
     "device": Row(LEAVES, ONNX | RUNTIME | CLICK),
     "calibration": Row(LEAVES | {"data", "distill", "prepare", "rundir"}, ONNX | RUNTIME | CLICK),
-    "judge": Row(LEAVES | {"reconstruct", "validate", "prepare", "calibration"}, RUNTIME | CLICK),
+    "judge": Row(LEAVES | {"graph", "reconstruct", "validate", "prepare", "calibration"}, RUNTIME | CLICK),
     "pipeline": Row(LEAVES | CORE | {"prepare", "rundir", "device", "calibration", "judge"}, RUNTIME | CLICK),
     "accuracy": Row(LEAVES | {"graph", "data", "validate"}, RUNTIME | TORCH | CLICK),
     "distillation": Row(LEAVES | {"data", "prepare", "rundir", "device", "calibration", "pipeline"}, ONNX | RUNTIME | CLICK),
