@@ -35,7 +35,7 @@ def judge(prepared: Prepared, codes: Codes, proto: onnx.ModelProto, calibration:
     """
     onnx.checker.check_model(proto, full_check=True)
     network = prepared.network.to("cpu")
-    # A file of fixed batch is judged on one such batch: inside, a channel shuffle may have [2 N, ...], which no batch can be cut from.
+    # A file of fixed batch is judged on one such batch: inside, a channel shuffle may have [2 N, ...], which cannot be cut.
     fixed = query.input_shape(prepared.user)[0]
     samples = calibration.held_back[: PARITY_SAMPLES if fixed is None else fixed]
     values = simulate(network, prepared.placement, prepared.blocks, codes, samples)

@@ -39,7 +39,8 @@ def layer_probe(proto: onnx.ModelProto, file: QdqFile, activations: Mapping[str,
         codes = file.codes("activations", name)
         element_type = file.element_type(codes)
         given = f"{codes}_given"
-        shape = ["samples" if batch is None else batch, *q.codes.shape[1:]]
+        # Where the batch is fixed, the first dimension need not be it: a channel shuffle has [58 N, ...] inside.
+        shape = ["samples" if batch is None else f"{given}_first", *q.codes.shape[1:]]
         model.graph.input.append(onnx.helper.make_tensor_value_info(given, element_type, shape))
         renamed[codes] = given
         feeds[given] = q.codes.astype(onnx.helper.tensor_dtype_to_np_dtype(element_type))
