@@ -24,6 +24,7 @@ from genie_onnx.seeds import stream
 Kind = Literal["data", "distilled", "procedural"]
 
 HELD_BACK = 64  # samples kept for judging the result, when there are more than calibration takes
+MADE_HEADROOM = 2.0  # real images reach up to twice as far in the last block of a ResNet-20 as procedural ones (measured)
 EXPORT_CALL = (
     "torch.onnx.export(model.eval(), x, file, dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)"
 )
@@ -46,6 +47,7 @@ class Calibration:
     held_back: Tensor
     held_back_kind: Kind
     input_range: tuple[float, float]  # what the model's input spans when real images are shown to it
+    headroom: float  # how much further than these images real ones reach inside the network (reconstruct.calibrate)
 
 
 def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathLike]) -> Choice:
@@ -97,8 +99,8 @@ def data_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathL
     images, held_back = loaded[: config.samples], loaded[config.samples :]
     span = _pixel_range(config) or _span(images)
     if len(held_back):
-        return Calibration(images, held_back, "data", span)
-    return Calibration(images, _like(images, prepared.shape, config), "procedural", span)
+        return Calibration(images, held_back, "data", span, 1.0)
+    return Calibration(images, _like(images, prepared.shape, config), "procedural", span, 1.0)
 
 
 def made_images(
@@ -118,7 +120,7 @@ def made_images(
     held_back = _like(images, prepared.shape, config)
     # Distilled images are nearly two-valued: real ones reach further (measured on digits: -0.8..1.3 against -2.5..3.6).
     span = _pixel_range(config) or _span(torch.cat([images, held_back]))
-    return Calibration(images, held_back, "procedural", span)
+    return Calibration(images, held_back, "procedural", span, MADE_HEADROOM)
 
 
 def save_images(images: Tensor, kind: Kind, run: RunDirectory) -> None:

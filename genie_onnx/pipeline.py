@@ -173,6 +173,7 @@ def _reconstruct(
         calibration.images,
         config.reconstruct,
         input_range=calibration.input_range,
+        headroom=calibration.headroom,
         seed=config.seed,
         device=device,
         progress=progress,

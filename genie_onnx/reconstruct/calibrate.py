@@ -13,17 +13,23 @@ from torch import Tensor
 
 from genie_onnx.errors import RunError
 from genie_onnx.importer import Network
-from genie_onnx.placement import Placement
-from genie_onnx.quant import Grid, activation_grid
+from genie_onnx.placement import ActivationSpec, Placement
+from genie_onnx.quant import Grid, activation_grid, range_grid
 
 IMAGES = 256  # images looked at
+WIDE_BITS = 8  # grids with resolution to spare
 ELEMENTS = 2**16  # elements of each value that the search looks at, beside the exact range
 
 
 def calibrate(
-    network: Network, placement: Placement, images: Tensor, batch_size: int, generator: torch.Generator
+    network: Network, placement: Placement, images: Tensor, batch_size: int, generator: torch.Generator, headroom: float = 1.0
 ) -> dict[str, Grid]:
-    """Return the searched grid of each ActivationSpec by name, from the float values on `images` [N, C, H, W] (first 256)."""
+    """Return the grid of each ActivationSpec by name, from the float values on `images` [N, C, H, W] (first 256).
+
+    `headroom` above 1 is for images that are not real ones: what the 8-bit values of real images span is underestimated by
+    them (by up to half in the last blocks of a ResNet-20), and 8 bits have resolution to spare, 4 bits have not. Grids of
+    WIDE_BITS then span `headroom` times the range, all others are searched.
+    """
     roots = {value: spec for spec in placement.activations for value in spec.roots}
     if not roots:
         return {}
@@ -44,14 +50,17 @@ def calibrate(
                 else:
                     samples[value].append(flat)
                 ranges[value].append(torch.stack(flat.aminmax()))
-    return {spec.name: _group_grid(spec.name, spec.bits, spec.roots, samples, ranges) for spec in placement.activations}
+    return {spec.name: _group_grid(spec, samples, ranges, headroom) for spec in placement.activations}
 
 
 def _group_grid(
-    name: str, bits: int, roots: tuple[str, ...], samples: Mapping[str, list[Tensor]], ranges: Mapping[str, list[Tensor]]
+    spec: ActivationSpec, samples: Mapping[str, list[Tensor]], ranges: Mapping[str, list[Tensor]], headroom: float
 ) -> Grid:
-    sample = torch.cat([s for value in roots for s in samples[value]])
-    limits = torch.stack([r for value in roots for r in ranges[value]])
+    sample = torch.cat([s for value in spec.roots for s in samples[value]])
+    limits = torch.stack([r for value in spec.roots for r in ranges[value]])
     if not bool(torch.isfinite(limits).all()):
-        raise RunError(f"value {name!r} is not finite on the calibration images: check them against the model's input range")
-    return activation_grid(sample, limits[:, 0].min(), limits[:, 1].max(), bits)
+        raise RunError(f"value {spec.name!r} is not finite on the calibration images: check them against the model's input range")
+    low, high = limits[:, 0].min(), limits[:, 1].max()
+    if headroom > 1 and spec.bits >= WIDE_BITS:
+        return range_grid(headroom * float(low), headroom * float(high), spec.bits)
+    return activation_grid(sample, low, high, spec.bits)

@@ -64,6 +64,7 @@ def reconstruct(
     config: ReconstructConfig,
     *,
     input_range: tuple[float, float],
+    headroom: float,
     seed: int,
     device: torch.device,
     progress: Callable[[Progress], None],
@@ -73,13 +74,13 @@ def reconstruct(
     """Return the codes of every weight and the grid of every activation in `placement`.
 
     `images` is float32 [N, C, H, W], in the space the model takes, and `input_range` what real images span there: the network's
-    input is 8-bit data already, so its grid is that range and is not learned from images that may span less. `finished` gets
-    each block's result as soon as it exists; `done` holds the codes of blocks finished in an earlier run, which are then only
-    carried forward.
+    input is 8-bit data already, so its grid is that range and is not learned from images that may span less. `headroom` (see
+    `calibrate`) does the same for inner 8-bit values; it is 1 with real images. `finished` gets each block's result as soon as
+    it exists; `done` holds the codes of blocks finished in an earlier run, which are then only carried forward.
     Raises RunError where a loss or an activation is not finite.
     """
     network = network.to(device)
-    grids = calibrate(network, placement, images.to(device), FORWARD_BATCH, stream(seed, "calibrate", device))
+    grids = calibrate(network, placement, images.to(device), FORWARD_BATCH, stream(seed, "calibrate", device), headroom)
     image_spec = placement.activation_of(network.inputs[0])
     if image_spec is not None:
         grids[image_spec.name] = range_grid(*input_range, image_spec.bits)

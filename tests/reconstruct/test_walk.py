@@ -32,7 +32,7 @@ class Run:
         self.events: list[Progress] = []
         self.results: list[BlockResult] = []
 
-    def __call__(self, iterations: int = 3, done: Codes | None = None) -> Codes:
+    def __call__(self, iterations: int = 3, done: Codes | None = None, headroom: float = 1.0) -> Codes:
         return reconstruct(
             self.network,
             self.placement,
@@ -40,6 +40,7 @@ class Run:
             IMAGES,
             ReconstructConfig(iterations=iterations),
             input_range=(-4.0, 4.0),
+            headroom=headroom,
             seed=0,
             device=torch.device("cpu"),
             progress=self.events.append,
@@ -120,6 +121,14 @@ def test_the_input_has_the_range_it_is_told_and_does_not_learn() -> None:
     grid = codes.activations["x"]
     assert grid.scale == pytest.approx(8 / 255)
     assert grid.zero_point in (127, 128)
+
+
+def test_headroom_widens_8_bit_grids_alone() -> None:
+    plain, wide = Run(residual(1))(iterations=0), Run(residual(1))(iterations=0, headroom=2.0)
+    ratios = {name: (grid.bits, float(wide.activations[name].scale / grid.scale)) for name, grid in plain.activations.items()}
+    assert {name for name, (bits, _) in ratios.items() if bits == 8} > {"x"}
+    for name, (bits, ratio) in ratios.items():
+        assert ratio >= 1.9 if bits == 8 and name != "x" else ratio == 1
 
 
 def test_a_tied_weight_has_one_set_of_codes() -> None:
