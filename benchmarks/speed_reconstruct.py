@@ -1,14 +1,7 @@
-"""One reconstruction iteration of a ResNet-20 block: ours against the plain loop, interleaved in one process.
-
-    python benchmarks/speed_reconstruct.py [--threads N] [--iterations N]
-
-Prints for each block the median seconds an iteration of both and their ratio, taken pair by pair.
-"""
+"""One reconstruction iteration of a ResNet-20 block: ours against the plain loop, interleaved in one process (see speed.py)."""
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import time
 from collections.abc import Callable
 
@@ -100,26 +93,7 @@ def plain(channels: int, size: int) -> Callable[[int], float]:
     return run
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--iterations", type=int, default=20, help="of each, in each of the pairs")
-    parser.add_argument("--pairs", type=int, default=7)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    print(
-        f"torch {torch.__version__}, {options.threads} thread(s), batch 32, W4A4, {options.pairs} pairs of {options.iterations}"
-    )
-    for name, (channels, size) in BLOCKS.items():
-        fast, slow = ours(channels, size, 3), plain(channels, size)
-        pairs = [(fast(options.iterations), slow(options.iterations)) for _ in range(options.pairs)]
-        ratios = sorted(b / a for a, b in pairs)
-        print(
-            f"{name}: {1e3 * statistics.median(a for a, _ in pairs):.1f} ms, plain "
-            f"{1e3 * statistics.median(b for _, b in pairs):.1f} ms, ratio {statistics.median(ratios):.2f} "
-            f"({ratios[0]:.2f} .. {ratios[-1]:.2f})"
-        )
-
-
-if __name__ == "__main__":
-    main()
+def measure(channels: int, size: int, iterations: int, pairs: int) -> list[float]:
+    """Return how many times as long the plain loop takes, pair by pair, ascending."""
+    fast, slow = ours(channels, size, 3), plain(channels, size)
+    return sorted(slow(iterations) / fast(iterations) for _ in range(pairs))
