@@ -19,8 +19,9 @@ PREPROCESSING = ["--input-mean", "0.485,0.456,0.406", "--input-std", "0.229,0.22
 FEW = ["--data", "calib1024.npz", "--samples", "1024", *PREPROCESSING]
 ZERO = ["--samples", "256", "--distill-iters", "180", *PREPROCESSING]
 PAPER = ["--points", "layer-inputs"]  # the rounding points of the published runs
-W2 = ["--wbits", "2", "--recon-iters", "2000"]
-W4 = ["--recon-iters", "1000"]
+PUBLISHED = ["--rounding-lr", "0.001"]
+W2 = ["--wbits", "2", "--recon-iters", "2000", *PUBLISHED]
+W4 = ["--recon-iters", "1000", *PUBLISHED]
 ROWS = {
     "few-shot W4A4, published points": ("resnet20_folded.onnx", [*FEW, *PAPER, *W4]),
     "few-shot W3A3, published points": ("resnet20_folded.onnx", [*FEW, *PAPER, "--wbits", "3", "--abits", "3", *W4]),

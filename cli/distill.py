@@ -31,7 +31,7 @@ def distill(model: Path, **given: Any) -> None:
 
     import genie_onnx
 
-    _, effort = choose_effort(given["preset"], given["device"], given["samples"], given["distill_iters"], None)
+    _, effort = choose_effort(given["preset"], given["device"], given["samples"], given["distill_iters"])
     config = genie_onnx.QuantizeConfig(
         distill=genie_onnx.DistillConfig(
             iterations=effort.distill_iterations,

@@ -25,6 +25,9 @@ class Commands(click.Group):
         """Run the command line and exit the process."""
         try:
             super().main(*args, **{**extra, "standalone_mode": False})
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            sys.exit(2)
         except click.UsageError as error:
             hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
             _fail(2, error.format_message() + hint)

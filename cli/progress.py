@@ -21,7 +21,7 @@ class Display:
         self._live = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self._console,

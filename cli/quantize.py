@@ -59,6 +59,11 @@ from genie_onnx_cli import options
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Samples in a reconstruction step.")
 @click.option(
+    "--rounding-lr",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Learning rate of the rounding; short runs need a larger one.  [default: from the preset]",
+)
+@click.option(
     "--rounding-weight",
     type=click.FloatRange(min=0),
     default=1.0,
@@ -66,7 +71,11 @@ from genie_onnx_cli import options
     help="Lambda of the rounding term (0.1 is usual for MobileNets).",
 )
 @click.option(
-    "--drop", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="QDrop: chance that an element stays unrounded."
+    "--drop",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="QDrop: chance that an element stays unrounded in a step.",
 )
 @click.option(
     "--container",
@@ -99,7 +108,7 @@ def quantize(model: Path, **given: Any) -> None:
     import genie_onnx
 
     preset, effort = choose_effort(
-        given["preset"], given["device"], given["samples"], given["distill_iters"], given["recon_iters"]
+        given["preset"], given["device"], given["samples"], given["distill_iters"], given["recon_iters"], given["rounding_lr"]
     )
     config = genie_onnx.QuantizeConfig(
         placement=genie_onnx.PlacementConfig(
@@ -120,6 +129,7 @@ def quantize(model: Path, **given: Any) -> None:
         reconstruct=genie_onnx.ReconstructConfig(
             iterations=effort.reconstruct_iterations,
             batch_size=given["batch_size"],
+            rounding_lr=effort.rounding_lr,
             rounding_weight=given["rounding_weight"],
             drop_probability=given["drop"],
         ),

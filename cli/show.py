@@ -11,7 +11,7 @@ from rich.table import Table
 
 from genie_onnx import Inspection, Plan, QuantizeConfig, Result
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(*headings: str) -> Table:
@@ -41,9 +41,9 @@ def plan(todo: Plan, config: QuantizeConfig, preset: str) -> None:
     console.print(f"images: {origin} ({todo.choice.reason})")
     console.print(f"preset {preset}: {config.reconstruct.iterations} reconstruction steps a block")
     for notice in todo.choice.notices:
-        console.print(f"note: {notice}", markup=False)
+        console.print(f"note: {notice}")
     for node, reason in prepared.placement.float_nodes.items():
-        console.print(f"kept float: {node}: {reason}", markup=False)
+        console.print(f"kept float: {node}: {reason}")
     console.print(f"output: {todo.output}   run directory: {todo.run_dir}")
 
 
@@ -73,8 +73,7 @@ def result(done: Result) -> None:
     console.print(table)
     console.print(f"size: {_size(report.float_bytes)} float -> {_size(report.quantized_bytes)} in the file")
     console.print(
-        f"{done.output}   ({report.seconds:.0f} s; report in {done.output.with_suffix('.json').name}, "
-        f"images and codes in {done.run_dir})"
+        f"{done.output}   ({report.seconds:.0f} s; report in {done.report_file.name}, images and codes in {done.run_dir})"
     )
 
 
@@ -83,10 +82,10 @@ _HELD_BACK = {"data": "held-back", "procedural": "procedural", "distilled": "dis
 
 def inspection(found: Inspection, wbits: int, abits: int) -> None:
     """Print what `inspect` found."""
-    console.print(f"opset {found.opset}, IR {found.ir_version}, from {found.producer}", markup=False)
-    console.print(f"input   {found.input[0]} {list(found.input[1])}", markup=False)
+    console.print(f"opset {found.opset}, IR {found.ir_version}, from {found.producer}")
+    console.print(f"input   {found.input[0]} {list(found.input[1])}")
     for name, shape in found.outputs:
-        console.print(f"output  {name} {list(shape)}", markup=False)
+        console.print(f"output  {name} {list(shape)}")
     console.print("operators: " + ", ".join(f"{op} {count}" for op, count in found.operators.items()))
     console.print(
         f"BatchNormalization with statistics: {found.batchnorms} ({found.batchnorms_left} cannot be folded and stay float)"
@@ -100,13 +99,13 @@ def inspection(found: Inspection, wbits: int, abits: int) -> None:
         counts = Counter(bits.values())
         console.print(f"{title} at W{wbits}A{abits}: " + ", ".join(f"{n} at {b} bits" for b, n in sorted(counts.items())))
     for node, reason in found.kept_float.items():
-        console.print(f"kept float: {node}: {reason}", markup=False)
+        console.print(f"kept float: {node}: {reason}")
     console.print(
         f"size: {_size(found.float_bytes)} now, {_size(found.packed_bytes)} at true bits ({found.parameters:,} parameters)"
     )
-    console.print(f"images without --data: {found.images} ({found.images_reason})", markup=False)
+    console.print(f"images without --data: {found.images} ({found.images_reason})")
     for notice in found.notices:
-        console.print(f"note: {notice}", markup=False)
+        console.print(f"note: {notice}")
 
 
 def accuracies(found: Mapping[str, Any]) -> None:

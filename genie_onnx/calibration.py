@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,6 +53,7 @@ class Calibration:
 
 def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathLike]) -> Choice:
     """Decide where images come from. Raises ConfigError where distillation is asked of a model without BatchNorm statistics."""
+    input_statistics(prepared.shape, config)  # refuses numbers that do not fit the model, before anything is made
     if data:
         unknown = config.input_mean is None and any(_needs_preprocessing(Path(path)) for path in data)
         notice = (
@@ -97,6 +99,10 @@ def data_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathL
         generator=stream(config.seed, "data"),
     )
     images, held_back = loaded[: config.samples], loaded[config.samples :]
+    if any(_is_made(Path(path)) for path in data):
+        like = _like(images, prepared.shape, config)
+        span = _pixel_range(config) or _span(torch.cat([images, like]))
+        return Calibration(images, like, "procedural", span, MADE_HEADROOM)
     span = _pixel_range(config) or _span(images)
     if len(held_back):
         return Calibration(images, held_back, "data", span, 1.0)
@@ -193,6 +199,14 @@ def _procedural_notices(config: QuantizeConfig) -> tuple[str, ...]:
         "Procedural images are given mean 0 and deviation 1 in each channel, which fits a model whose input is normalised. If it "
         "takes 0..1, -1..1 or 0..255, say so with --input-mean and --input-std (0..255: --input-mean 0 --input-std 0.003922).",
     )
+
+
+def _is_made(path: Path) -> bool:
+    """Whether `path` is an npz that `save_images` wrote of images that are not real ones."""
+    if path.suffix.lower() != ".npz" or not path.is_file():
+        return False
+    with np.load(path, allow_pickle=False) as arrays:
+        return "kind" in arrays.files and str(arrays["kind"]) in ("distilled", "procedural")
 
 
 def _needs_preprocessing(path: Path) -> bool:

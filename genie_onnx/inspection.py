@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from genie_onnx.calibration import choose_images
 from genie_onnx.config import QuantizeConfig
+from genie_onnx.distill import with_measurements
 from genie_onnx.graph import query
 from genie_onnx.prepare import Prepared, Source, prepare
 
@@ -72,7 +73,7 @@ def inspect(model: Source, config: QuantizeConfig | None = None, input_size: tup
         input=(query.image_input(user).name or "", _shape(query.image_input(user))),
         outputs=tuple((value.name or "", _shape(value)) for value in user.graph.outputs),
         operators=dict(Counter(node.op_type for node in user.graph).most_common()),
-        batchnorms=len(prepared.batchnorms),
+        batchnorms=len(with_measurements(prepared.batchnorms)),
         batchnorms_left=sum(node.op_type == "BatchNormalization" for node in deploy.graph),
         strided=tuple(
             node.name or "" for node in deploy.graph if node.op_type == "Conv" and max(query.attribute(node, "strides", (1,))) > 1

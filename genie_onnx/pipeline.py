@@ -24,6 +24,7 @@ from genie_onnx.config import QuantizeConfig, to_json
 from genie_onnx.data import PathLike
 from genie_onnx.device import choose_device
 from genie_onnx.distill import DistillProgress
+from genie_onnx.errors import ConfigError
 from genie_onnx.judge import judge
 from genie_onnx.prepare import Prepared, Source, check_import, output_path, prepare
 from genie_onnx.reconstruct import BlockResult, Codes
@@ -43,6 +44,16 @@ class Result:
     output: Path
     report: Report
     run_dir: Path
+
+    @property
+    def report_file(self) -> Path:
+        """The report beside the output."""
+        return report_path(self.output)
+
+
+def report_path(output: Path) -> Path:
+    """Return where the report of `output` goes: a name of its own, so that no file of the user's has it."""
+    return output.with_name(output.name.removesuffix(".onnx") + ".report.json")
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,9 @@ def plan(
     device = choose_device(config.device)
     prepared = prepare(model, config.placement, input_size)
     choice = choose_images(prepared, config, data)
-    folder = Path(run_dir) if run_dir is not None else target.with_suffix(".genie")
+    folder = Path(run_dir) if run_dir is not None else target.with_name(target.name.removesuffix(".onnx") + ".genie")
+    if folder.absolute() in (target.absolute(), target.absolute().parent):
+        raise ConfigError(f"the run directory {str(folder)!r} is where the output goes: choose another with --run-dir")
     return Plan(prepared, choice, target, folder, device)
 
 
@@ -140,7 +153,7 @@ def quantize(
     write_text(run.report, report.to_json())
     require_parity(verdict.parity)
     exporter.save(proto, todo.output, [] if isinstance(model, onnx.ModelProto) else [Path(model)])
-    write_text(todo.output.with_suffix(".json"), report.to_json())
+    write_text(report_path(todo.output), report.to_json())
     return Result(todo.output, report, run.path)
 
 
@@ -186,4 +199,6 @@ def _reconstruct(
 def run_identity(prepared: Prepared, config: QuantizeConfig, given: Calibration | None) -> dict[str, Any]:
     """Return what makes a run this run: the model, every setting, the data."""
     digest = None if given is None else hashlib.sha256(given.images.numpy().tobytes()).hexdigest()
-    return {"model": prepared.digest, "data": digest, "shape": list(prepared.shape), "settings": dataclasses.asdict(config)}
+    settings = dataclasses.asdict(config)
+    del settings["container"]  # the same codes in another container are the same run: exporting again takes seconds
+    return {"model": prepared.digest, "data": digest, "shape": list(prepared.shape), "settings": settings}

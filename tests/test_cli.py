@@ -141,7 +141,7 @@ def test_quantize_says_what_it_does_and_what_came_out(model: Path) -> None:
         assert expected in result.stdout, expected
     assert "BN loss" in result.stderr  # progress
     assert model.with_suffix(".quant.onnx").exists()
-    assert json.loads(model.with_suffix(".quant.json").read_text())["parity"]["ok"]
+    assert json.loads(model.with_suffix(".quant.report.json").read_text())["parity"]["ok"]
 
 
 def test_dry_run_prints_the_settings_and_writes_nothing(model: Path) -> None:
@@ -165,6 +165,7 @@ def test_every_option_reaches_the_settings(model: Path) -> None:
         "--distill-batch": ("distill.batch_size", 12),
         "--recon-iters": ("reconstruct.iterations", 13),
         "--batch-size": ("reconstruct.batch_size", 14),
+        "--rounding-lr": ("reconstruct.rounding_lr", 0.004),
         "--rounding-weight": ("reconstruct.rounding_weight", 0.1),
         "--drop": ("reconstruct.drop_probability", 0.25),
         "--container": ("container", "portable"),

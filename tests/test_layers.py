@@ -53,7 +53,7 @@ TABLE = {
     "pipeline": Row(LEAVES | CORE | {"prepare", "rundir", "device", "calibration", "judge"}, RUNTIME | CLICK),
     "accuracy": Row(LEAVES | {"graph", "data", "validate"}, RUNTIME | TORCH | CLICK),
     "distillation": Row(LEAVES | {"data", "prepare", "rundir", "device", "calibration", "pipeline"}, ONNX | RUNTIME | CLICK),
-    "inspection": Row(LEAVES | {"graph", "prepare", "calibration"}, RUNTIME | TORCH | CLICK),
+    "inspection": Row(LEAVES | {"graph", "distill", "prepare", "calibration"}, RUNTIME | TORCH | CLICK),
     "__init__": Row(
         frozenset({"config", "device", "errors", "report", "distill", "pipeline", "accuracy", "distillation", "inspection"}),
         THIRD,

@@ -46,7 +46,7 @@ def test_zero_shot_writes_a_file_that_computes_what_was_simulated(model: Path) -
     assert metadata["genie_onnx.images"] == "distilled"
     session = onnxruntime.InferenceSession(result.output, providers=["CPUExecutionProvider"])
     assert session.run(None, {"image": np.zeros((3, *SHAPE), np.float32)})[0].shape == (3, 4)
-    saved = json.loads(result.output.with_suffix(".json").read_text())
+    saved = json.loads(result.report_file.read_text())
     assert saved["comparison"]["outputs"][0]["name"] == "scores"
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from genie_onnx.graph.query import WEIGHTED_OPS, channel_axis, is_constant, weight
+from genie_onnx.graph.query import WEIGHTED_OPS, attribute, channel_axis, is_constant, weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,8 @@ def _reason_to_stay_float(node: ir.Node) -> str | None:
     assert shape is not None  # an initializer has one
     if 0 in shape:
         return f"its weight '{w.name}' is empty"
+    if node.op_type == "ConvTranspose" and attribute(node, "group", 1) > 1:
+        return "its weight has no axis that counts output channels: ConvTranspose is quantised with group = 1 only"
     if node.op_type == "MatMul" and (len(shape) != 2 or data.shape is None or len(data.shape) != 2):
         rank = "unknown" if data.shape is None else len(data.shape)
         return f"it multiplies tensors of rank {rank} and {len(shape)}; a MatMul is quantised where both are matrices"

@@ -28,7 +28,7 @@ class MaskSource:
         self._plane = _PLANES
 
     def like(self, x: Tensor) -> Tensor | None:
-        """Return a float mask with the shape, strides and device of the dense tensor `x`; None where all elements are 1."""
+        """Return a float mask with x's shape and device and the strides of `empty_like(x)`; None where all elements are 1."""
         if self._threshold >= 256:
             return None
         count = x.numel()
@@ -43,7 +43,8 @@ class MaskSource:
             flat = bits.view(torch.uint8)[:count].to(x.dtype)
         else:
             flat = (self._draw(words).view(torch.uint8)[:count] < self._threshold).to(x.dtype)
-        return flat.as_strided(x.shape, x.stride())
+        # the strides that an operator gives its result: those of x where it is dense, contiguous ones for a view of a split
+        return flat.as_strided(x.shape, torch.empty_like(x, device="meta").stride())
 
     def _draw(self, words: int) -> Tensor:
         drawn = torch.empty(words, dtype=torch.int64, device=self._generator.device)

@@ -62,5 +62,6 @@ def _group_grid(
         raise RunError(f"value {spec.name!r} is not finite on the calibration images: check them against the model's input range")
     low, high = limits[:, 0].min(), limits[:, 1].max()
     if headroom > 1 and spec.bits >= WIDE_BITS:
-        return range_grid(headroom * float(low), headroom * float(high), spec.bits)
+        wide = range_grid(headroom * float(low), headroom * float(high), spec.bits)
+        return Grid(wide.scale.to(low.device), wide.zero_point.to(low.device))
     return activation_grid(sample, low, high, spec.bits)

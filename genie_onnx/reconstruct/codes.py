@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from genie_onnx.errors import RunError
@@ -61,6 +61,6 @@ def load(path: Path) -> Codes:
                     codes.weights[entry["name"]] = QTensor(codes=values, qparams=qparams)
                 else:
                     codes.activations[entry["name"]] = qparams
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path} does not hold the codes of a run: {error}") from error
     return codes

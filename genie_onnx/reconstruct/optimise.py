@@ -156,10 +156,7 @@ def optimise_block(
     last_report = time.monotonic()
     for iteration in range(config.iterations):
         chosen = batches[iteration]
-        inputs = [
-            _mix(from_stored(x.index_select(0, chosen)), from_stored(x_q.index_select(0, chosen)), mixing)
-            for x, x_q in zip(data.teacher, data.student, strict=True)
-        ]
+        inputs = [_mix(x, x_q, chosen, mixing) for x, x_q in zip(data.teacher, data.student, strict=True)]
         targets = [from_stored(y.index_select(0, chosen)) for y in data.target]
         for group, rate in schedules:
             group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * iteration / config.iterations))
@@ -170,10 +167,11 @@ def optimise_block(
         scales = dict(zip(names, activation_steps().unbind(), strict=True)) if names else {}
         outputs = student(inputs, {**fixed_weights, **soft}, biases, {**fixed_scales, **scales})
         slopes = error_slopes(outputs, targets)
+        # an output that nothing learned feeds has no gradient to take
+        ends = [(y, slope) for y, slope in zip(outputs, slopes, strict=True) if y.requires_grad]
         if beta:
-            torch.autograd.backward([*outputs, regulariser], [*slopes, rounding_weight])
-        else:
-            torch.autograd.backward(outputs, slopes)
+            ends.append((regulariser, rounding_weight))
+        torch.autograd.backward([y for y, _ in ends], [slope for _, slope in ends])
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
@@ -201,9 +199,11 @@ def optimise_block(
     )
 
 
-def _mix(x: Tensor, x_q: Tensor, masks: MaskSource) -> Tensor:
-    """Return x where a random mask is 1 and x_q where it is 0."""
+def _mix(x: Tensor, x_q: Tensor, chosen: Tensor, masks: MaskSource) -> Tensor:
+    """Return the `chosen` samples of two stored tensors: x where a random mask is 1 and x_q where it is 0."""
+    drawn_q = from_stored(x_q.index_select(0, chosen))
     if x is x_q or not x.is_floating_point():
-        return x_q
-    mask = masks.like(x)
-    return x if mask is None else torch.lerp(x_q, x, mask)
+        return drawn_q
+    drawn = from_stored(x.index_select(0, chosen))
+    mask = masks.like(drawn)
+    return drawn if mask is None else torch.lerp(drawn_q, drawn, mask)

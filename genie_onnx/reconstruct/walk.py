@@ -21,6 +21,7 @@ from torch import Tensor
 
 from genie_onnx.blocks import Block
 from genie_onnx.config import ReconstructConfig
+from genie_onnx.errors import RunError
 from genie_onnx.importer import Network
 from genie_onnx.placement import Placement, WeightSpec
 from genie_onnx.qparams import QParams, QTensor, bias_codes, bias_scale
@@ -154,6 +155,13 @@ def _forward(function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tenso
     with torch.no_grad():
         for start in range(0, len(inputs[0]), FORWARD_BATCH):
             outputs = function(*(from_stored(x[start : start + FORWARD_BATCH]) for x in inputs))
+            samples = len(inputs[0][start : start + FORWARD_BATCH])
+            if any(y.dim() == 0 or len(y) != samples for y in outputs):
+                shapes = ", ".join(str(list(y.shape)) for y in outputs)
+                raise RunError(
+                    f"a block yields {shapes} for {samples} samples: values whose first dimension is not the batch cannot be "
+                    "carried from block to block. Please report this model"
+                )
             batches.append([to_stored(y) for y in outputs])
     return tuple(torch.cat(parts) for parts in zip(*batches, strict=True))
 
