@@ -26,20 +26,14 @@ def distill(model: Path, **given: Any) -> None:
 
     The images.npz can be given to `quantize --data`, for this model or, mixed with others, for another one.
     """
-    from genie_onnx_cli.effort import choose_effort
+    from genie_onnx_cli.effort import choose_effort, distill_config
     from genie_onnx_cli.progress import Display
 
     import genie_onnx
 
     _, effort = choose_effort(given["preset"], given["device"], given["samples"], given["distill_iters"])
     config = genie_onnx.QuantizeConfig(
-        distill=genie_onnx.DistillConfig(
-            iterations=effort.distill_iterations,
-            batch_size=given["distill_batch"],
-            swing=given["swing"],
-            generator=given["generator"],
-            train_latent=given["train_latent"],
-        ),
+        distill=distill_config(effort, given),
         images="distill",
         samples=effort.samples,
         input_mean=given["input_mean"],

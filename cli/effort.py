@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
-from genie_onnx import PRESETS, Effort, default_preset
+from genie_onnx import PRESETS, DistillConfig, Effort, default_preset
 from genie_onnx.config import Preset
 
 
@@ -26,4 +27,15 @@ def choose_effort(
         distill_iterations=effort.distill_iterations if distill_iters is None else distill_iters,
         reconstruct_iterations=effort.reconstruct_iterations if recon_iters is None else recon_iters,
         rounding_lr=effort.rounding_lr if rounding_lr is None else rounding_lr,
+    )
+
+
+def distill_config(effort: Effort, given: Mapping[str, Any]) -> DistillConfig:
+    """Return the settings of distillation from an effort and the values of `options.distillation`."""
+    return DistillConfig(
+        iterations=effort.distill_iterations,
+        batch_size=given["distill_batch"],
+        swing=given["swing"],
+        generator=given["generator"],
+        train_latent=given["train_latent"],
     )

@@ -102,7 +102,7 @@ def quantize(model: Path, **given: Any) -> None:
     genie-onnx quantize model.onnx --preset balanced --run-dir run1 -o model.w4a4.onnx
     """
     from genie_onnx_cli import show
-    from genie_onnx_cli.effort import choose_effort
+    from genie_onnx_cli.effort import choose_effort, distill_config
     from genie_onnx_cli.progress import Display
 
     import genie_onnx
@@ -119,13 +119,7 @@ def quantize(model: Path, **given: Any) -> None:
             other_bits=given["other_bits"],
             points=given["points"],
         ),
-        distill=genie_onnx.DistillConfig(
-            iterations=effort.distill_iterations,
-            batch_size=given["distill_batch"],
-            swing=given["swing"],
-            generator=given["generator"],
-            train_latent=given["train_latent"],
-        ),
+        distill=distill_config(effort, given),
         reconstruct=genie_onnx.ReconstructConfig(
             iterations=effort.reconstruct_iterations,
             batch_size=given["batch_size"],
