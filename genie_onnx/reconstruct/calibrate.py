@@ -18,11 +18,12 @@ from genie_onnx.quant import Grid, activation_grid, range_grid
 
 IMAGES = 256  # images looked at
 WIDE_BITS = 8  # grids with resolution to spare
+BATCH, BATCH_PIXELS = 64, 128 * 128  # images run at once, up to this resolution; fewer above: all values are held together
 ELEMENTS = 2**16  # elements of each value that the search looks at, beside the exact range
 
 
 def calibrate(
-    network: Network, placement: Placement, images: Tensor, batch_size: int, generator: torch.Generator, headroom: float = 1.0
+    network: Network, placement: Placement, images: Tensor, generator: torch.Generator, headroom: float = 1.0
 ) -> dict[str, Grid]:
     """Return the grid of each ActivationSpec by name, from the float values on `images` [N, C, H, W] (first 256).
 
@@ -35,6 +36,7 @@ def calibrate(
         return {}
     part = network.extract(network.inputs, tuple(roots))
     images = images[:IMAGES]
+    batch_size = max(1, min(BATCH, BATCH * BATCH_PIXELS // images[0, 0].numel()))
     batches = math.ceil(len(images) / batch_size)
     samples: dict[str, list[Tensor]] = {value: [] for value in roots}
     ranges: dict[str, list[Tensor]] = {value: [] for value in roots}

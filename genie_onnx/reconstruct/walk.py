@@ -33,7 +33,8 @@ from genie_onnx.reconstruct.optimise import BlockData, Learned, Weight, optimise
 from genie_onnx.reconstruct.student import BiasArgument, Student, build, initializer
 from genie_onnx.seeds import stream
 
-FORWARD_BATCH = 64  # samples per forward pass when values are carried from block to block
+FORWARD_BATCH = 64  # samples per forward pass when values are carried from block to block ...
+FORWARD_ELEMENTS = 2**22  # ... but no more than have so many elements at a block's inputs: bounds the memory at high resolutions
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def reconstruct(
     Raises RunError where a loss or an activation is not finite.
     """
     network = network.to(device)
-    grids = calibrate(network, placement, images.to(device), FORWARD_BATCH, stream(seed, "calibrate", device), headroom)
+    grids = calibrate(network, placement, images.to(device), stream(seed, "calibrate", device), headroom)
     image_spec = placement.activation_of(network.inputs[0])
     if image_spec is not None:
         grids[image_spec.name] = range_grid(*input_range, image_spec.bits)
@@ -150,12 +151,13 @@ def _own_values(network: Network, block: Block) -> set[str]:
 
 
 def _forward(function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Run `function` over stored `inputs` in batches of FORWARD_BATCH and return its outputs, stored."""
+    """Run `function` over stored `inputs` in batches and return its outputs, stored."""
     batches = []
+    size = max(1, min(FORWARD_BATCH, FORWARD_ELEMENTS // max(1, sum(x[0].numel() for x in inputs))))
     with torch.no_grad():
-        for start in range(0, len(inputs[0]), FORWARD_BATCH):
-            outputs = function(*(from_stored(x[start : start + FORWARD_BATCH]) for x in inputs))
-            samples = len(inputs[0][start : start + FORWARD_BATCH])
+        for start in range(0, len(inputs[0]), size):
+            outputs = function(*(from_stored(x[start : start + size]) for x in inputs))
+            samples = len(inputs[0][start : start + size])
             if any(y.dim() == 0 or len(y) != samples for y in outputs):
                 shapes = ", ".join(str(list(y.shape)) for y in outputs)
                 raise RunError(

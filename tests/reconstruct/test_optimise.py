@@ -49,7 +49,7 @@ class Case:
         noisy = x + 0.05 * torch.randn(x.shape, generator=random)
         target = self.network.module(x)[0]
         self.data = BlockData((to_stored(x),), (to_stored(noisy),), (to_stored(target),))
-        grids = calibrate(self.network, self.placement, x, 64, random)
+        grids = calibrate(self.network, self.placement, x, random)
         self.scales = {name: grid.scale for name, grid in grids.items()}
         self.zero_points = {name: int(grid.zero_point) for name, grid in grids.items()}
         self.random = random
