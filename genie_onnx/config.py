@@ -162,7 +162,7 @@ class Effort:
 
 
 PRESETS: dict[Preset, Effort] = {
-    "fast": Effort(samples=256, distill_iterations=200, reconstruct_iterations=500, rounding_lr=1e-2),
+    "fast": Effort(samples=256, distill_iterations=200, reconstruct_iterations=1000, rounding_lr=1e-2),
     "balanced": Effort(samples=512, distill_iterations=500, reconstruct_iterations=2000, rounding_lr=1e-3),
     "paper": Effort(
         samples=1024, distill_iterations=4000, reconstruct_iterations=20000, rounding_lr=1e-3
