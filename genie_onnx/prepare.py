@@ -5,6 +5,7 @@ file -> user's graph -> normalised graph (BatchNorm kept) -> deploy graph (folde
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import tempfile
@@ -18,7 +19,7 @@ import onnx_ir as ir
 import torch
 
 from genie_onnx import graph
-from genie_onnx.blocks import Block, partition
+from genie_onnx.blocks import Block, doubtful, merge, partition
 from genie_onnx.config import PlacementConfig
 from genie_onnx.errors import ConfigError, ModelError, RunError
 from genie_onnx.graph import BatchNorm, query
@@ -76,7 +77,7 @@ def prepare(source: Source, config: PlacementConfig, input_size: tuple[int, int]
         raise ModelError(
             "the model has no Conv, ConvTranspose, Gemm or MatMul with constant weights: there is nothing to quantize"
         )
-    return Prepared(
+    prepared = Prepared(
         user=user,
         normalised=normalised,
         deploy=deploy,
@@ -85,6 +86,25 @@ def prepare(source: Source, config: PlacementConfig, input_size: tuple[int, int]
         blocks=partition(deploy),
         shape=_sample_shape(deploy, input_size),
     )
+    unbatched = _unbatched(prepared)
+    return dataclasses.replace(prepared, blocks=merge(deploy, prepared.blocks, unbatched)) if unbatched else prepared
+
+
+def _unbatched(prepared: Prepared) -> list[str]:
+    """Return the values between blocks whose first dimension is not the batch.
+
+    Where the graph leaves that open (shapes computed while it runs), the network is run on two batch sizes.
+    """
+    values = [v for v in doubtful(prepared.deploy, prepared.blocks) if v in prepared.network.nodes]
+    if not values:
+        return []
+    part = prepared.network.extract(prepared.network.inputs, values)
+    batched = set(values)
+    for size in (CHECK_BATCH, CHECK_BATCH + 1):
+        with torch.no_grad():
+            found = part({part.inputs[0]: torch.zeros(size, *prepared.shape)})
+        batched &= {v for v, y in found.items() if y.dim() > 0 and len(y) == size}
+    return [v for v in values if v not in batched]
 
 
 def check_import(prepared: Prepared, generator: torch.Generator) -> None:

@@ -4,6 +4,6 @@ dataflow -> regions (fork ... join) -> runs (no forks left) -> units cut by rule
 """
 
 from genie_onnx.blocks.block import Block
-from genie_onnx.blocks.partition import partition
+from genie_onnx.blocks.partition import doubtful, merge, partition
 
-__all__ = ["Block", "partition"]
+__all__ = ["Block", "doubtful", "merge", "partition"]

@@ -8,7 +8,8 @@ from typing import Literal
 
 import onnx_ir as ir
 
-from genie_onnx.graph.query import is_constant, weight, weighted_nodes
+from genie_onnx.blocks.dataflow import Dataflow, sources
+from genie_onnx.graph.query import weight, weighted_nodes
 
 Kind = Literal["core", "gated", "chain", "float"]
 
@@ -19,24 +20,27 @@ class Block:
 
     name: str  # its first weighted node, else its first node
     nodes: tuple[str, ...]  # topological
-    inputs: tuple[str, ...]  # values read from outside, in order of first use; no initializers
-    outputs: tuple[str, ...]  # values read outside or graph outputs, topological
+    inputs: tuple[str, ...]  # values of the data path read from outside, in order of first use; no initializers
+    outputs: tuple[str, ...]  # values read by other blocks or graph outputs, topological
+    targets: tuple[str, ...]  # those of `outputs` that reconstruction compares: their first dimension is the batch
     weights: tuple[str, ...]  # initializers that its weighted nodes multiply by
     kind: Kind  # core: has a fork-join region; gated: has a gate (squeeze-excite); chain: neither; float: has no weights
 
 
-def make_block(graph: ir.Model, nodes: Collection[ir.Node], kind: Kind) -> Block:
-    """Return the block of `nodes`."""
+def make_block(graph: ir.Model, flow: Dataflow, nodes: Collection[ir.Node], kind: Kind) -> Block:
+    """Return the block of `nodes`. What it needs of shape arithmetic it computes itself, from values of the data path."""
     inside = set(nodes)
     ordered = [n for n in graph.graph if n in inside]
     weighted = [n for n in weighted_nodes(graph) if n in inside]
-    inputs = [v for n in ordered for v in n.inputs if v is not None and not is_constant(v) and v.producer() not in inside]
-    outputs = [v for n in ordered for v in n.outputs if _read_outside(v, inside)]
+    read = [v for n in ordered if n in flow.index for v in n.inputs]
+    read += [v for n in ordered if n not in flow.index for v in n.outputs if v.is_graph_output()]
+    outputs = _names([v for n in ordered for v in n.outputs if _read_outside(v, n in flow.index, flow, inside)])
     return Block(
         name=str((weighted or ordered)[0].name),
         nodes=_names(ordered),
-        inputs=_names(inputs),
-        outputs=_names(outputs),
+        inputs=_names([s for v in read for s in sources(v, flow) if s.producer() not in inside]),
+        outputs=outputs,
+        targets=outputs,
         weights=_names([weight(n) for n in weighted]),
         kind=kind if weighted else "float",
     )
@@ -44,23 +48,42 @@ def make_block(graph: ir.Model, nodes: Collection[ir.Node], kind: Kind) -> Block
 
 def violations(graph: ir.Model, blocks: Sequence[Block]) -> list[str]:
     """Return what keeps `blocks` from being a partition in topological order (so that their quotient is acyclic)."""
-    found: list[str] = []
-    place = {node: i for i, block in enumerate(blocks) for node in block.nodes}
     listed = [node for block in blocks for node in block.nodes]
     names = [str(n.name) for n in graph.graph]
     if sorted(listed) != sorted(names):
-        found.append(f"{len(names)} nodes, of which {len(set(listed) & set(names))} are in {len(listed)} places of blocks")
-        return found
-    for node in graph.graph:
-        for v in node.inputs:
-            source = None if v is None else v.producer()
-            if source is not None and place[str(source.name)] > place[str(node.name)]:
-                found.append(f"'{node.name}' reads '{source.name}' of a later block")
+        return [f"{len(names)} nodes, of which {len(set(listed) & set(names))} are in {len(listed)} places of blocks"]
+    found: list[str] = []
+    known = {str(v.name) for v in graph.graph.inputs}
+    for block in blocks:
+        found += [f"block '{block.name}' reads '{v}' of a later block" for v in block.inputs if v not in known]
+        known.update(block.outputs)
     return found
 
 
-def _read_outside(value: ir.Value, inside: set[ir.Node]) -> bool:
-    return value.is_graph_output() or any(use.node not in inside for use in value.uses())
+def _read_outside(value: ir.Value, data: bool, flow: Dataflow, inside: set[ir.Node]) -> bool:
+    """Whether other blocks read `value`, be it through shape arithmetic, or the user does."""
+    if value.is_graph_output():
+        return True
+    return data and any(node not in inside for node in _readers(value, flow))
+
+
+def _readers(value: ir.Value, flow: Dataflow) -> set[ir.Node]:
+    """Return the nodes of the data path, and those that compute graph outputs, that need `value`."""
+    found: set[ir.Node] = set()
+    seen: set[ir.Node] = set()
+    waiting = [use.node for use in value.uses()]
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node in flow.index:
+            found.add(node)
+            continue
+        if any(v.is_graph_output() for v in node.outputs):
+            found.add(node)
+        waiting += [use.node for v in node.outputs for use in v.uses()]
+    return found
 
 
 def _names(things: Sequence[ir.Node] | Sequence[ir.Value]) -> tuple[str, ...]:

@@ -1,17 +1,18 @@
 """The data path of a graph as integers: nodes 0..n-1 in topological order, and a virtual sink n.
 
-On the data path is what real inputs reach, except through Shape and Size: shape arithmetic is no data and is dealt with
-at the end (partition.py).
+On the data path is what real inputs reach, except through Shape and Size. The rest is shape arithmetic: no data, not
+carried from block to block, but computed anew by every block that needs it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 
 import onnx_ir as ir
 
-from genie_onnx.graph.query import weighted_nodes
+from genie_onnx.graph.query import is_constant, weighted_nodes
 
 SHAPE_OPS = frozenset({"Shape", "Size"})
 
@@ -57,6 +58,22 @@ def dataflow(graph: ir.Model) -> Dataflow:
         successors.append(tuple(sorted(readers)))
     weighted = frozenset(index[n] for n in weighted_nodes(graph) if n in index)
     return Dataflow(nodes=tuple(nodes), successors=tuple(successors), weighted=weighted, index=index)
+
+
+def sources(value: ir.Value | None, flow: Dataflow) -> Iterator[ir.Value]:
+    """Yield the values of the data path that `value` comes from: itself where it is one, else what shape arithmetic reads."""
+    seen: set[ir.Value] = set()
+    waiting = [value]
+    while waiting:
+        v = waiting.pop()
+        if v is None or v in seen or is_constant(v):
+            continue
+        seen.add(v)
+        node = v.producer()
+        if node is None or node in flow.index:
+            yield v
+        else:
+            waiting.extend(node.inputs)
 
 
 class PostDominators:

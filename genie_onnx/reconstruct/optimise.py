@@ -149,7 +149,7 @@ def optimise_block(
     optimiser = torch.optim.Adam([{"params": [v], "lr": config.rounding_lr}, *step_groups], fused=True)
     schedules = [(optimiser.param_groups[1 + k], float(group["lr"])) for k, group in enumerate(step_groups)]  # type: ignore[arg-type]
 
-    batches = sample_batches(data.target[0].shape[0], config.batch_size, config.iterations, generator)
+    batches = sample_batches(len(data.student[0]), config.batch_size, config.iterations, generator)
     mixing = MaskSource(0.5, generator)
     rounding_weight = v.new_tensor(config.rounding_weight)
     losses: list[float] = []

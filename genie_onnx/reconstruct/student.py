@@ -112,14 +112,15 @@ class _Arguments:
 
     def __init__(self, graph: fx.Graph) -> None:
         self._graph = graph
-        self._last = [node for node in graph.nodes if node.op == "placeholder"][-1]
+        self._last = next((node for node in reversed(graph.nodes) if node.op == "placeholder"), None)
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
     def add(self, name: str, value: str | None = None) -> fx.Node:
-        with self._graph.inserting_after(self._last):
+        first = next(iter(self._graph.nodes))
+        with self._graph.inserting_before(first) if self._last is None else self._graph.inserting_after(self._last):
             self._last = self._graph.placeholder(name)
         self._count += 1
         return self._last

@@ -93,35 +93,37 @@ def reconstruct(
     if image_spec is not None:
         fixed = {image_spec.name: _activation(image_spec.name, grids[image_spec.name].scale, grids, placement)}
         codes = codes.merged(Codes(activations=fixed))
-    learnable = [b for b in blocks if any(placement.weight_of(w) for w in b.weights)]
+    learnable = _learnable(blocks, placement)
 
     for block in blocks:
-        part = network.extract(block.inputs, block.outputs)
-        inputs = tuple(teacher[v] for v in block.inputs)
-        target = _forward(lambda *x, part=part: part.module(*x), inputs)
-        fresh = [placement.weight_of(w) for w in dict.fromkeys(block.weights) if w not in codes.weights]
-        to_learn = [w for w in fresh if w is not None]
-        generator = stream(seed, f"reconstruct/{block.name}", device)
+        to_learn = [w for w in _weights(block, placement) if w.value not in codes.weights]
+        # What only the user reads of a block is compared while it learns, and not computed where it does not.
+        part = dataclasses.replace(block, outputs=tuple(v for v in block.targets if to_learn or readers[v]))
+        inputs, inputs_q = (tuple(values[v] for v in block.inputs) for values in (teacher, student))
+        target = _forward(network.extract(part.inputs, part.outputs).module, inputs) if part.outputs else ()
         if to_learn:
-            index = learnable.index(block)
+            index = learnable.index(block.name)
 
             def report(iteration: int, loss: float, block: Block = block, index: int = index) -> None:
                 progress(Progress(block.name, index, len(learnable), iteration, config.iterations, loss))
 
+            generator = stream(seed, f"reconstruct/{block.name}", device)
             masks = MaskSource(1 - config.drop_probability, generator)
             zero_points = {name: int(grid.zero_point) for name, grid in grids.items()}
-            data = BlockData(inputs, tuple(student[v] for v in block.inputs), target)
-            trained = build(network, block, placement, zero_points, masks)
-            result = _optimise(network, trained, data, to_learn, grids, codes, config, generator, report)
+            trained = build(network, part if target else block, placement, zero_points, masks)
+            data = BlockData(inputs, inputs_q, target)
+            steps = config if target else dataclasses.replace(config, iterations=0)  # nothing to compare: nearest rounding
+            result = _optimise(network, trained, data, to_learn, grids, codes, steps, generator, report)
             new = _to_codes(result, to_learn, grids, placement)
             codes = codes.merged(new)
             finished(BlockResult(block.name, new, result.loss))
         codes = codes.merged(_unlearned(block, network, placement, grids, codes))
-        outputs = _forward_codes(network, block, placement, codes, tuple(student[v] for v in block.inputs))
-        for value, y, y_q in zip(block.outputs, target, outputs, strict=True):
-            if readers[value]:
-                teacher[value], student[value] = y, y_q
-        for value in set(block.inputs):
+        if any(readers[v] for v in part.outputs):
+            outputs = _forward(_final(network, part, placement, codes, device), inputs_q)
+            for value, y, y_q in zip(part.outputs, target, outputs, strict=True):
+                if readers[value]:
+                    teacher[value], student[value] = y, y_q
+        for value in block.inputs:
             readers[value] -= 1
             if not readers[value]:
                 del teacher[value], student[value]
@@ -139,10 +141,22 @@ def simulate(network: Network, placement: Placement, blocks: Sequence[Block], co
     for block in blocks:
         inner = [v for v in _own_values(network, block) if v in quantised and v not in block.outputs]
         probe = dataclasses.replace(block, outputs=(*block.outputs, *inner))
-        inputs = tuple(to_stored(values[v]) for v in block.inputs)
-        for value, y in zip(probe.outputs, _forward_codes(network, probe, placement, codes, inputs), strict=True):
-            values[value] = from_stored(y)
+        function = _final(network, probe, placement, codes, images.device)
+        with torch.no_grad():
+            values.update(zip(probe.outputs, function(*(values[v] for v in block.inputs)), strict=True))
     return {value: y for value, y in values.items() if value in quantised or value in network.outputs}
+
+
+def _weights(block: Block, placement: Placement) -> list[WeightSpec]:
+    """Return the specs of the quantised weights of `block`."""
+    specs = (placement.weight_of(w) for w in block.weights)
+    return [spec for spec in specs if spec is not None]
+
+
+def _learnable(blocks: Sequence[Block], placement: Placement) -> list[str]:
+    """Return the names of the blocks that learn something: they have a quantised weight that no block before them has."""
+    first = {spec.value: block.name for block in reversed(blocks) for spec in _weights(block, placement)}
+    return [block.name for block in blocks if block.name in first.values()]
 
 
 def _own_values(network: Network, block: Block) -> set[str]:
@@ -231,16 +245,15 @@ def _float32(tensor: Tensor) -> np.ndarray:
     return np.asarray(tensor.detach().cpu().numpy(), dtype=np.float32)
 
 
-def _forward_codes(
-    network: Network, block: Block, placement: Placement, codes: Codes, inputs: Sequence[Tensor]
-) -> tuple[Tensor, ...]:
-    """Run `block` at its final codes, biases rounded as the file stores them. Inputs and outputs are stored."""
+def _final(
+    network: Network, block: Block, placement: Placement, codes: Codes, device: torch.device
+) -> Callable[..., tuple[Tensor, ...]]:
+    """Return `block` as a function at its final codes, biases rounded as the file stores them."""
     student = build(network, block, placement, {n: int(q.zero_point) for n, q in codes.activations.items()}, None)
-    device = inputs[0].device
     weights = {w: torch.from_numpy(codes.weights[w].dequantize()).to(device) for w in student.weights}
     scales = {name: torch.tensor(codes.activations[name].scale, device=device) for name in student.scales}
     biases = [_stored_bias(initializer(network, b.bias), b, codes) for b in student.biases]
-    return _forward(lambda *x: student(x, weights, biases, scales), inputs)
+    return lambda *inputs: student(inputs, weights, biases, scales)
 
 
 def _stored_bias(bias: Tensor, argument: BiasArgument, codes: Codes) -> Tensor:

@@ -12,8 +12,9 @@ from graphs import Net, raw_graph
 
 from genie_onnx.blocks import Block, partition
 from genie_onnx.blocks.block import violations
-from genie_onnx.blocks.partition import by_layer, by_structure
+from genie_onnx.blocks.partition import by_layer, by_structure, doubtful, merge
 from genie_onnx.graph import fold_batchnorm, load, normalise, query
+from genie_onnx.graph.infer_shapes import infer_shapes
 
 
 def layers(model: ir.Model) -> list[str]:
@@ -396,7 +397,56 @@ def test_shape_arithmetic_goes_to_the_block_that_uses_it():
     blocks = partition(model)
     assert not violations(model, blocks)
     assert [set(b.nodes) for b in blocks] == [{"a"}, {"all", "size", "sizes", "big", "y"}]
-    assert blocks[1].inputs == ("x", "a")
+    assert blocks[1].inputs == ("a", "x")
+    assert "a" not in doubtful(infer_shapes(model), blocks)
+
+
+def test_shape_arithmetic_is_not_carried_from_block_to_block():
+    model = raw_graph("""
+        agraph (float[N,3,H,W] x, float[4,3,3,3] w1, float[4,4,3,3] w2, float[4,4,3,3] w3) => (float[N,4,h,w] y)
+        <int64[1] two = {2}, int64[1] four = {4}, int64[2] nc = {1, 4}> {
+            a = Conv<strides=[2,2], pads=[1,1,1,1]>(x, w1)
+            all = Shape(x)
+            size = Slice(all, two, four)
+            sizes = Concat<axis=0>(nc, size)
+            big = Resize<mode="nearest">(a, , , sizes)
+            b = Conv<strides=[2,2], pads=[1,1,1,1]>(big, w2)
+            c = Conv<strides=[2,2], pads=[1,1,1,1]>(b, w2)
+            bigger = Resize<mode="nearest">(c, , , sizes)
+            y = Conv<pads=[1,1,1,1]>(bigger, w3)
+        }""")
+    blocks = partition(model)
+    assert not violations(model, blocks)
+    assert [b.outputs for b in blocks] == [("a",), ("b",), ("c",), ("y",)]
+    assert [b.inputs for b in blocks] == [("x",), ("a", "x"), ("b",), ("c", "x")]
+
+
+def test_blocks_that_hand_on_what_cannot_be_cut_into_samples_are_joined():
+    model = raw_graph("""
+        agraph (float[N,3,8,8] x, float[4,3,3,3] w1, float[4,8] w2, float[8,4] w3, float[4,4,3,3] w4) => (float[N,4,h,w] y)
+        <int64[2] rows = {-1, 4}, int64[4] image = {-1, 8, 8, 4}> {
+            a = Conv<strides=[2,2], pads=[5,5,5,5]>(x, w1)
+            moved = Transpose<perm=[0,2,3,1]>(a)
+            flat = Reshape(moved, rows)
+            wide = MatMul(flat, w2)
+            act = Relu(wide)
+            narrow = MatMul(act, w3)
+            back = Reshape(narrow, image)
+            again = Transpose<perm=[0,3,1,2]>(back)
+            sum = Add(again, a)
+            y = Conv<pads=[1,1,1,1]>(sum, w4)
+        }""")
+    layers = by_layer(model)
+    assert [b.outputs for b in layers] == [("a", "flat"), ("act",), ("sum",), ("y",)]
+    assert doubtful(infer_shapes(model), layers) == ("flat", "act", "sum", "y"), "of a the graph tells that N is first"
+    merged = merge(model, layers, {"act"})
+    assert not violations(model, merged)
+    assert [b.outputs for b in merged] == [("a", "flat"), ("sum",), ("y",)]
+    assert [len(b.weights) for b in merged] == [1, 2, 1]
+    assert merge(model, layers, set()) == layers
+    assert [b.targets for b in merge(model, layers, {"y"})] == [("a", "flat"), ("act",), ("sum",), ()]
+    across = merge(model, layers, {"a"})
+    assert [b.weights for b in across] == [("w1", "w2", "w3"), ("w4",)], "what lies between the two joins them"
 
 
 def test_blocks_wait_for_the_shapes_they_need():
@@ -458,7 +508,7 @@ def test_violations_name_what_is_wrong():
     model = net.model(net.conv("b", net.conv("a", "x", 4, act=""), 4, act=""))
     blocks = by_layer(model)
     assert violations(model, blocks) == []
-    assert violations(model, blocks[::-1]) == ["'b' reads 'a' of a later block"]
+    assert violations(model, blocks[::-1]) == ["block 'b' reads 'a' of a later block"]
     assert violations(model, blocks[:1]) != []
     assert violations(model, [*blocks, blocks[0]]) != []
 

@@ -80,7 +80,7 @@ def test_every_block_is_run_once_for_the_teacher_and_once_for_the_student(depth:
 
     monkeypatch.setattr(walk, "_forward", counted)
     run(iterations=0)
-    assert len(calls) == 2 * len(run.blocks)
+    assert len(calls) == 2 * len(run.blocks) - 1, "nobody reads what the student makes of the last block"
 
 
 def test_every_weight_and_every_value_gets_its_codes() -> None:
