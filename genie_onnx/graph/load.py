@@ -33,7 +33,8 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto) -> ir.Model:
     handed in is not changed. Raises ModelError, in one line where the file is unreadable, and one line per tensor else.
     """
     if isinstance(source, onnx.ModelProto):
-        proto, folder, name = source, None, "the model"
+        proto, folder, name = onnx.ModelProto(), None, "the model"
+        proto.CopyFrom(source)  # rewrites of the graph give names to tensors, which share their memory with the proto
     else:
         path = Path(source)
         proto, folder, name = _parse(path), path.absolute().parent, str(path)

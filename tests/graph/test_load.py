@@ -226,3 +226,10 @@ def test_local_functions_are_inlined() -> None:
     x = image(3, 2)
     np.testing.assert_array_equal(run(user, x)["y"], 2 * x)
     assert query.input_shape(normalise(user)) == (None, 2)
+
+
+def test_what_is_done_to_the_graph_later_leaves_the_message_alone() -> None:
+    model = parse("g (float[N,4,2,2] x) => (float[N,4,2,2] y) { c = Constant<value = float[1] {2.0}>() y = Mul(x, c) }")
+    before = model.SerializeToString(deterministic=True)
+    normalise(load(model))
+    assert model.SerializeToString(deterministic=True) == before
