@@ -26,6 +26,20 @@ def _require(problems: list[str], ok: bool, text: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerBits:
+    """Bits of the layers that `pattern` means (placement.control): a node's name, an operator type, or a glob on names."""
+
+    pattern: str
+    wbits: int  # bits of the layer's weights, 2..8
+    abits: int  # bits of the value it reads, 2..8
+
+    def __post_init__(self) -> None:
+        outside = [bits for bits in (self.wbits, self.abits) if not 2 <= bits <= 8]
+        if outside:
+            raise ConfigError(f"bits of {self.pattern!r} must be 2..8, not {outside[0]}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlacementConfig:
     """Which values are rounded, and to how many bits (METHOD: bits, residual; DESIGN 4.1)."""
 
@@ -35,6 +49,8 @@ class PlacementConfig:
     setting: Setting = "brecq"  # brecq: the input of the second layer has `first_last_bits` too; qdrop: `abits`
     other_bits: int = 8  # values that feed no weighted layer, and the network's input, 2..8
     points: Points = "full"  # full: what an integer runtime rounds; layer-inputs: the paper's points, image left float
+    keep_float: tuple[str, ...] = ()  # patterns of nodes that stay float (placement.control, placement.demands)
+    layer_bits: tuple[LayerBits, ...] = ()  # bits of single layers; they outrank all of the above
 
     def __post_init__(self) -> None:
         problems: list[str] = []
@@ -137,11 +153,12 @@ class QuantizeConfig:
             _require(problems, len(self.input_mean) == len(self.input_std), "input_mean and input_std differ in length")
             _require(problems, min(self.input_std, default=1.0) > 0, "every input_std must be above 0")
         if self.container == "int4":
-            wide = max(self.placement.wbits, self.placement.first_last_bits)
+            bits = [self.placement.wbits, self.placement.first_last_bits, *(layer.wbits for layer in self.placement.layer_bits)]
             _require(
                 problems,
-                min(self.placement.wbits, self.placement.first_last_bits) <= 4,
-                f"the int4 container holds weights of 2..4 bits, but all weights would have {wide}; use --container portable",
+                min(bits) <= 4,
+                f"the int4 container holds weights of 2..4 bits, but all weights would have {min(bits)} or more; "
+                "use --container portable",
             )
         if problems:
             raise ConfigError(problems)
@@ -182,6 +199,10 @@ def from_json(text: str) -> QuantizeConfig:
         for name in ("input_mean", "input_std"):
             if raw.get(name) is not None:
                 raw[name] = tuple(raw[name])
+        if "placement" in raw:
+            patterns = raw["placement"]
+            patterns["keep_float"] = tuple(patterns.get("keep_float", ()))
+            patterns["layer_bits"] = tuple(LayerBits(**bits) for bits in patterns.get("layer_bits", ()))
         parts = {"placement": PlacementConfig, "distill": DistillConfig, "reconstruct": ReconstructConfig}
         return QuantizeConfig(**{k: parts[k](**v) if k in parts else v for k, v in raw.items()})
     except (TypeError, ValueError, AttributeError) as error:

@@ -21,6 +21,7 @@ from genie_onnx.exporter.activations import quantize_activations
 from genie_onnx.exporter.bias import quantize_biases
 from genie_onnx.exporter.builder import Builder
 from genie_onnx.exporter.containers import needs_opset
+from genie_onnx.exporter.float_layers import float_layers, keep_float
 from genie_onnx.exporter.interface import minimal_ir_version, restore_interface
 from genie_onnx.exporter.matmul_bias import keep_matmul_biases
 from genie_onnx.exporter.weights import quantize_weights, quantized_readers
@@ -59,8 +60,12 @@ def export(
     grids = {value: codes.activations[spec.name] for spec in placement.activations for value in spec.values}
 
     readers = quantized_readers(model.graph, placement.weights)
+    floats = float_layers(model.graph, readers, grids)
     quantize_biases(builder, codes.weights, grids, readers)
-    keep_matmul_biases(model.graph, readers, grids)
+    keep_matmul_biases(model.graph, [*readers, *(str(node.name) for node in floats)], grids)
+    for node in floats:
+        if node.op_type != "MatMul":
+            keep_float(builder, node)
     weights = quantize_weights(builder, placement.weights, codes.weights, container)
     activations = quantize_activations(builder, query.value_map(model), placement.activations, codes.activations)
 

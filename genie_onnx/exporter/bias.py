@@ -44,17 +44,22 @@ def quantize_bias(builder: Builder, node: ir.Node, weight: QTensor, activation: 
             _add_behind(builder, node, value, floats)
             return
         codes, scale = binary_grid(floats)
+    replace_bias(builder, node, value, codes, scale)
+
+
+def replace_bias(builder: Builder, node: ir.Node, value: ir.Value, codes: IntArray, scale: FloatArray) -> None:
+    """Let `node` read `codes` of its bias `value` on the grid `scale` in place; `value` goes where nobody else reads it."""
     # Codes have the shape of the bias broadcast against scale_w: [C], or [.., C] for Gemm.
     axis = codes.ndim - 1 if scale.ndim else None
     sole = len(value.uses()) == 1 and not value.is_graph_output()
-    stem = value.name if sole else f"{value.name}_{node.name}"
+    stem = str(value.name) if sole else f"{value.name}_{node.name}"
     _, output = builder.dequantized(
         stem, store_bias(codes, scale.shape), scale, axis, f"{stem}_dequantized", f"INT32 codes of '{value.name}'"
     )
     node.replace_input_with(2, output)
     if sole:
-        builder.graph.initializers.pop(value.name)
-        output.name = value.name
+        builder.graph.initializers.pop(stem)
+        output.name = stem
 
 
 def _add_behind(builder: Builder, node: ir.Node, value: ir.Value, bias: FloatArray) -> None:

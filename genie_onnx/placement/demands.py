@@ -3,6 +3,10 @@
 Two kinds of demand (METHOD, bits and residual). A quantised layer asks for its input, at `abits` (first, second and last
 layers: see below). With points="full" an integer runtime asks for what its kernels read and write besides, at
 `other_bits`. Where both ask for one value, the layer's bits hold: a residual that also feeds a convolution has `abits`.
+
+A node that is kept float asks for nothing, and what it reads and writes is rounded for no kernel's sake: only where a
+quantised layer reads it, or a value that shares its grid. Weightless operators beside it then have floats on one side, so
+they are float too and ask for nothing either. A kept Concat, Reshape or MaxPool makes nobody share a grid.
 """
 
 from __future__ import annotations
@@ -32,14 +36,21 @@ def demands(graph: ir.Model, layers: Layers, config: PlacementConfig) -> list[De
     for node in graph.graph:
         if node in quantised:
             found += _of_layer(node, layers, config)
-        if config.points == "full" and (node in quantised or computes_in_integers(node)):
+        if config.points == "full" and (node in quantised or _integer_operator(node, layers)):
             found += _of_kernel(node, node in quantised, layers, config.other_bits)
     return found
+
+
+def _integer_operator(node: ir.Node, layers: Layers) -> bool:
+    beside = layers.beside_kept.intersection(activations((*node.inputs, written_value(node))))
+    return computes_in_integers(node) and not beside
 
 
 def activation_bits(node: ir.Node, layers: Layers, config: PlacementConfig) -> tuple[int, str] | None:
     """Return (bits, why) of a quantised layer's input, None where the input stays float (the image, in the paper's points)."""
     name = str(node.name)
+    if (own := layers.bits.get(name)) is not None:
+        return own.abits, f"input of layer '{name}' (--bits {own.pattern})"
     if name in layers.first:
         if config.points == "layer-inputs":
             return None
@@ -54,6 +65,8 @@ def activation_bits(node: ir.Node, layers: Layers, config: PlacementConfig) -> t
 
 def weight_bits(node: ir.Node, layers: Layers, config: PlacementConfig) -> tuple[int, str]:
     """Return (bits, why) of a quantised layer's weight."""
+    if (own := layers.bits.get(str(node.name))) is not None:
+        return own.wbits, f"weight of layer '{node.name}' (--bits {own.pattern})"
     for role, names in (("first", layers.first), ("last", layers.last)):
         if str(node.name) in names:
             return config.first_last_bits, f"weight of {role} layer '{node.name}'"

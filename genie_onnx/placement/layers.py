@@ -6,40 +6,74 @@ Activations run along float values; a layer's ancestors are those its activation
     second    every nearest quantised layer above is a first one (in a ResNet: what reads the stem, not what reads
               the stem's skip added to something deeper)
     last      no quantised layer below; a network with several heads has several
+
+A layer that is kept float on request has its role all the same: asking for it changes no bits anywhere else. Layers that
+read one weight are quantised together, or not at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from genie_onnx.config import LayerBits
 from genie_onnx.graph.query import WEIGHTED_OPS, attribute, channel_axis, is_constant, weight
+from genie_onnx.placement.control import Control
+from genie_onnx.placement.operators import activations, written_value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layers:
-    """`first`, `second` and `last` are names of `quantised` nodes. `float_nodes` and `quantised` are disjoint."""
+    """`first`, `second` and `last` are names of nodes that are quantised or kept. `float_nodes` and `quantised` are disjoint."""
 
     quantised: tuple[ir.Node, ...]  # topological
-    float_nodes: dict[str, str]  # node name -> why it stays float
+    float_nodes: dict[str, str]  # weighted node name -> why it stays float
     first: frozenset[str]
     second: frozenset[str]
     last: frozenset[str]
-    feeding: frozenset[ir.Value]  # values from which a quantised layer is reached downstream
+    feeding: frozenset[ir.Value]  # values from which such a layer is reached downstream
+    kept: frozenset[ir.Node]  # nodes with or without weights that stay float on request, and layers tied with such
+    beside_kept: frozenset[ir.Value]  # activations that kept nodes read or write
+    bits: Mapping[str, LayerBits]  # quantised node name -> bits that were asked for it alone
 
 
-def find_layers(graph: ir.Model) -> Layers:
+def find_layers(graph: ir.Model, control: Control) -> Layers:
     """Return the weighted layers of a normalised graph with their roles."""
     nodes = list(graph.graph)
     weighted = [n for n in nodes if n.domain == "" and n.op_type in WEIGHTED_OPS]
-    float_nodes = {str(n.name): reason for n in weighted if (reason := _reason_to_stay_float(n)) is not None}
-    quantised = tuple(n for n in weighted if str(n.name) not in float_nodes)
-    first, second = _first_and_second(nodes, set(quantised))
-    feeding = _feeding(nodes, set(quantised))
-    last = frozenset(str(n.name) for n in quantised if n.outputs[0] not in feeding)
-    return Layers(quantised=quantised, float_nodes=float_nodes, first=first, second=second, last=last, feeding=feeding)
+    unfit = {str(n.name): reason for n in weighted if (reason := _reason_to_stay_float(n)) is not None}
+    unfit |= _tied(weighted, unfit)
+    kept = {str(n.name): f"asked for with --keep-float {p!r}" for n in nodes if (p := control.kept.get(str(n.name)))}
+    kept |= _tied(weighted, kept)
+    fit = [n for n in weighted if str(n.name) not in unfit]
+    quantised = tuple(n for n in fit if str(n.name) not in kept)
+    kept_nodes = frozenset(n for n in nodes if str(n.name) in kept)
+    first, second = _first_and_second(nodes, set(fit))
+    feeding = _feeding(nodes, set(fit))
+    return Layers(
+        quantised=quantised,
+        float_nodes={str(n.name): unfit.get(str(n.name)) or kept[str(n.name)] for n in weighted if n not in quantised},
+        first=first,
+        second=second,
+        last=frozenset(str(n.name) for n in fit if n.outputs[0] not in feeding),
+        feeding=feeding,
+        kept=kept_nodes,
+        beside_kept=frozenset(v for n in kept_nodes for v in activations((*n.inputs, *n.outputs, written_value(n)))),
+        bits={str(n.name): control.bits[str(n.name)] for n in quantised if str(n.name) in control.bits},
+    )
+
+
+def _tied(weighted: Iterable[ir.Node], floats: Mapping[str, str]) -> dict[str, str]:
+    """Return reasons for layers that are not in `floats` but read the weight of one that is."""
+    found = {}
+    for node in weighted:
+        w = weight(node)
+        partner = next((use.node for use in w.uses() if str(use.node.name) in floats and is_constant(w)), None)
+        if partner is not None and str(node.name) not in floats:
+            found[str(node.name)] = f"its weight '{w.name}' is tied with {partner.op_type} '{partner.name}', which stays float"
+    return found
 
 
 def _reason_to_stay_float(node: ir.Node) -> str | None:

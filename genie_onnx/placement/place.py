@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from genie_onnx.config import PlacementConfig
 from genie_onnx.graph.query import channel_axis, weight
+from genie_onnx.placement.control import refuse_vain_bits, resolve
 from genie_onnx.placement.demands import Demand, demands, weight_bits
 from genie_onnx.placement.groups import between, connected, roots
 from genie_onnx.placement.layers import Layers, find_layers
@@ -30,14 +31,17 @@ class Row(NamedTuple):
 
 
 def place(graph: ir.Model, config: PlacementConfig) -> Placement:
-    """Return which weights and activations of a deploy graph (normalised, BN folded) are rounded, and to how many bits."""
-    layers = find_layers(graph)
+    """Return which weights and activations of a deploy graph (normalised, BN folded) are rounded, and to how many bits.
+
+    Raises ConfigError for patterns of `config` that mean nothing in this graph.
+    """
+    layers = _layers(graph, config)
     return _placement(graph, layers, demands(graph, layers, config), config)
 
 
 def explain(graph: ir.Model, config: PlacementConfig) -> tuple[Row, ...]:
     """Return a row for each value that `place` rounds, weights first, saying who asked for it."""
-    layers = find_layers(graph)
+    layers = _layers(graph, config)
     asked = demands(graph, layers, config)
     placement = _placement(graph, layers, asked, config)
     whys: dict[str, list[str]] = {}
@@ -50,6 +54,12 @@ def explain(graph: ir.Model, config: PlacementConfig) -> tuple[Row, ...]:
         shared = f"repeats numbers of '{group.name}'"
         rows += [Row(v, group.bits, "; ".join(whys.get(v, [shared]))) for v in group.values]
     return tuple(rows)
+
+
+def _layers(graph: ir.Model, config: PlacementConfig) -> Layers:
+    layers = find_layers(graph, resolve(graph, config))
+    refuse_vain_bits(graph, config, layers.float_nodes)
+    return layers
 
 
 def _placement(graph: ir.Model, layers: Layers, asked: list[Demand], config: PlacementConfig) -> Placement:
@@ -76,8 +86,8 @@ def _weights(layers: Layers, config: PlacementConfig) -> tuple[WeightSpec, ...]:
 
 
 def _activations(graph: ir.Model, layers: Layers, asked: list[Demand], config: PlacementConfig) -> tuple[ActivationSpec, ...]:
-    nodes = list(graph.graph)
-    order = [v for v in (*graph.graph.inputs, *(v for n in nodes for v in n.outputs)) if is_activation(v)]
+    order = [v for v in (*graph.graph.inputs, *(v for n in graph.graph for v in n.outputs)) if is_activation(v)]
+    nodes = [n for n in graph.graph if n not in layers.kept]
     by_value: dict[ir.Value, list[Demand]] = {}
     for demand in asked:
         by_value.setdefault(demand.value, []).append(demand)
@@ -85,13 +95,14 @@ def _activations(graph: ir.Model, layers: Layers, asked: list[Demand], config: P
     specs = []
     for group in connected(nodes, [v for v in order if v in candidates]):
         wishes = [d for v in group for d in by_value.get(v, [])]
-        if wishes:
+        by_layer = [d.bits for d in wishes if d.by_layer]
+        if by_layer or (wishes and layers.beside_kept.isdisjoint(group)):
             specs.append(
                 ActivationSpec(
                     name=str(group[0].name),
                     values=tuple(str(v.name) for v in group),
                     roots=tuple(str(v.name) for v in roots(group)),
-                    bits=max([d.bits for d in wishes if d.by_layer] or [d.bits for d in wishes]),
+                    bits=max(by_layer or [d.bits for d in wishes]),
                 )
             )
     return tuple(specs)
