@@ -4,5 +4,6 @@ from genie_onnx.distill.bn_loss import with_measurements
 from genie_onnx.distill.contact_sheet import save_contact_sheet
 from genie_onnx.distill.dead_leaves import procedural
 from genie_onnx.distill.distill import DistillProgress, batch_sizes, distill
+from genie_onnx.distill.statistics import measure
 
-__all__ = ["DistillProgress", "batch_sizes", "distill", "procedural", "save_contact_sheet", "with_measurements"]
+__all__ = ["DistillProgress", "batch_sizes", "distill", "measure", "procedural", "save_contact_sheet", "with_measurements"]

@@ -40,6 +40,10 @@ class BatchNormStatistics(Protocol):
     def std(self) -> np.ndarray:
         """sqrt(running variance + eps), float32 [C]."""
 
+    @property
+    def measured(self) -> bool:
+        """Whether the layer has ever seen data."""
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -51,12 +55,8 @@ class Targets:
 
 
 def with_measurements(batchnorms: Sequence[BatchNormStatistics]) -> tuple[BatchNormStatistics, ...]:
-    """Return those of `batchnorms` that have ever seen data.
-
-    A layer starts with mean 0 and variance 1 in all channels, and some published models still have that (BatchNorm frozen while
-    training, or folded by hand): it says nothing about images.
-    """
-    return tuple(b for b in batchnorms if b.mean.any() or np.abs(b.std - 1).max() > 0.01)
+    """Return those of `batchnorms` that have ever seen data: the others say nothing about images."""
+    return tuple(b for b in batchnorms if b.measured)
 
 
 def targets(batchnorms: Sequence[BatchNormStatistics], device: torch.device) -> Targets:

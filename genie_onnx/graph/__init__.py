@@ -2,9 +2,27 @@
 
 from genie_onnx.graph.batchnorms import BatchNorm, batchnorms
 from genie_onnx.graph.check import check, problems
+from genie_onnx.graph.coverage import Coverage, coverage
 from genie_onnx.graph.fold_batchnorm import fold_batchnorm
 from genie_onnx.graph.free_batch import batch_obstacle
 from genie_onnx.graph.load import load
+from genie_onnx.graph.match_batchnorm import borrow
 from genie_onnx.graph.normalise import normalise
+from genie_onnx.graph.reference import Reference, graph_reference, state_reference
 
-__all__ = ["BatchNorm", "batch_obstacle", "batchnorms", "check", "fold_batchnorm", "load", "normalise", "problems"]
+__all__ = [
+    "BatchNorm",
+    "Coverage",
+    "Reference",
+    "batch_obstacle",
+    "batchnorms",
+    "borrow",
+    "check",
+    "coverage",
+    "fold_batchnorm",
+    "graph_reference",
+    "load",
+    "normalise",
+    "problems",
+    "state_reference",
+]

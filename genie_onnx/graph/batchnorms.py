@@ -19,15 +19,16 @@ from genie_onnx.graph.query import attribute, constant, is_constant
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """One BatchNormalization on an activation.
+    """What one BatchNormalization knows of an activation.
 
     Invariants: `mean` and `std` are float32 [C], finite, std > 0.
     """
 
     node: str  # name of the node
-    value: str  # name of its input, whose moments these are
+    value: str  # name of the value whose moments these are: its input (of one that was folded: its output, `match_batchnorm`)
     mean: npt.NDArray[np.float32]
     std: npt.NDArray[np.float32]
+    measured: bool = True  # False: still as a layer starts, it has never seen data
 
 
 def batchnorms(model: ir.Model) -> tuple[BatchNorm, ...]:
@@ -48,4 +49,14 @@ def _statistics(node: ir.Node) -> BatchNorm | None:
     mean64, var64 = np.asarray(mean, np.float64), np.asarray(var, np.float64) + attribute(node, "epsilon", 1e-5)
     if not (np.isfinite(mean64).all() and np.isfinite(var64).all() and (var64 > 0).all()):
         return None
-    return BatchNorm(str(node.name), str(value.name), mean64.astype(np.float32), np.sqrt(var64).astype(np.float32))
+    std64 = np.sqrt(var64)
+    measured = not never_measured(mean64, std64)
+    return BatchNorm(str(node.name), str(value.name), mean64.astype(np.float32), std64.astype(np.float32), measured)
+
+
+def never_measured(mean: npt.NDArray[np.floating], std: npt.NDArray[np.floating]) -> bool:
+    """Whether a layer still has what it starts with, mean 0 and deviation 1 in all channels.
+
+    Some published models do (BatchNorm frozen while training, or folded by hand): it says nothing about images.
+    """
+    return not (mean.any() or np.abs(std - 1).max() > 0.01)

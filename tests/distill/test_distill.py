@@ -165,7 +165,7 @@ def test_network_and_its_weights_are_left_alone() -> None:
 
 def test_no_statistics_is_refused() -> None:
     network, batchnorms = imported(small_bn_net())
-    fresh = tuple(BatchNorm(b.node, b.value, 0 * b.mean, 0 * b.std + 1) for b in batchnorms)
+    fresh = tuple(BatchNorm(b.node, b.value, 0 * b.mean, 0 * b.std + 1, measured=False) for b in batchnorms)
     for useless in ((), fresh):
         with pytest.raises(ModelError, match="no BatchNormalization statistics"):
             run(4, DistillConfig(iterations=1), net=(network, useless))
