@@ -19,7 +19,7 @@ Tell = Callable[..., None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """`reports`: what was told before the end. `failure`: the exception, the signal or the time limit; None where it ended well."""
+    """`reports`: what was told before the end. `failure`: what ended it, None where it ended well."""
 
     reports: list[dict[str, Any]]
     failure: str | None

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from genie_onnx.errors import DataError
 from genie_onnx.validate.session import Array, Model, Session
 
+STEP = 8  # samples that run at once when models are compared
 MAX_SQNR = 200.0  # dB reported for equal arrays: JSON has no infinity
 
 
@@ -56,8 +57,15 @@ class Difference:
 
 def compare_models(reference: Model, other: Model, feeds: Mapping[str, Array]) -> Comparison:
     """Run both models at default session options on `feeds` and compare all outputs of `reference` by name."""
-    expected = Session(reference)(feeds)
-    return compare(expected, Session(other, tuple(expected))(feeds))
+    expected = _in_steps(Session(reference), feeds)
+    return compare(expected, _in_steps(Session(other, tuple(expected)), feeds))
+
+
+def _in_steps(session: Session, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the outputs for `feeds`, STEP samples at a time: a large network holds gigabytes for 64 images at once."""
+    samples = len(next(iter(feeds.values())))
+    parts = [session({name: x[i : i + STEP] for name, x in feeds.items()}) for i in range(0, samples, STEP)]
+    return {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in session.outputs}
 
 
 def compare(reference: Mapping[str, Array], other: Mapping[str, Array]) -> Comparison:

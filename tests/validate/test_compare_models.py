@@ -10,6 +10,7 @@ from simulation import model
 
 from genie_onnx.errors import DataError
 from genie_onnx.validate import compare, compare_models, first_difference
+from genie_onnx.validate.compare import STEP
 
 Y = np.float32([[3, 4], [0, 5]])
 
@@ -62,6 +63,17 @@ def test_models_are_run_on_the_same_data() -> None:
     assert (comparison.samples, [o.name for o in comparison.outputs]) == (2, ["y", "z"])
     assert comparison.outputs[0].sqnr_db == pytest.approx(comparison.outputs[1].sqnr_db)
     assert compare_models(one, one, {"x": Y}).outputs[0].sqnr_db == 200
+
+
+def test_few_samples_run_at_once() -> None:
+    """A model that multiplies by the size of its batch shows how large that was."""
+    text = """<ir_version: 8, opset_import: ["" : 13]> g (float[N,2] x) => (float[N,2] y) {
+        shape = Shape(x) first = Constant<value_ints = [0]>() n = Gather(shape, first) m = Cast<to = 1>(n) y = Mul(x, m) }"""
+    steps = """<ir_version: 8, opset_import: ["" : 13]> g (float[N,2] x) => (float[N,2] y) { y = Mul(x, w) }"""
+    x = np.random.default_rng(0).normal(size=(2 * STEP, 2)).astype(np.float32)
+    comparison = compare_models(model(steps, w=np.float32([STEP, STEP])), model(text), {"x": x})
+    assert comparison.samples == 2 * STEP
+    assert comparison.outputs[0].sqnr_db == 200
 
 
 def test_first_difference_is_first_in_the_references_order() -> None:
