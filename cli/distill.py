@@ -14,6 +14,7 @@ from genie_onnx_cli import options
 @click.option(
     "-o", "--run-dir", type=click.Path(path_type=Path), help="Where images.npz and images.png go.  [default: MODEL.images]"
 )
+@options.bn_from
 @options.preset
 @options.samples
 @options.distillation
@@ -22,7 +23,7 @@ from genie_onnx_cli import options
 @options.device
 @options.quiet
 def distill(model: Path, **given: Any) -> None:
-    """Distil calibration images (GENIE-D) out of MODEL, which must have its BatchNormalization nodes.
+    """Distil calibration images (GENIE-D) out of the BatchNormalization nodes of MODEL, or those of another file with --bn-from.
 
     The images.npz can be given to `quantize --data`, for this model or, mixed with others, for another one.
     """
@@ -48,6 +49,7 @@ def distill(model: Path, **given: Any) -> None:
             given["run_dir"] or model.with_suffix(".images"),
             config=config,
             input_size=given["input_size"],
+            bn_from=given["bn_from"],
             progress=display,
         )
     click.echo(f"{effort.samples} images: {run.images}\ncontact sheet: {run.contact_sheet}")

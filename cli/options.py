@@ -49,6 +49,17 @@ data = click.option(
     metavar="PATH",
     help="Calibration images: folder, npz or npy (may be given several times). Without it images are made.",
 )
+bn_from = click.option(
+    "--bn-from",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="BatchNorm statistics for a model with BatchNorm folded: ONNX with it kept, state_dict or safetensors of the same net.",
+)
+amplify = click.option(
+    "--amplify/--no-amplify",
+    default=None,
+    help="Fewer images than --samples: distil the rest from the statistics of all convolutions on them.  [default: no]",
+)
 input_mean = click.option(
     "--input-mean",
     type=Numbers(),

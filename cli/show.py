@@ -35,6 +35,7 @@ def plan(todo: Plan, config: QuantizeConfig, preset: str) -> None:
     )
     origin = {
         "data": f"at most {config.samples} of your images",
+        "amplified": f"all of yours, and distilled ones up to {config.samples}, {config.distill.iterations} steps a batch",
         "distilled": f"{config.samples} distilled, {config.distill.iterations} steps a batch",
         "procedural": f"{config.samples} procedural",
     }[todo.choice.kind]
@@ -90,6 +91,7 @@ def inspection(found: Inspection, wbits: int, abits: int) -> None:
     console.print(
         f"BatchNormalization with statistics: {found.batchnorms} ({found.batchnorms_left} cannot be folded and stay float)"
     )
+    console.print(f"convolutions with known statistics: {found.convolutions - len(found.uncovered)} of {found.convolutions}")
     console.print(f"strided convolutions: {len(found.strided)}")
     table = _table("block", "kind", "nodes", "weighted nodes", "inputs")
     for block in found.blocks:

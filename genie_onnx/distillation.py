@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from genie_onnx.calibration import choose_images, made_images, save_images
+from genie_onnx.bn_file import with_bn_from
+from genie_onnx.calibration import made_images, save_images
+from genie_onnx.choice import choose_images
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike
 from genie_onnx.device import choose_device
@@ -19,19 +21,20 @@ def distill_images(
     *,
     config: QuantizeConfig | None = None,
     input_size: tuple[int, int] | None = None,
+    bn_from: PathLike | None = None,
     progress: Progress = lambda event: None,
 ) -> RunDirectory:
     """Make `config.samples` images into `run_dir`: images.npz (float32 [N, C, H, W]) and images.png.
 
-    A run killed half-way goes on from its last finished batch. Raises ConfigError where `config.images` is "distill" and the
-    model has no BatchNorm statistics.
+    A run killed half-way goes on from its last finished batch. `bn_from`: as in `pipeline.quantize`. Raises ConfigError where
+    `config.images` is "distill" and there are no BatchNorm statistics.
     """
     config = config or QuantizeConfig(images="distill")
     device = choose_device(config.device)
-    prepared = prepare(model, config.placement, input_size)
+    prepared = with_bn_from(prepare(model, config.placement, input_size), bn_from)
     choice = choose_images(prepared, config, ())
     run = open_run(Path(run_dir), run_identity(prepared, config, None))
     progress("calibration images")
-    calibration = made_images(prepared, config, choice, run, device, progress)
-    save_images(calibration.images, choice.kind, run)
+    calibration = made_images(prepared, config, choice, None, run, device, progress)
+    save_images(calibration.images, choice.images, run)
     return run

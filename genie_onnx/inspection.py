@@ -9,8 +9,10 @@ from typing import Any
 
 import onnx_ir as ir
 
-from genie_onnx.calibration import choose_images
+from genie_onnx.bn_file import with_bn_from
+from genie_onnx.choice import choose_images
 from genie_onnx.config import QuantizeConfig
+from genie_onnx.data import PathLike
 from genie_onnx.distill import with_measurements
 from genie_onnx.graph import query
 from genie_onnx.prepare import Prepared, Source, prepare
@@ -40,6 +42,8 @@ class Inspection:
     operators: dict[str, int]  # of the model as given
     batchnorms: int  # with statistics, after normalisation
     batchnorms_left: int  # that do not fold and stay float
+    convolutions: int  # Conv and ConvTranspose with constant weights ...
+    uncovered: tuple[str, ...]  # ... and those of whose outputs no statistics tell, the model's or those of --bn-from
     strided: tuple[str, ...]  # convolutions with a stride above 1: they become swing convolutions
     blocks: tuple[InspectedBlock, ...]
     weight_bits: dict[str, int]
@@ -57,10 +61,15 @@ class Inspection:
         return dataclasses.asdict(self)
 
 
-def inspect(model: Source, config: QuantizeConfig | None = None, input_size: tuple[int, int] | None = None) -> Inspection:
-    """Analyse a model. Raises ModelError with everything in it that is not supported."""
+def inspect(
+    model: Source,
+    config: QuantizeConfig | None = None,
+    input_size: tuple[int, int] | None = None,
+    bn_from: PathLike | None = None,
+) -> Inspection:
+    """Analyse a model. Raises ModelError with everything in it that is not supported; `bn_from` is that of `quantize`."""
     config = config or QuantizeConfig()
-    prepared = prepare(model, config.placement, input_size)
+    prepared = with_bn_from(prepare(model, config.placement, input_size), bn_from)
     choice = choose_images(prepared, config, ())
     user, deploy = prepared.user, prepared.deploy
     bits = {spec.value: spec.bits for spec in prepared.placement.weights}
@@ -75,6 +84,8 @@ def inspect(model: Source, config: QuantizeConfig | None = None, input_size: tup
         operators=dict(Counter(node.op_type for node in user.graph).most_common()),
         batchnorms=len(with_measurements(prepared.batchnorms)),
         batchnorms_left=sum(node.op_type == "BatchNormalization" for node in deploy.graph),
+        convolutions=prepared.coverage.total,
+        uncovered=tuple(prepared.coverage.missing),
         strided=tuple(
             node.name or "" for node in deploy.graph if node.op_type == "Conv" and max(query.attribute(node, "strides", (1,))) > 1
         ),

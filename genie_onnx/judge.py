@@ -9,7 +9,8 @@ import onnx
 import onnx_ir as ir
 import torch
 
-from genie_onnx.calibration import Calibration, Kind
+from genie_onnx.calibration import Calibration
+from genie_onnx.choice import Kind
 from genie_onnx.graph import query
 from genie_onnx.prepare import Prepared
 from genie_onnx.qparams import quantize

@@ -19,7 +19,9 @@ import onnx_ir as ir
 import torch
 
 from genie_onnx import exporter, reconstruct
-from genie_onnx.calibration import Calibration, Choice, choose_images, data_images, made_images, save_images
+from genie_onnx.bn_file import with_bn_from
+from genie_onnx.calibration import Calibration, data_images, made_images, save_images
+from genie_onnx.choice import Choice, choose_images
 from genie_onnx.config import QuantizeConfig, to_json
 from genie_onnx.data import PathLike
 from genie_onnx.device import choose_device
@@ -75,12 +77,13 @@ def plan(
     data: Sequence[PathLike] = (),
     input_size: tuple[int, int] | None = None,
     run_dir: PathLike | None = None,
+    bn_from: PathLike | None = None,
 ) -> Plan:
     """Check everything a run will need and say what it will do; writes nothing. Raises InputError with what is wrong."""
     config = config or QuantizeConfig()
     target = output_path(model, output)
     device = choose_device(config.device)
-    prepared = prepare(model, config.placement, input_size)
+    prepared = with_bn_from(prepare(model, config.placement, input_size), bn_from)
     choice = choose_images(prepared, config, data)
     folder = Path(run_dir) if run_dir is not None else target.with_name(target.name.removesuffix(".onnx") + ".genie")
     if folder.absolute() in (target.absolute(), target.absolute().parent):
@@ -96,6 +99,7 @@ def quantize(
     data: Sequence[PathLike] = (),
     input_size: tuple[int, int] | None = None,
     run_dir: PathLike | None = None,
+    bn_from: PathLike | None = None,
     progress: Progress = lambda event: None,
 ) -> Result:
     """Quantize a float ONNX model and verify the file that results.
@@ -107,34 +111,39 @@ def quantize(
         data: image folders, npz and npy files to calibrate on; none: images are made (`config.images`).
         input_size: (H, W), where the model leaves them open.
         run_dir: keeps images and finished blocks; None: OUTPUT.genie. A run killed half-way goes on from there.
+        bn_from: an ONNX with BatchNorm kept, a torch state_dict or safetensors of the same network, to distil from where the
+            model's own BatchNorm is folded; refused where its weights are not those of the model.
         progress: told about every stage, and about twice a second in between.
 
     Raises InputError for what cannot be used, before any long work; RunError (ParityError) where the run fails.
     """
     config = config or QuantizeConfig()
     started = time.monotonic()
-    todo = plan(model, output, config=config, data=data, input_size=input_size, run_dir=run_dir)
+    todo = plan(model, output, config=config, data=data, input_size=input_size, run_dir=run_dir, bn_from=bn_from)
     prepared = todo.prepared
-    given = data_images(prepared, config, data) if todo.choice.kind == "data" else None
+    given = data_images(prepared, config, data) if data else None
     progress("checking the import against onnxruntime")
     check_import(prepared, stream(config.seed, "check"))
     run = open_run(todo.run_dir, run_identity(prepared, config, given))
 
     progress("calibration images")
-    calibration = given or made_images(prepared, config, todo.choice, run, todo.device, progress)
+    if given is not None and todo.choice.kind == "data":
+        calibration = given
+    else:
+        calibration = made_images(prepared, config, todo.choice, given, run, todo.device, progress)
     if not run.images.exists():
-        save_images(calibration.images, todo.choice.kind, run)
+        save_images(calibration.images, todo.choice.images, run)
 
     progress("reconstruction")
     codes, losses = _reconstruct(prepared, config, calibration, run, todo.device, progress)
 
     progress("export and verification")
-    metadata = {"version": versions()["genie-onnx"], "images": todo.choice.kind, "settings": to_json(config)}
+    metadata = {"version": versions()["genie-onnx"], "images": todo.choice.images, "settings": to_json(config)}
     proto = exporter.export(prepared.deploy, prepared.user, prepared.placement, codes, config.container, metadata)
     verdict = judge(prepared, codes, proto, calibration)
     report = Report(
         settings=dataclasses.asdict(config),
-        images=todo.choice.kind,
+        images=todo.choice.images,
         images_reason=todo.choice.reason,
         notices=todo.choice.notices,
         samples=len(calibration.images),
@@ -197,8 +206,12 @@ def _reconstruct(
 
 
 def run_identity(prepared: Prepared, config: QuantizeConfig, given: Calibration | None) -> dict[str, Any]:
-    """Return what makes a run this run: the model, every setting, the data."""
+    """Return what makes a run this run: the model, every setting, the data, statistics from another file."""
     digest = None if given is None else hashlib.sha256(given.images.numpy().tobytes()).hexdigest()
     settings = dataclasses.asdict(config)
     del settings["container"]  # the same codes in another container are the same run: exporting again takes seconds
-    return {"model": prepared.digest, "data": digest, "shape": list(prepared.shape), "settings": settings}
+    identity = {"model": prepared.digest, "data": digest, "shape": list(prepared.shape), "settings": settings}
+    if prepared.borrowed:
+        arrays = [array.tobytes() for b in prepared.borrowed for array in (b.mean, b.std)]
+        identity["statistics"] = hashlib.sha256(b"".join(arrays)).hexdigest()
+    return identity

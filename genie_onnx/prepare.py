@@ -22,7 +22,7 @@ from genie_onnx import graph
 from genie_onnx.blocks import Block, doubtful, merge, partition
 from genie_onnx.config import PlacementConfig
 from genie_onnx.errors import ConfigError, ModelError, RunError
-from genie_onnx.graph import BatchNorm, query
+from genie_onnx.graph import BatchNorm, Coverage, query
 from genie_onnx.importer import Network, import_graph
 from genie_onnx.placement import Placement, place
 from genie_onnx.validate import first_difference, run
@@ -45,6 +45,21 @@ class Prepared:
     placement: Placement
     blocks: tuple[Block, ...]
     shape: tuple[int, int, int]  # C, H, W of one input sample
+    borrowed: tuple[BatchNorm, ...] = ()  # what another file tells of the outputs of folded layers (bn_file)
+
+    @cached_property
+    def statistics(self) -> tuple[BatchNorm, ...]:
+        """What is known of values of `normalised`, the earliest first; BatchNorms that never measured anything are left out."""
+        known = [b for b in (*self.batchnorms, *self.borrowed) if b.measured]
+        if self.borrowed:
+            place_of = {value.name: place for place, node in enumerate(self.normalised.graph) for value in node.outputs}
+            known.sort(key=lambda b: place_of.get(b.value, -1))
+        return tuple(known)
+
+    @cached_property
+    def coverage(self) -> Coverage:
+        """Of which convolutions `statistics` tell."""
+        return graph.coverage(self.normalised, [b.value for b in self.statistics])
 
     @cached_property
     def network(self) -> Network:

@@ -41,6 +41,11 @@ class Samples:
             parts.append(source.labels[list(chosen)])
         return torch.from_numpy(np.concatenate(parts))
 
+    @property
+    def pixels(self) -> bool:
+        """Whether any of the sources holds pixels 0..255, which are preprocessed."""
+        return any(isinstance(source, Pictures) or source.pixels for source in self.sources)
+
     def batches(self, size: int) -> Iterator[Tensor]:
         """Yield float32 [n, C, H, W], n = `size` but for the last, in reading order: sources as given, ascending within each.
 

@@ -1,0 +1,159 @@
+"""Which images a run will use: decided before anything runs, with what a user should know about it.
+
+data given, as many as wanted, or no --amplify        data
+data given, fewer, --amplify                          amplified: the data, and images distilled to go with it
+no data, BatchNorm statistics (the model's or lent)   distilled
+no data, none                                         procedural
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from genie_onnx.config import QuantizeConfig
+from genie_onnx.data import PathLike, Preprocess, open_images
+from genie_onnx.errors import ConfigError
+from genie_onnx.prepare import Prepared
+
+Kind = Literal["data", "amplified", "distilled", "procedural"]
+
+AMPLIFY_BY_DEFAULT = False  # not measured to help (benchmarks/amplify.py)
+HELD_BACK = 64  # samples kept for judging the result, when there are more than calibration takes
+EXPORT_CALL = (
+    "torch.onnx.export(model.eval(), x, file, dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)"
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Where a run takes its images from, what they are, and what to tell the user about it."""
+
+    kind: Kind
+    images: str  # data, distilled, procedural, or several of these joined by + : distilled images may be given as data
+    reason: str
+    notices: tuple[str, ...] = ()
+
+
+def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathLike]) -> Choice:
+    """Decide where images come from; of `data`, names and headers are read.
+
+    Raises ConfigError where distillation is asked of a model without BatchNorm statistics, or --amplify without data, and
+    DataError with every path that cannot be used.
+    """
+    input_statistics(prepared.shape, config)  # refuses numbers that do not fit the model, before anything is made
+    if data:
+        return _given(prepared, config, data)
+    if config.amplify:
+        raise ConfigError("--amplify makes more images of those given with --data, and none are given")
+    if config.images == "procedural":
+        return Choice("procedural", "procedural", "asked for with --images procedural", _procedural_notices(config))
+    if prepared.statistics:
+        return Choice("distilled", "distilled", f"there are {_known(prepared)}", _coverage_notices(prepared))
+    lack = "its exporter folded them into the convolutions" if not prepared.batchnorms else "theirs are 0 and 1, never measured"
+    if config.images == "distill":
+        raise ConfigError(
+            "--images distill needs BatchNormalization nodes with statistics, and this model has none: "
+            f"{lack}. Ways out: export again with BatchNorm kept: {EXPORT_CALL}; or take the statistics from another file of "
+            "the network with --bn-from; or give a handful of images with --data; or use --images procedural"
+        )
+    reason = f"the model has no BatchNormalization with statistics: {lack}"
+    cost = (
+        "The model has no BatchNormalization statistics to distil images from, so it is calibrated on procedural images. At "
+        "4-bit weights that usually costs nothing against distilled images, at 2 bits about 1 to 2 points (measured on a CIFAR "
+        "ResNet-20). Better: calibration images with --data; or --bn-from with a state_dict of the model; or an export with "
+        f"BatchNorm kept: {EXPORT_CALL}"
+    )
+    return Choice("procedural", "procedural", reason, (cost, *_procedural_notices(config)))
+
+
+def input_statistics(
+    shape: tuple[int, int, int], config: QuantizeConfig
+) -> tuple[tuple[float, ...], tuple[float, ...]] | tuple[None, None]:
+    """Return the mean and std that photographs have in the model's input space, or None twice where that space is not known."""
+    if config.input_mean is None or config.input_std is None:
+        return None, None
+    return Preprocess(shape=shape, mean=config.input_mean, std=config.input_std, order=config.channel_order).statistics()
+
+
+def made_kinds(data: Sequence[PathLike]) -> frozenset[str]:
+    """Return what made the npz files in `data` that a run or `distill` wrote: distilled, procedural; empty for the user's own."""
+    return frozenset(kind for path in data for kind in _kinds(Path(path)) if kind != "data")
+
+
+def _given(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathLike]) -> Choice:
+    opened = open_images(
+        data,
+        prepared.shape,
+        mean=config.input_mean,
+        std=config.input_std,
+        order=config.channel_order,
+        limit=config.samples + HELD_BACK,
+    )
+    notices: tuple[str, ...] = ()
+    if opened.pixels and config.input_mean is None:
+        notices = (
+            "Pictures are fed to the model as pixel / 255, in 0..1. If it expects another range, give --input-mean and "
+            "--input-std (e.g. 0.485,0.456,0.406 and 0.229,0.224,0.225).",
+        )
+    images = "+".join(sorted({kind for path in data for kind in _kinds(Path(path))}))
+    count = len(opened)
+    wanted = config.amplify if config.amplify is not None else AMPLIFY_BY_DEFAULT and images == "data"
+    if not wanted or count >= config.samples:
+        if config.amplify:
+            notices += (f"--amplify has nothing to do: {config.samples} images are wanted, and as many are given.",)
+        return Choice("data", images, "calibration data was given", notices)
+    if not prepared.statistics and not prepared.coverage.missing:
+        raise ConfigError("--amplify needs convolutions, whose statistics on the images are what more are distilled from")
+    images = "+".join(sorted({*images.split("+"), "distilled"}))
+    source = f"the statistics of all {prepared.coverage.total} convolutions on them"
+    if prepared.statistics:
+        source = f"{_known(prepared)}, and those of the other {len(prepared.coverage.missing)} on the images"
+    return Choice(
+        "amplified", images, f"{count} images were given; {config.samples - count} are distilled from {source}", notices
+    )
+
+
+def _known(prepared: Prepared) -> str:
+    """Say what there is to distil from."""
+    borrowed = sum(b.measured for b in prepared.borrowed)
+    own = len(prepared.statistics) - borrowed
+    found = [f"{own} BatchNormalization nodes in the model"] if own else []
+    found += [f"{borrowed} from --bn-from"] if borrowed else []
+    return f"BatchNorm statistics of {prepared.coverage} ({' and '.join(found)})"
+
+
+def _coverage_notices(prepared: Prepared) -> tuple[str, ...]:
+    if 2 * len(prepared.coverage.covered) >= prepared.coverage.total:
+        return ()
+    return (
+        f"Statistics are known of only {prepared.coverage}: images distilled from so few say little of the others. Better: "
+        "--bn-from with a state_dict of the model; or some images, and --amplify; or an export with all BatchNorm kept: "
+        f"{EXPORT_CALL}",
+    )
+
+
+def _procedural_notices(config: QuantizeConfig) -> tuple[str, ...]:
+    if config.input_mean is not None:
+        return ()
+    return (
+        "Procedural images are given mean 0 and deviation 1 in each channel, which fits a model whose input is normalised. If it "
+        "takes 0..1, -1..1 or 0..255, say so with --input-mean and --input-std (0..255: --input-mean 0 --input-std 0.003922).",
+    )
+
+
+def _kinds(path: Path) -> frozenset[str]:
+    """Return what the images of `path` are: as `calibration.save_images` noted in the npz it wrote, else data."""
+    if path.suffix.lower() == ".npz" and path.is_file():
+        with np.load(path, allow_pickle=False) as arrays:
+            try:
+                noted = frozenset(str(arrays["kind"]).split("+")) if "kind" in arrays.files else frozenset[str]()
+            except ValueError:  # an array of objects, and not one of ours
+                noted = frozenset()
+        if noted and noted <= {"data", "distilled", "procedural"}:
+            return noted
+    return frozenset({"data"})
