@@ -43,6 +43,8 @@ from genie_onnx_cli import options
     help="What is rounded: all that an integer runtime rounds, or only inputs of layers, as in the paper.",
 )
 @options.data
+@options.amplify
+@options.bn_from
 @options.preprocessing
 @click.option(
     "--images",
@@ -129,6 +131,7 @@ def quantize(model: Path, **given: Any) -> None:
         ),
         images=given["images"],
         samples=effort.samples,
+        amplify=given["amplify"],
         container=given["container"],
         input_mean=given["input_mean"],
         input_std=given["input_std"],
@@ -136,7 +139,7 @@ def quantize(model: Path, **given: Any) -> None:
         seed=given["seed"],
         device=given["device"],
     )
-    places = {"data": given["data"], "input_size": given["input_size"], "run_dir": given["run_dir"]}
+    places = {key: given[key] for key in ("data", "input_size", "run_dir", "bn_from")}
     show.plan(genie_onnx.plan(model, given["output"], config=config, **places), config, preset)
     if given["dry_run"]:
         click.echo(genie_onnx.to_json(config))
