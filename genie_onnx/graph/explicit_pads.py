@@ -85,6 +85,8 @@ def _write(node: ir.Node, totals: Sequence[int]) -> None:
     small = [t // 2 for t in totals]
     large = [t - t // 2 for t in totals]
     begins, ends = (small, large) if attribute(node, "auto_pad", "NOTSET") == "SAME_UPPER" else (large, small)
-    for name in ("auto_pad", "output_shape", "ceil_mode"):  # with auto_pad the output size does not round up
+    if attribute(node, "auto_pad", "NOTSET") != "VALID":  # with SAME the output size does not round up
+        node.attributes.pop("ceil_mode", None)
+    for name in ("auto_pad", "output_shape"):
         node.attributes.pop(name, None)
     node.attributes["pads"] = ir.AttrInt64s("pads", [*begins, *ends])

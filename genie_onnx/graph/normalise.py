@@ -21,6 +21,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
 from genie_onnx.graph.batch_axis import FixedBatchError
 from genie_onnx.graph.bypass import bypass
+from genie_onnx.graph.counted_pads import drop_counted_pads
 from genie_onnx.graph.explicit_pads import explicit_pads
 from genie_onnx.graph.fold_constants import fold_constants
 from genie_onnx.graph.free_batch import batch_input, free_batch
@@ -46,6 +47,7 @@ def _canonical(model: ir.Model, *, bind: bool) -> ir.Model:
     fold_constants(model)
     bypass(model)  # an Identity of what has become an initializer
     explicit_pads(model)
+    drop_counted_pads(model)
     RemoveUnusedNodesPass()(model)
     return fix_names(model)
 

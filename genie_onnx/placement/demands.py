@@ -52,7 +52,8 @@ def activation_bits(node: ir.Node, layers: Layers, config: PlacementConfig) -> t
     if (own := layers.bits.get(name)) is not None:
         return own.abits, f"input of layer '{name}' (--bits {own.pattern})"
     if name in layers.first:
-        if config.points == "layer-inputs":
+        # onnxruntime makes MatMulNBits of a MatMul or Gemm whose weight alone has codes, and rounds the input there by itself
+        if config.points == "layer-inputs" and node.op_type not in ("Gemm", "MatMul"):
             return None
         bits = max(config.other_bits, config.first_last_bits) if name in layers.last else config.other_bits
         return bits, f"input of first layer '{name}'"

@@ -35,6 +35,15 @@ def test_same_result_with_explicit_pads(case: str, pad: str) -> None:
     assert difference(run(proto, x), run(graph, x)) < 1e-6
 
 
+def test_sizes_round_up_with_valid_pads_too() -> None:
+    """A 7 x 6 image and windows of 3 x 2 every 3 pixels: 3 x 2 results with ceil_mode, 2 x 2 without."""
+    node = 'MaxPool<auto_pad="VALID", kernel_shape=[3,2], strides=[3,3], ceil_mode=1>(x)'
+    proto = parse(f"g (float[N,2,7,6] x) => (float[N,C,H,W] y) {{ y = {node} }}")
+    x = image(2, 2, 7, 6)
+    assert run(proto, x)["y"].shape == (2, 2, 3, 2)
+    assert difference(run(proto, x), run(normalise(load(proto)), x)) == 0
+
+
 @pytest.mark.parametrize(("pad", "expected"), [("SAME_UPPER", (2, 1, 2, 2)), ("SAME_LOWER", (2, 2, 2, 1))])
 def test_dilated_kernel(pad: str, expected: tuple[int, ...]) -> None:
     """Kernel 3 x 4 dilated by 2 and 1 has extent 5 x 4: 4 and 3 pixels in all. (onnxruntime does not run such files.)"""

@@ -428,9 +428,16 @@ def test_roles_are_those_of_quantised_layers():
 
 
 def test_a_single_layer_is_first_and_last():
-    model = graph("agraph (float[N,4] x, float[4,4] w1) => (float[N,4] y) { y = Gemm(x, w1) }")
+    model = graph("agraph (float[N,4,2,2] x, float[4,4,1,1] w1) => (float[N,4,2,2] y) { y = Conv(x, w1) }")
     assert activation_bits(place(model, BITS)) == {"x": 8}
     assert activation_bits(place(model, LAYER_INPUTS)) == {}
+
+
+@pytest.mark.parametrize("op", ["Gemm", "MatMul"])
+def test_the_input_of_a_product_of_matrices_is_rounded_even_where_it_comes_first(op: str):
+    """Left float, it would be rounded by onnxruntime's MatMulNBits, unseen by the simulation."""
+    model = graph(f"agraph (float[N,4] x, float[4,4] w1) => (float[N,4] y) {{ y = {op}(x, w1) }}")
+    assert activation_bits(place(model, LAYER_INPUTS)) == {"x": 8}
 
 
 @pytest.mark.parametrize("config", [BITS, QDROP, LAYER_INPUTS], ids=["brecq", "qdrop", "layer-inputs"])
