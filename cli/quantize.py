@@ -7,41 +7,13 @@ from typing import Any
 
 import click
 from genie_onnx_cli import options
+from genie_onnx_cli.placement import placement, placement_config
 
 
 @click.command()
 @options.model
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The quantised model.  [default: MODEL.quant.onnx]")
-@click.option("--wbits", type=click.IntRange(2, 8), default=4, show_default=True, help="Bits of weights.")
-@click.option("--abits", type=click.IntRange(2, 8), default=4, show_default=True, help="Bits of the inputs of weighted layers.")
-@click.option(
-    "--first-last-bits",
-    type=click.IntRange(2, 8),
-    default=8,
-    show_default=True,
-    help="Weights of the first and last layer, input of the last.",
-)
-@click.option(
-    "--setting",
-    type=click.Choice(["brecq", "qdrop"]),
-    default="brecq",
-    show_default=True,
-    help="brecq: the input of the second layer has FIRST_LAST_BITS too; qdrop: it has ABITS.",
-)
-@click.option(
-    "--other-bits",
-    type=click.IntRange(2, 8),
-    default=8,
-    show_default=True,
-    help="Values that feed no weighted layer, and the input.",
-)
-@click.option(
-    "--points",
-    type=click.Choice(["full", "layer-inputs"]),
-    default="full",
-    show_default=True,
-    help="What is rounded: all that an integer runtime rounds, or only inputs of layers, as in the paper.",
-)
+@placement
 @options.data
 @options.amplify
 @options.bn_from
@@ -77,7 +49,7 @@ from genie_onnx_cli import options
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="QDrop: chance that an element stays unrounded in a step.",
+    help="QDrop: chance that an element inside a block stays unrounded in a step. A block's inputs are mixed 1:1 at any DROP.",
 )
 @click.option(
     "--container",
@@ -113,14 +85,7 @@ def quantize(model: Path, **given: Any) -> None:
         given["preset"], given["device"], given["samples"], given["distill_iters"], given["recon_iters"], given["rounding_lr"]
     )
     config = genie_onnx.QuantizeConfig(
-        placement=genie_onnx.PlacementConfig(
-            wbits=given["wbits"],
-            abits=given["abits"],
-            first_last_bits=given["first_last_bits"],
-            setting=given["setting"],
-            other_bits=given["other_bits"],
-            points=given["points"],
-        ),
+        placement=placement_config(given),
         distill=distill_config(effort, given),
         reconstruct=genie_onnx.ReconstructConfig(
             iterations=effort.reconstruct_iterations,

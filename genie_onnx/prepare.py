@@ -89,9 +89,7 @@ def prepare(source: Source, config: PlacementConfig, input_size: tuple[int, int]
     deploy = graph.fold_batchnorm(normalised)
     placement = place(deploy, config)
     if not placement.weights:
-        raise ModelError(
-            "the model has no Conv, ConvTranspose, Gemm or MatMul with constant weights: there is nothing to quantize"
-        )
+        raise _nothing_to_quantize(placement)
     prepared = Prepared(
         user=user,
         normalised=normalised,
@@ -103,6 +101,17 @@ def prepare(source: Source, config: PlacementConfig, input_size: tuple[int, int]
     )
     unbatched = _unbatched(prepared)
     return dataclasses.replace(prepared, blocks=merge(deploy, prepared.blocks, unbatched)) if unbatched else prepared
+
+
+def _nothing_to_quantize(placement: Placement) -> ModelError:
+    if not placement.float_nodes:
+        return ModelError(
+            "the model has no Conv, ConvTranspose, Gemm or MatMul with constant weights: there is nothing to quantize"
+        )
+    node, reason = next(iter(placement.float_nodes.items()))
+    return ModelError(
+        f"there is nothing to quantize: all {len(placement.float_nodes)} layers stay float, first '{node}' because: {reason}"
+    )
 
 
 def _unbatched(prepared: Prepared) -> list[str]:

@@ -1,0 +1,150 @@
+"""Options that say what is rounded to how many bits, and the file that holds those about single layers."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from genie_onnx_cli.options import combined
+
+from genie_onnx.config import LayerBits, PlacementConfig
+from genie_onnx.errors import ConfigError
+
+
+class BitsOfLayers(click.ParamType):
+    """``conv7=8/4`` -> LayerBits(pattern="conv7", wbits=8, abits=4)."""
+
+    name = "bits"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> LayerBits:
+        """Parse `value`; LayerBits are parsed already."""
+        if isinstance(value, LayerBits):
+            return value
+        pattern, _, bits = str(value).rpartition("=")  # a name may have = in it, bits have not
+        if not pattern:
+            self.fail(f"{value!r} is not NODE=W/A, such as conv7=8/8", param, ctx)
+        return layer_bits(pattern, bits)
+
+
+def layer_bits(pattern: str, bits: object) -> LayerBits:
+    """Return what ``bits``, e.g. "8/4", says about `pattern`. Raises ConfigError where it is no such text."""
+    found = re.fullmatch(r"(\d+)/(\d+)", bits) if isinstance(bits, str) else None
+    if found is None:
+        raise ConfigError(f"bits of {pattern!r} are W/A, of the weights and of what the layer reads, such as 8/8; not {bits!r}")
+    return LayerBits(pattern=pattern, wbits=int(found[1]), abits=int(found[2]))
+
+
+def read_layers(path: Path) -> tuple[tuple[str, ...], tuple[LayerBits, ...]]:
+    """Return the patterns to keep float and the bits of layers from a TOML file:
+
+        keep-float = ["Sigmoid", "/head/*"]
+        [bits]
+        "/layer1/conv2/Conv" = "8/4"
+
+    Raises ConfigError with everything in it that is not of this form.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--layers {path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--layers {path}: this is not TOML: {error}") from error
+    problems = [
+        f"--layers {path}: unknown entry {key!r}; there are keep-float and [bits]"
+        for key in content.keys() - {"keep-float", "bits"}
+    ]
+    keep_float, bits = content.get("keep-float", []), content.get("bits", {})
+    if not isinstance(keep_float, list) or not all(isinstance(pattern, str) for pattern in keep_float):
+        problems.append(f'--layers {path}: keep-float is a list of patterns, such as ["Sigmoid", "/head/*"]')
+    if not isinstance(bits, dict):
+        problems.append(f'--layers {path}: [bits] is a table of "PATTERN" = "W/A"')
+        bits = {}
+    found = []
+    for pattern, text in bits.items():
+        if isinstance(text, dict):
+            problems.append(f'--layers {path}: a name with dots needs quotes: "{pattern}.{next(iter(text), "")}" = "8/8"')
+            continue
+        try:
+            found.append(layer_bits(pattern, text))
+        except ConfigError as error:
+            problems += [f"--layers {path}: {problem}" for problem in error.problems]
+    if problems:
+        raise ConfigError(problems)
+    return tuple(keep_float), tuple(found)
+
+
+def placement_config(given: Mapping[str, Any]) -> PlacementConfig:
+    """Return the settings that the values of `placement` stand for. Raises ConfigError for a file that cannot be used."""
+    keep_float, bits = ((), ()) if given["layers"] is None else read_layers(given["layers"])
+    return PlacementConfig(
+        wbits=given["wbits"],
+        abits=given["abits"],
+        first_last_bits=given["first_last_bits"],
+        setting=given["setting"],
+        other_bits=given["other_bits"],
+        points=given["points"],
+        keep_float=(*keep_float, *given["keep_float"]),
+        layer_bits=(*bits, *given["bits"]),
+    )
+
+
+placement = combined(
+    click.option("--wbits", type=click.IntRange(2, 8), default=4, show_default=True, help="Bits of weights."),
+    click.option(
+        "--abits", type=click.IntRange(2, 8), default=4, show_default=True, help="Bits of the inputs of weighted layers."
+    ),
+    click.option(
+        "--first-last-bits",
+        type=click.IntRange(2, 8),
+        default=8,
+        show_default=True,
+        help="Weights of the first and last layer, input of the last.",
+    ),
+    click.option(
+        "--setting",
+        type=click.Choice(["brecq", "qdrop"]),
+        default="brecq",
+        show_default=True,
+        help="brecq: the input of the second layer has FIRST_LAST_BITS too; qdrop: it has ABITS.",
+    ),
+    click.option(
+        "--other-bits",
+        type=click.IntRange(2, 8),
+        default=8,
+        show_default=True,
+        help="Values that feed no weighted layer, and the input.",
+    ),
+    click.option(
+        "--points",
+        type=click.Choice(["full", "layer-inputs"]),
+        default="full",
+        show_default=True,
+        help="What is rounded: all that an integer runtime rounds, or only inputs of layers, as in the paper.",
+    ),
+    click.option(
+        "--keep-float",
+        multiple=True,
+        metavar="NODE",
+        help="Leave these nodes in float: the name of a node, an operator type (Sigmoid), or a glob on names ('/head/*'). May be "
+        "given several times. A layer keeps its float weight; what a node reads and writes is then rounded only where "
+        "another layer reads it.",
+    ),
+    click.option(
+        "--bits",
+        multiple=True,
+        type=BitsOfLayers(),
+        metavar="NODE=W/A",
+        help="Bits of single layers, of the weight and of the value it reads: 'conv7=8/8'. NODE as in --keep-float; a name "
+        "outranks a glob, a glob an operator type. Outranks all options above. A value that two layers read has the larger bits.",
+    ),
+    click.option(
+        "--layers",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help='Both in a TOML file: keep-float = ["Sigmoid"], and a table [bits] with "conv7" = "8/8".',
+    ),
+)
