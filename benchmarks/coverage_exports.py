@@ -42,7 +42,7 @@ def export(model: nn.Module, shape: tuple[int, int, int], way: str, file: Path) 
     """Write `model` (eval mode) to `file`, `shape` being (C, H, W). Raises what torch's exporter raises."""
     x = torch.randn(1, *shape)
     kind, _, detail = way.partition("-")
-    settings: dict[str, Any] = {"dynamo": kind == "dynamo"}
+    settings: dict[str, Any] = {"dynamo": kind == "dynamo", "verbose": False}
     if detail == "bn":
         settings |= {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
     elif detail == "open":

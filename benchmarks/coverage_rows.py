@@ -11,6 +11,7 @@ from coverage_torchvision import FEW_SHOT, SIZES
 
 WAYS = ("legacy", "legacy-bn", "dynamo", "dynamo-18", "dynamo-23")
 OLD = ("legacy-9", "legacy-10", "legacy-11", "legacy-12")
+OLD_NETS = ("unet", "yolo", "deconvolution", "grouped_dilated")  # the legacy exporter has all their operators in opset 9
 RAW_PIXELS = ("mlperf_resnet8_bn", "yolox_nano", "yunet_n_320_320")  # of the zoo: they take 0..255
 LARGE = {"resnet18": 224, "mobilenet_v2": 224}  # once more at the size at which they are used
 
@@ -46,8 +47,8 @@ def all_rows(bench: Path | None) -> list[Row]:
     rows += [Row("onnx-light", f.stem.removeprefix("light_"), "opset-9") for f in sorted(LIGHT.glob("light_*.onnx"))]
     rows += [Row("styles", net, "file") for net in STYLES]
     for net, (_, shape) in NETS.items():
-        rows += [Row("own", net, way) for way in (*WAYS, *OLD)]
-        rows.append(Row("own", net, "legacy-open", open_size=shape[1:]))
+        rows += [Row("own", net, way) for way in (*WAYS, *(OLD if net in OLD_NETS else ()))]
+        rows += [Row("own", net, "legacy-open", open_size=shape[1:])] if net != "mixer" else []  # attention needs the size
     for way in WAYS:
         rows += [Row("torchvision", net, way, size=size, few_shot=net in FEW_SHOT) for net, size in SIZES.items()]
     rows += [Row(f"torchvision-{size}", net, way, size=size) for net, size in LARGE.items() for way in ("legacy-bn", "dynamo")]

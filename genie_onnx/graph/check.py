@@ -41,7 +41,10 @@ def problems(model: ir.Model) -> list[str]:
         graph = normalise(model)
     except ModelError as error:
         return [*found, *error.problems]
-    found += [*_operators(graph), *_extra_outputs(graph), *_pads(graph), *numbers(graph), *_fixed_batch(graph)]
+    unsupported = list(_operators(graph))
+    found += [*unsupported, *_extra_outputs(graph), *_pads(graph), *numbers(graph)]
+    if not unsupported:  # what such an operator does with the batch is not known, and its own sentence says what to do
+        found += _fixed_batch(graph)
     return found or list(channels(graph)) or list(contradictions(graph))
 
 
