@@ -46,7 +46,7 @@ def distill(model: Path, **given: Any) -> None:
     with Display(given["quiet"]) as display:
         run = genie_onnx.distill_images(
             model,
-            given["run_dir"] or model.with_suffix(".images"),
+            given["run_dir"] or model.with_name(model.name.removesuffix(".onnx") + ".images"),
             config=config,
             input_size=given["input_size"],
             bn_from=given["bn_from"],

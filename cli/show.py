@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -25,13 +25,17 @@ def _size(count: float) -> str:
     return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
+def _by_bits(bits: Iterable[int]) -> str:
+    """Say how many have how many bits: "18 at 4 bits, 2 at 8 bits"."""
+    return ", ".join(f"{n} at {b} bits" for b, n in sorted(Counter(bits).items()))
+
+
 def plan(todo: Plan, config: QuantizeConfig, preset: str) -> None:
     """Say what a run is about to do."""
-    placement, prepared = config.placement, todo.prepared
+    placement = todo.prepared.placement
     console.print(
-        f"{len(prepared.placement.weights)} weights in {sum(b.kind != 'float' for b in prepared.blocks)} blocks to "
-        f"{placement.wbits} bits, {len(prepared.placement.activations)} activation grids to {placement.abits} bits "
-        f"(first and last layer {placement.first_last_bits}), on {todo.device}"
+        f"{len(placement.weights)} weights ({_by_bits(w.bits for w in placement.weights)}) in {todo.learned_blocks} blocks, "
+        f"{len(placement.activations)} activation grids ({_by_bits(a.bits for a in placement.activations)}), on {todo.device}"
     )
     origin = {
         "data": f"at most {config.samples} of your images",
@@ -43,7 +47,7 @@ def plan(todo: Plan, config: QuantizeConfig, preset: str) -> None:
     console.print(f"preset {preset}: {config.reconstruct.iterations} reconstruction steps a block")
     for notice in todo.choice.notices:
         console.print(f"note: {notice}")
-    for node, reason in prepared.placement.float_nodes.items():
+    for node, reason in placement.float_nodes.items():
         console.print(f"kept float: {node}: {reason}")
     console.print(f"output: {todo.output}   run directory: {todo.run_dir}")
 

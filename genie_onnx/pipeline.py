@@ -68,6 +68,12 @@ class Plan:
     run_dir: Path
     device: torch.device
 
+    @property
+    def learned_blocks(self) -> int:
+        """How many blocks have a weight to learn: one that no block before them has learned, where it is tied."""
+        quantised = [{w for w in block.weights if self.prepared.placement.weight_of(w)} for block in self.prepared.blocks]
+        return sum(bool(weights.difference(*quantised[:i])) for i, weights in enumerate(quantised))
+
 
 def plan(
     model: Source,
@@ -85,6 +91,7 @@ def plan(
     device = choose_device(config.device)
     prepared = with_bn_from(prepare(model, config.placement, input_size), bn_from)
     choice = choose_images(prepared, config, data)
+    exporter.require_container(prepared.deploy, prepared.placement, config.container)
     folder = Path(run_dir) if run_dir is not None else target.with_name(target.name.removesuffix(".onnx") + ".genie")
     if folder.absolute() in (target.absolute(), target.absolute().parent):
         raise ConfigError(f"the run directory {str(folder)!r} is where the output goes: choose another with --run-dir")

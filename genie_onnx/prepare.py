@@ -181,7 +181,8 @@ def output_path(source: Source, output: str | os.PathLike[str] | None) -> Path:
     if output is None:
         if isinstance(source, onnx.ModelProto):
             raise ConfigError("a model given in memory needs an output path")
-        output = Path(source).with_suffix(".quant.onnx")
+        output = Path(source)
+        output = output.with_name(output.name.removesuffix(".onnx") + ".quant.onnx")
     path = Path(output)
     if not isinstance(source, onnx.ModelProto) and path.exists() and path.samefile(source):
         raise ConfigError(f"the output {str(path)!r} is the input itself: choose another with -o")

@@ -149,6 +149,34 @@ def test_distillation_needs_batchnorm(model: Path, tmp_path: Path) -> None:
     assert genie_onnx.quantize(folded, config=QUICK).report.images == "procedural"
 
 
+def test_dots_in_the_name_of_a_model_stay(tmp_path: Path) -> None:
+    onnx.save(small_bn_net(), tmp_path / "net-v1.5")
+    assert genie_onnx.plan(tmp_path / "net-v1.5").output == tmp_path / "net-v1.5.quant.onnx"
+
+
+def test_a_container_that_the_graph_cannot_have_is_refused_before_the_run(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def convert(proto: onnx.ModelProto, version: int) -> onnx.ModelProto:
+        raise RuntimeError(f"no adapter to {version}")
+
+    monkeypatch.setattr(onnx.version_converter, "convert_version", convert)
+    with pytest.raises(ModelError, match=r"the int4 container needs opset 21, .* \(no adapter to 21\); use --container portable"):
+        genie_onnx.plan(model, config=config(container="int4"))
+    assert genie_onnx.plan(model, config=config(container="portable")).output
+
+
+def test_a_block_with_nothing_but_tied_weights_of_others_learns_nothing(tmp_path: Path) -> None:
+    layers = " ".join(f"c{i} = Conv <pads = [1, 1, 1, 1]> (r{i}, w) r{i + 1} = Relu (c{i})" for i in range(8))
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]>'
+        f"net (float[N, 3, 8, 8] x, float[3, 3, 3, 3] w) => (float[N, 3, 8, 8] r8) {{ r0 = Relu (x) {layers} }}"
+    )
+    proto.graph.input.pop()
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((3, 3, 3, 3), np.float32), "w"))
+    plan = genie_onnx.plan(proto, tmp_path / "y.onnx", config=QUICK)
+    assert len(plan.prepared.blocks) > 1
+    assert plan.learned_blocks == 1
+
+
 def test_plan_writes_nothing(model: Path) -> None:
     genie_onnx.plan(model, config=QUICK)
     assert list(model.parent.iterdir()) == [model]

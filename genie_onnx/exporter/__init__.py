@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genie_onnx.exporter.assemble import Codes, export
+from genie_onnx.exporter.assemble import Codes, export, require_container
 from genie_onnx.exporter.files import save
 
-__all__ = ["Codes", "export", "save"]
+__all__ = ["Codes", "export", "require_container", "save"]

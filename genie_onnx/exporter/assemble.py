@@ -54,7 +54,7 @@ def export(
 
     Raises ModelError where the container needs an opset that the graph cannot be raised to.
     """
-    opset = needs_opset([codes.weights[spec.value] for spec in placement.weights], container)
+    opset = needs_opset(placement, container)
     model = _raised(deploy, opset) if query.opset(deploy) < opset else deploy.clone()
     builder = Builder(model.graph)
     grids = {value: codes.activations[spec.name] for spec in placement.activations for value in spec.values}
@@ -76,6 +76,13 @@ def export(
     }
     restore_interface(model, user, {**metadata, **tables})
     return _finished(model)
+
+
+def require_container(deploy: ir.Model, placement: Placement, container: Container) -> None:
+    """Raise the ModelError of `export` for a container that this graph cannot have, before there are any codes."""
+    opset = needs_opset(placement, container)
+    if query.opset(deploy) < opset:
+        _raised(deploy, opset)
 
 
 def _raised(deploy: ir.Model, opset: int) -> ir.Model:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genie_onnx.config import Container
+from genie_onnx.placement import Placement
 from genie_onnx.qparams import QTensor
 
 INT4_OPSET = 21  # the first with INT4/UINT4 in QuantizeLinear and DequantizeLinear
@@ -58,9 +59,9 @@ def store_bias(codes: npt.NDArray[np.int64], shape: tuple[int, ...]) -> Stored:
     return Stored(data=codes.astype(np.int32), zero_point=np.zeros(shape, np.int32))
 
 
-def needs_opset(weights: list[QTensor], container: Container) -> int:
+def needs_opset(placement: Placement, container: Container) -> int:
     """Return the opset that the types chosen by `store_weight` need (13: per-channel DequantizeLinear)."""
-    return INT4_OPSET if container == "int4" and any(w.qparams.bits <= 4 for w in weights) else 13
+    return INT4_OPSET if container == "int4" and any(w.bits <= 4 for w in placement.weights) else 13
 
 
 def _fits(values: npt.NDArray[np.int64], low: int, high: int) -> bool:
