@@ -36,14 +36,14 @@ def demands(graph: ir.Model, layers: Layers, config: PlacementConfig) -> list[De
     for node in graph.graph:
         if node in quantised:
             found += _of_layer(node, layers, config)
-        if config.points == "full" and (node in quantised or _integer_operator(node, layers)):
+        if config.points == "full" and (node in quantised or (computes_in_integers(node) and not beside_kept(node, layers))):
             found += _of_kernel(node, node in quantised, layers, config.other_bits)
     return found
 
 
-def _integer_operator(node: ir.Node, layers: Layers) -> bool:
-    beside = layers.beside_kept.intersection(activations((*node.inputs, written_value(node))))
-    return computes_in_integers(node) and not beside
+def beside_kept(node: ir.Node, layers: Layers) -> bool:
+    """Whether `node` reads or writes what a node that is kept float writes or reads."""
+    return not layers.beside_kept.isdisjoint(activations((*node.inputs, written_value(node))))
 
 
 def activation_bits(node: ir.Node, layers: Layers, config: PlacementConfig) -> tuple[int, str] | None:

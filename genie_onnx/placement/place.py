@@ -22,12 +22,12 @@ from genie_onnx.placement.operators import is_activation
 from genie_onnx.placement.specs import ActivationSpec, Placement, WeightSpec
 
 
-class Row(NamedTuple):
-    """One rounded value, for people."""
+class Analysis(NamedTuple):
+    """A placement and what led to it."""
 
-    value: str
-    bits: int
-    why: str
+    layers: Layers
+    asked: list[Demand]
+    placement: Placement
 
 
 def place(graph: ir.Model, config: PlacementConfig) -> Placement:
@@ -35,39 +35,20 @@ def place(graph: ir.Model, config: PlacementConfig) -> Placement:
 
     Raises ConfigError for patterns of `config` that mean nothing in this graph.
     """
-    layers = _layers(graph, config)
-    return _placement(graph, layers, demands(graph, layers, config), config)
+    return analyse(graph, config).placement
 
 
-def explain(graph: ir.Model, config: PlacementConfig) -> tuple[Row, ...]:
-    """Return a row for each value that `place` rounds, weights first, saying who asked for it."""
-    layers = _layers(graph, config)
-    asked = demands(graph, layers, config)
-    placement = _placement(graph, layers, asked, config)
-    whys: dict[str, list[str]] = {}
-    for node in layers.quantised:
-        whys.setdefault(str(weight(node).name), []).append(weight_bits(node, layers, config)[1])
-    for demand in asked:
-        whys.setdefault(str(demand.value.name), []).append(demand.why)
-    rows = [Row(spec.value, spec.bits, "; ".join(whys[spec.value])) for spec in placement.weights]
-    for group in placement.activations:
-        shared = f"repeats numbers of '{group.name}'"
-        rows += [Row(v, group.bits, "; ".join(whys.get(v, [shared]))) for v in group.values]
-    return tuple(rows)
-
-
-def _layers(graph: ir.Model, config: PlacementConfig) -> Layers:
+def analyse(graph: ir.Model, config: PlacementConfig) -> Analysis:
+    """Return the same with the layers and demands it follows from."""
     layers = find_layers(graph, resolve(graph, config))
     refuse_vain_bits(graph, config, layers.float_nodes)
-    return layers
-
-
-def _placement(graph: ir.Model, layers: Layers, asked: list[Demand], config: PlacementConfig) -> Placement:
-    return Placement(
+    asked = demands(graph, layers, config)
+    placement = Placement(
         weights=_weights(layers, config),
         activations=_activations(graph, layers, asked, config),
         float_nodes=layers.float_nodes,
     )
+    return Analysis(layers, asked, placement)
 
 
 def _weights(layers: Layers, config: PlacementConfig) -> tuple[WeightSpec, ...]:
