@@ -57,12 +57,13 @@ def judge(tell: Tell, model: Path, size: tuple[int, int] | None, raw_pixels: boo
 
 
 def _stages(tell: Tell, model: Path, size: tuple[int, int] | None, raw_pixels: bool, few_shot: bool, folder: Path) -> None:
-    file = onnx.load(model)
     started = time.monotonic()
     prepared = prepare(model, PlacementConfig(), size)
     network = prepared.network
+    import_seconds, import_mb = time.monotonic() - started, peak_mb()
+    file = onnx.load(model)
     opset = next(entry.version for entry in file.opset_import if entry.domain == "")
-    tell(stage="import", opset=opset, **findings(prepared), import_seconds=time.monotonic() - started, import_mb=peak_mb())
+    tell(stage="import", opset=opset, **findings(prepared), import_seconds=import_seconds, import_mb=import_mb)
 
     spread, centre = (64, 128) if raw_pixels else (1, 0)
     random = np.random.default_rng(0)
