@@ -16,10 +16,11 @@ from genie_onnx_cli.placement import placement, placement_config
 @placement
 @options.input_size
 @options.bn_from
+@click.option("-v", "--verbose", is_flag=True, help="Every node, and every rounded value with who asks for it.")
 @options.as_json
 def inspect(model: Path, **given: Any) -> None:
     """Show operators, BatchNorm statistics, blocks, what would be quantised, and which images zero-shot would use."""
-    from genie_onnx_cli import show
+    from genie_onnx_cli.show_inspection import inspection
 
     import genie_onnx
 
@@ -28,4 +29,4 @@ def inspect(model: Path, **given: Any) -> None:
     if given["as_json"]:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:
-        show.inspection(found, given["wbits"], given["abits"])
+        inspection(found, given["verbose"])

@@ -9,23 +9,25 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from genie_onnx import Inspection, Plan, QuantizeConfig, Result
+from genie_onnx import Plan, QuantizeConfig, Result
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
-def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def table(*headings: str) -> Table:
+    """Return an empty table; its first column is text, the others numbers."""
+    empty = Table(box=None, pad_edge=False, header_style="bold")
     for k, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if k == 0 else "right", overflow="fold")
-    return table
+        empty.add_column(heading, justify="left" if k == 0 else "right", overflow="fold")
+    return empty
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
+    """Return a number of bytes in MB or kB."""
     return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
-def _by_bits(bits: Iterable[int]) -> str:
+def by_bits(bits: Iterable[int]) -> str:
     """Say how many have how many bits: "18 at 4 bits, 2 at 8 bits"."""
     return ", ".join(f"{n} at {b} bits" for b, n in sorted(Counter(bits).items()))
 
@@ -34,8 +36,8 @@ def plan(todo: Plan, config: QuantizeConfig, preset: str) -> None:
     """Say what a run is about to do."""
     placement = todo.prepared.placement
     console.print(
-        f"{len(placement.weights)} weights ({_by_bits(w.bits for w in placement.weights)}) in {todo.learned_blocks} blocks, "
-        f"{len(placement.activations)} activation grids ({_by_bits(a.bits for a in placement.activations)}), on {todo.device}"
+        f"{len(placement.weights)} weights ({by_bits(w.bits for w in placement.weights)}) in {todo.learned_blocks} blocks, "
+        f"{len(placement.activations)} activation grids ({by_bits(a.bits for a in placement.activations)}), on {todo.device}"
     )
     origin = {
         "data": f"at most {config.samples} of your images",
@@ -66,7 +68,7 @@ def result(done: Result) -> None:
         f"in all: {parity['whole_flip_rate']:.1e})"
     )
     console.print(f"layers in integer kernels of onnxruntime: {weighted} of {weighted + floating}")
-    table = _table(
+    rows = table(
         f"output, on {report.comparison['samples']} {_HELD_BACK[report.held_back]} samples",
         "SQNR dB",
         "cosine",
@@ -74,9 +76,9 @@ def result(done: Result) -> None:
     )
     for output in report.comparison["outputs"]:
         agreement = "" if output["agreement"] is None else f"{100 * output['agreement']:.1f} %"
-        table.add_row(output["name"], f"{output['sqnr_db']:.1f}", f"{output['cosine']:.4f}", agreement)
-    console.print(table)
-    console.print(f"size: {_size(report.float_bytes)} float -> {_size(report.quantized_bytes)} in the file")
+        rows.add_row(output["name"], f"{output['sqnr_db']:.1f}", f"{output['cosine']:.4f}", agreement)
+    console.print(rows)
+    console.print(f"size: {size(report.float_bytes)} float -> {size(report.quantized_bytes)} in the file")
     console.print(
         f"{done.output}   ({report.seconds:.0f} s; report in {done.report_file.name}, images and codes in {done.run_dir})"
     )
@@ -85,39 +87,10 @@ def result(done: Result) -> None:
 _HELD_BACK = {"data": "held-back", "procedural": "procedural", "distilled": "distilled"}
 
 
-def inspection(found: Inspection, wbits: int, abits: int) -> None:
-    """Print what `inspect` found."""
-    console.print(f"opset {found.opset}, IR {found.ir_version}, from {found.producer}")
-    console.print(f"input   {found.input[0]} {list(found.input[1])}")
-    for name, shape in found.outputs:
-        console.print(f"output  {name} {list(shape)}")
-    console.print("operators: " + ", ".join(f"{op} {count}" for op, count in found.operators.items()))
-    console.print(
-        f"BatchNormalization with statistics: {found.batchnorms} ({found.batchnorms_left} cannot be folded and stay float)"
-    )
-    console.print(f"convolutions with known statistics: {found.convolutions - len(found.uncovered)} of {found.convolutions}")
-    console.print(f"strided convolutions: {len(found.strided)}")
-    table = _table("block", "kind", "nodes", "weighted nodes", "inputs")
-    for block in found.blocks:
-        table.add_row(block.name, block.kind, str(block.nodes), str(len(block.weighted)), str(len(block.inputs)))
-    console.print(table)
-    for title, bits in (("weights", found.weight_bits), ("values", found.value_bits)):
-        counts = Counter(bits.values())
-        console.print(f"{title} at W{wbits}A{abits}: " + ", ".join(f"{n} at {b} bits" for b, n in sorted(counts.items())))
-    for node, reason in found.kept_float.items():
-        console.print(f"kept float: {node}: {reason}")
-    console.print(
-        f"size: {_size(found.float_bytes)} now, {_size(found.packed_bytes)} at true bits ({found.parameters:,} parameters)"
-    )
-    console.print(f"images without --data: {found.images} ({found.images_reason})")
-    for notice in found.notices:
-        console.print(f"note: {notice}")
-
-
 def accuracies(found: Mapping[str, Any]) -> None:
     """Print one row a model."""
     samples = next(iter(found.values())).samples
-    table = _table(f"model, on {samples} images", "top-1", "top-5")
+    rows = table(f"model, on {samples} images", "top-1", "top-5")
     for model, accuracy in found.items():
-        table.add_row(model, f"{100 * accuracy.top1:.2f} %", "" if accuracy.top5 is None else f"{100 * accuracy.top5:.2f} %")
-    console.print(table)
+        rows.add_row(model, f"{100 * accuracy.top1:.2f} %", "" if accuracy.top5 is None else f"{100 * accuracy.top5:.2f} %")
+    console.print(rows)

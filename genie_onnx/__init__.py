@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from genie_onnx.distill import DistillProgress
     from genie_onnx.distillation import distill_images
     from genie_onnx.errors import ConfigError, DataError, GenieError, InputError, ModelError, ParityError, RunError
-    from genie_onnx.inspection import Inspection, inspect
+    from genie_onnx.inspection import InspectedBlock, InspectedNode, InspectedValue, Inspection, inspect
     from genie_onnx.pipeline import Event, Plan, Progress, Result, plan, quantize
     from genie_onnx.report import Report
 
@@ -48,7 +48,7 @@ _HOMES = {
     "distill": ("DistillProgress",),
     "distillation": ("distill_images",),
     "errors": ("ConfigError", "DataError", "GenieError", "InputError", "ModelError", "ParityError", "RunError"),
-    "inspection": ("Inspection", "inspect"),
+    "inspection": ("InspectedBlock", "InspectedNode", "InspectedValue", "Inspection", "inspect"),
     "pipeline": ("Event", "Plan", "Progress", "Result", "plan", "quantize"),
     "report": ("Report",),
 }
@@ -64,6 +64,9 @@ __all__ = [
     "Event",
     "GenieError",
     "InputError",
+    "InspectedBlock",
+    "InspectedNode",
+    "InspectedValue",
     "Inspection",
     "LayerBits",
     "ModelError",

@@ -10,24 +10,52 @@ from typing import Any
 import onnx_ir as ir
 
 from genie_onnx.bn_file import with_bn_from
-from genie_onnx.choice import choose_images
+from genie_onnx.choice import EXPORT_CALL, choose_images
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike
 from genie_onnx.distill import with_measurements
 from genie_onnx.graph import query
+from genie_onnx.placement import explain, float_operators
 from genie_onnx.prepare import Prepared, Source, prepare
 
 
 @dataclass(frozen=True, kw_only=True)
+class InspectedNode:
+    """A node of a block. Only a weighted node has a weight; `wbits` and `abits` are None where that or its input is float."""
+
+    name: str
+    operator: str
+    weight: str | None
+    shape: tuple[int, ...] | None  # of the weight
+    wbits: int | None
+    abits: int | None
+    strides: tuple[int, ...]  # of a convolution where one is above 1, else empty: it becomes a swing convolution
+    float_reason: str | None  # why it computes in float; None where it does not, or only repeats numbers
+
+
+@dataclass(frozen=True, kw_only=True)
 class InspectedBlock:
-    """A reconstruction block: what it reads and yields, its weighted nodes with their bits, how many nodes in all."""
+    """A reconstruction block: what it reads and yields, and its nodes in topological order."""
 
     name: str
     kind: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    weighted: tuple[str, ...]
-    nodes: int
+    nodes: tuple[InspectedNode, ...]
+
+    @property
+    def weighted(self) -> tuple[InspectedNode, ...]:
+        """The nodes with weights."""
+        return tuple(node for node in self.nodes if node.weight is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectedValue:
+    """A weight or an activation that gets codes."""
+
+    name: str
+    bits: int
+    why: str  # who asked for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,27 +66,34 @@ class Inspection:
     ir_version: int
     producer: str
     input: tuple[str, tuple[int | str | None, ...]]
+    fixed: dict[str, int]  # which of batch, height and width of the input the file fixes, and to what
     outputs: tuple[tuple[str, tuple[int | str | None, ...]], ...]
     operators: dict[str, int]  # of the model as given
     batchnorms: int  # with statistics, after normalisation
     batchnorms_left: int  # that do not fold and stay float
     convolutions: int  # Conv and ConvTranspose with constant weights ...
     uncovered: tuple[str, ...]  # ... and those of whose outputs no statistics tell, the model's or those of --bn-from
-    strided: tuple[str, ...]  # convolutions with a stride above 1: they become swing convolutions
     blocks: tuple[InspectedBlock, ...]
-    weight_bits: dict[str, int]
-    value_bits: dict[str, int]
-    kept_float: dict[str, str]
+    weights: tuple[InspectedValue, ...]
+    activations: tuple[InspectedValue, ...]
+    tied: dict[str, tuple[str, ...]]  # weight -> the nodes that share it, where there are several
+    kept_float: dict[str, str]  # weighted node -> why
     float_bytes: int  # of the file
     packed_bytes: int  # of the quantised weights at their true bits, everything else at 4 bytes
     parameters: int
     images: str  # which images zero-shot would use ...
     images_reason: str  # ... why, and
     notices: tuple[str, ...]  # what would be better
+    export_call: str | None  # how to export the model with BatchNorm kept, where there are no statistics
+
+    @property
+    def strided(self) -> tuple[str, ...]:
+        """The convolutions with a stride above 1."""
+        return tuple(node.name for block in self.blocks for node in block.nodes if node.strides)
 
     def to_json(self) -> dict[str, Any]:
         """Return the findings as plain data."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "strided": self.strided}
 
 
 def inspect(
@@ -71,45 +106,81 @@ def inspect(
     config = config or QuantizeConfig()
     prepared = with_bn_from(prepare(model, config.placement, input_size), bn_from)
     choice = choose_images(prepared, config, ())
-    user, deploy = prepared.user, prepared.deploy
-    bits = {spec.value: spec.bits for spec in prepared.placement.weights}
-    packed, parameters = _sizes(prepared, bits)
-    weighted = {node.name or "" for node in query.weighted_nodes(deploy)}
+    user, deploy, placement = prepared.user, prepared.deploy, prepared.placement
+    rows = [InspectedValue(name=row.value, bits=row.bits, why=row.why) for row in explain(deploy, config.placement)]
+    packed, parameters = _sizes(prepared)
+    nodes = _nodes(prepared, config)
     return Inspection(
         opset=query.opset(user),
         ir_version=user.ir_version,
         producer=f"{user.producer_name or 'unknown'} {user.producer_version or ''}".strip(),
         input=(query.image_input(user).name or "", _shape(query.image_input(user))),
+        fixed=_fixed(user),
         outputs=tuple((value.name or "", _shape(value)) for value in user.graph.outputs),
         operators=dict(Counter(node.op_type for node in user.graph).most_common()),
         batchnorms=len(with_measurements(prepared.batchnorms)),
         batchnorms_left=sum(node.op_type == "BatchNormalization" for node in deploy.graph),
         convolutions=prepared.coverage.total,
         uncovered=tuple(prepared.coverage.missing),
-        strided=tuple(
-            node.name or "" for node in deploy.graph if node.op_type == "Conv" and max(query.attribute(node, "strides", (1,))) > 1
-        ),
         blocks=tuple(
             InspectedBlock(
                 name=block.name,
                 kind=block.kind,
                 inputs=block.inputs,
                 outputs=block.outputs,
-                weighted=tuple(name for name in block.nodes if name in weighted),
-                nodes=len(block.nodes),
+                nodes=tuple(nodes[name] for name in block.nodes),
             )
             for block in prepared.blocks
         ),
-        weight_bits=bits,
-        value_bits={value: spec.bits for spec in prepared.placement.activations for value in spec.values},
-        kept_float=dict(prepared.placement.float_nodes),
+        weights=tuple(rows[: len(placement.weights)]),
+        activations=tuple(rows[len(placement.weights) :]),
+        tied=_tied(deploy),
+        kept_float=dict(placement.float_nodes),
         float_bytes=ir.to_proto(user).ByteSize(),
         packed_bytes=packed,
         parameters=parameters,
         images=choice.kind,
         images_reason=choice.reason,
         notices=choice.notices,
+        export_call=None if prepared.statistics else EXPORT_CALL,
     )
+
+
+def _nodes(prepared: Prepared, config: QuantizeConfig) -> dict[str, InspectedNode]:
+    """Return every node of the deploy graph by name."""
+    placement = prepared.placement
+    reasons = {**placement.float_nodes, **float_operators(prepared.deploy, config.placement)}
+    weighted = set(query.weighted_nodes(prepared.deploy))
+    found = {}
+    for node in prepared.deploy.graph:
+        name = str(node.name)
+        weight = query.weight(node) if node in weighted else None
+        spec = None if weight is None else placement.weight_of(str(weight.name))
+        grid = None if weight is None or node.inputs[0] is None else placement.activation_of(str(node.inputs[0].name))
+        strides = query.attribute(node, "strides", (1,)) if node.op_type == "Conv" else (1,)
+        found[name] = InspectedNode(
+            name=name,
+            operator=node.op_type,
+            weight=None if weight is None else weight.name,
+            shape=None if weight is None else tuple(int(d) for d in query.dims(weight) or () if d is not None),
+            wbits=None if spec is None else spec.bits,
+            abits=None if grid is None else grid.bits,
+            strides=tuple(strides) if max(strides) > 1 else (),
+            float_reason=reasons.get(name),
+        )
+    return found
+
+
+def _tied(deploy: ir.Model) -> dict[str, tuple[str, ...]]:
+    readers: dict[str, list[str]] = {}
+    for node in query.weighted_nodes(deploy):
+        readers.setdefault(str(query.weight(node).name), []).append(str(node.name))
+    return {weight: tuple(nodes) for weight, nodes in readers.items() if len(nodes) > 1}
+
+
+def _fixed(user: ir.Model) -> dict[str, int]:
+    batch, _, height, width = query.input_shape(user)
+    return {name: d for name, d in (("batch", batch), ("height", height), ("width", width)) if d is not None}
 
 
 def _shape(value: ir.Value) -> tuple[int | str | None, ...]:
@@ -117,8 +188,9 @@ def _shape(value: ir.Value) -> tuple[int | str | None, ...]:
     return tuple(d if isinstance(d, int) else d.value for d in dims)
 
 
-def _sizes(prepared: Prepared, bits: dict[str, int]) -> tuple[int, int]:
+def _sizes(prepared: Prepared) -> tuple[int, int]:
     """Return bytes with every quantised weight at its true bits, and the number of parameters."""
+    bits = {spec.value: spec.bits for spec in prepared.placement.weights}
     total_bits = parameters = 0
     for name, value in prepared.deploy.graph.initializers.items():
         array = query.constant(value)

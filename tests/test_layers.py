@@ -48,18 +48,21 @@ TABLE = {
     "prepare": Row(LEAVES | {"graph", "placement", "blocks", "importer", "validate"}, RUNTIME | CLICK),
     "rundir": Row(LEAVES, THIRD),
     "device": Row(LEAVES, ONNX | RUNTIME | CLICK),
+    "memory": Row(LEAVES, THIRD),
     "bn_file": Row(LEAVES | {"graph", "prepare"}, ONNX | RUNTIME | CLICK),
     "choice": Row(LEAVES | {"data", "prepare"}, THIRD),
     "calibration": Row(LEAVES | {"data", "distill", "prepare", "rundir", "choice"}, ONNX | RUNTIME | CLICK),
     "judge": Row(LEAVES | {"graph", "reconstruct", "validate", "prepare", "calibration", "choice"}, RUNTIME | CLICK),
     "pipeline": Row(
-        LEAVES | CORE | {"prepare", "bn_file", "rundir", "device", "choice", "calibration", "judge"}, RUNTIME | CLICK
+        LEAVES | CORE | {"prepare", "bn_file", "rundir", "device", "memory", "choice", "calibration", "judge"}, RUNTIME | CLICK
     ),
     "accuracy": Row(LEAVES | {"graph", "data", "validate"}, RUNTIME | TORCH | CLICK),
     "distillation": Row(
         LEAVES | {"data", "prepare", "bn_file", "rundir", "device", "choice", "calibration", "pipeline"}, ONNX | RUNTIME | CLICK
     ),
-    "inspection": Row(LEAVES | {"data", "graph", "distill", "prepare", "bn_file", "choice"}, RUNTIME | TORCH | CLICK),
+    "inspection": Row(
+        LEAVES | {"data", "graph", "placement", "distill", "prepare", "bn_file", "choice"}, RUNTIME | TORCH | CLICK
+    ),
     "__init__": Row(
         frozenset({"config", "device", "errors", "report", "distill", "pipeline", "accuracy", "distillation", "inspection"}),
         THIRD,

@@ -205,7 +205,7 @@ def test_inspect_says_what_quantize_would_do(model: Path) -> None:
     found = genie_onnx.inspect(model)
     assert (found.batchnorms, found.batchnorms_left, len(found.strided)) == (2, 0, 1)
     assert found.images == "distilled"
-    assert found.weight_bits == {"w1": 8, "w2": 4, "w3": 8}
+    assert {v.name: v.bits for v in found.weights} == {"w1": 8, "w2": 4, "w3": 8}
     weights = 8 * 3 * 9 + 16 * 8 * 9 // 2 + 4 * 16  # bytes at 8, 4 and 8 bits
     assert found.packed_bytes >= weights
     assert found.packed_bytes < weights + 4 * 100  # biases of 8 + 16 channels, small constants
