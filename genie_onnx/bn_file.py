@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -65,7 +66,9 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
     try:
-        return _floating(torch.load(path, map_location="cpu", weights_only=True))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd pickles, which are then read or refused
+            return _floating(torch.load(path, map_location="cpu", weights_only=True))
     except _DAMAGED as error:
         raise ConfigError(
             f"{path} is no state_dict that can be read without running code from it ({_first_line(error)}): save one with "

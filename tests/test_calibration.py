@@ -1,0 +1,106 @@
+"""A handful of images made into as many as wanted (`--amplify`): the real ones stay, the others have their statistics."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+from small_bn_net import SHAPE, small_bn_net
+
+from genie_onnx import DistillConfig, DistillProgress, Event, QuantizeConfig, ReconstructConfig, quantize
+from genie_onnx.calibration import MADE_HEADROOM, Calibration, data_images, made_images
+from genie_onnx.choice import choose_images
+from genie_onnx.config import PlacementConfig
+from genie_onnx.distill import measure, procedural
+from genie_onnx.distill.bn_loss import bn_loss, targets
+from genie_onnx.graph import fold_batchnorm, load, normalise
+from genie_onnx.prepare import Prepared, prepare
+from genie_onnx.rundir import open_run
+
+CPU = torch.device("cpu")
+CONFIG = QuantizeConfig(
+    samples=24, amplify=True, distill=DistillConfig(iterations=40, batch_size=16), reconstruct=ReconstructConfig(iterations=2)
+)
+
+
+@pytest.fixture(scope="module")
+def folded() -> Prepared:
+    return prepare(ir.to_proto(fold_batchnorm(normalise(load(small_bn_net())))), PlacementConfig())
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight images of stripes, in an input space that nobody told: not what procedural images are like."""
+    path = tmp_path_factory.mktemp("data") / "few.npy"
+    stripes = np.random.default_rng(5).standard_normal((8, 3, 16, 1)).repeat(16, axis=3)
+    np.save(path, np.float32([-1, 0.5, 2]).reshape(3, 1, 1) + np.float32([0.3, 0.6, 0.9]).reshape(3, 1, 1) * stripes)
+    return path
+
+
+def amplified(prepared: Prepared, config: QuantizeConfig, data: Path, run: Path) -> tuple[Calibration, Calibration]:
+    """Return the given images and what is made of them."""
+    choice = choose_images(prepared, config, [data])
+    given = data_images(prepared, config, [data])
+    return given, made_images(prepared, config, choice, given, open_run(run, {}), CPU, lambda event: None)
+
+
+def test_real_images_stay_and_set_the_ranges(folded: Prepared, few: Path, tmp_path: Path) -> None:
+    given, calibration = amplified(folded, CONFIG, few, tmp_path)
+    assert calibration.images.shape == (24, *SHAPE)
+    assert torch.equal(calibration.images[:8], given.images)
+    assert calibration.input_range == (float(given.images.min()), float(given.images.max()))
+    assert calibration.headroom == 1.0 != MADE_HEADROOM
+    assert calibration.held_back_kind == "procedural"
+
+
+def test_made_images_have_the_statistics_of_the_given_ones(folded: Prepared, few: Path, tmp_path: Path) -> None:
+    """Nearer to them than dead leaves of the same mean and deviation."""
+    given, calibration = amplified(folded, CONFIG, few, tmp_path)
+    made = calibration.images[8:]
+    std, mean = torch.std_mean(given.images, (0, 2, 3))
+    painted = procedural(16, SHAPE, mean=mean.tolist(), std=std.tolist(), generator=torch.Generator().manual_seed(0))
+    values = tuple(folded.coverage.missing.values())
+    assert len(values) == 2
+    stored = targets(measure(folded.teacher, values, given.images, CPU), CPU)
+    part = folded.teacher.extract(folded.teacher.inputs, values)
+    losses = [bn_loss(list(part.module(images)), stored).item() for images in (made, painted)]
+    assert losses[0] < 0.7 * losses[1]
+    torch.testing.assert_close(made.mean((0, 2, 3)), mean, rtol=0, atol=0.2)
+
+
+def test_own_statistics_go_before_measured_ones(few: Path, tmp_path: Path) -> None:
+    """With all BatchNorm kept nothing is measured: what is made are the images of a zero-shot run in the given images' space."""
+    kept = prepare(small_bn_net(), PlacementConfig())
+    config = replace(CONFIG, samples=10, distill=DistillConfig(iterations=1, batch_size=16))
+    assert kept.coverage.missing == {}
+    given, calibration = amplified(kept, config, few, tmp_path)
+    assert calibration.images.shape == (10, *SHAPE)
+    assert torch.equal(calibration.images[:8], given.images)
+
+
+def test_a_whole_run_and_one_that_was_killed(few: Path, tmp_path: Path) -> None:
+    model = tmp_path / "folded.onnx"
+    onnx.save(ir.to_proto(fold_batchnorm(normalise(load(small_bn_net())))), model)
+    config = replace(CONFIG, distill=DistillConfig(iterations=2, batch_size=8))
+    whole = quantize(model, tmp_path / "whole.onnx", config=config, data=[few])
+    assert (whole.report.images, whole.report.samples) == ("data+distilled", 24)
+    assert whole.report.parity["ok"]
+    with np.load(whole.run_dir / "images.npz") as arrays:
+        assert str(arrays["kind"]) == "data+distilled"
+
+    def stop_in_the_second_batch(event: Event) -> None:
+        if isinstance(event, DistillProgress) and event.batch == 1:
+            raise KeyboardInterrupt
+
+    half = tmp_path / "half.onnx"
+    with pytest.raises(KeyboardInterrupt):
+        quantize(model, half, config=config, data=[few], progress=stop_in_the_second_batch)
+    events: list[Event] = []
+    quantize(model, half, config=config, data=[few], progress=events.append)
+    assert {event.batch for event in events if isinstance(event, DistillProgress)} == {1}
+    assert half.read_bytes() == whole.output.read_bytes()

@@ -1,0 +1,149 @@
+"""Which images a run uses, what they are called, and what is refused before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from PIL import Image
+from small_bn_net import SHAPE, small_bn_net
+
+from genie_onnx import ConfigError, DataError, DistillConfig, QuantizeConfig, ReconstructConfig, distill_images, plan, quantize
+from genie_onnx.choice import choose_images
+from genie_onnx.config import PlacementConfig
+from genie_onnx.graph import fold_batchnorm, load, normalise
+from genie_onnx.prepare import Prepared, prepare
+
+QUICK = QuantizeConfig(samples=8, distill=DistillConfig(iterations=2, batch_size=8), reconstruct=ReconstructConfig(iterations=2))
+AMPLIFY = replace(QUICK, amplify=True)
+KEPT = small_bn_net()
+
+
+@pytest.fixture(scope="module")
+def kept() -> Prepared:
+    return prepare(KEPT, PlacementConfig())
+
+
+@pytest.fixture(scope="module")
+def folded() -> Prepared:
+    return prepare(ir.to_proto(fold_batchnorm(normalise(load(KEPT)))), PlacementConfig())
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Path:
+    """Five images in the model's input space."""
+    path = tmp_path / "few.npy"
+    np.save(path, np.random.default_rng(0).standard_normal((5, *SHAPE)).astype(np.float32))
+    return path
+
+
+def test_without_data_the_statistics_decide(kept: Prepared, folded: Prepared) -> None:
+    choice = choose_images(kept, QUICK, ())
+    assert (choice.kind, choice.images, choice.notices) == ("distilled", "distilled", ())
+    assert choice.reason == "there are BatchNorm statistics of 2 of 2 convolutions (2 BatchNormalization nodes in the model)"
+    choice = choose_images(folded, QUICK, ())
+    assert (choice.kind, choice.images) == ("procedural", "procedural")
+    assert "--bn-from" in choice.notices[0]
+    assert choose_images(kept, replace(QUICK, images="procedural"), ()).kind == "procedural"
+    with pytest.raises(ConfigError, match="--bn-from"):
+        choose_images(folded, replace(QUICK, images="distill"), ())
+
+
+def test_statistics_of_less_than_half_of_the_convolutions_are_called_few(few: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N, 3, 16, 16] x) => (float[N, 3, 16, 16] y) {
+        k = Constant <value = float[3] {0.5, 2.0, 1.0}> ()
+        a = Conv (x, w)  n = BatchNormalization (a, k, k, k, k)  b = Conv (n, w)  y = Conv (b, w) }"""
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "w"))
+    prepared = prepare(model, PlacementConfig())
+    choice = choose_images(prepared, QUICK, ())
+    assert choice.kind == "distilled"
+    assert choice.notices[0].startswith("Statistics are known of only 1 of 3 convolutions")
+    given = choose_images(prepared, AMPLIFY, [few])
+    assert "1 of 3 convolutions" in given.reason
+    assert "those of the other 2" in given.reason
+    assert given.notices == ()
+
+
+def test_amplify_only_where_images_are_fewer_than_wanted(kept: Prepared, folded: Prepared, few: Path) -> None:
+    for prepared in (kept, folded):
+        choice = choose_images(prepared, AMPLIFY, [few])
+        assert (choice.kind, choice.images) == ("amplified", "data+distilled")
+        assert choice.reason.startswith("5 images were given; 3 are distilled from")
+        assert choose_images(prepared, QUICK, [few]).kind == "data"
+        assert choose_images(prepared, replace(QUICK, amplify=False), [few]).kind == "data"
+    enough = choose_images(folded, replace(AMPLIFY, samples=5), [few])
+    assert enough.kind == "data"
+    assert "nothing to do" in enough.notices[0]
+    assert choose_images(folded, AMPLIFY, [few, few]).kind == "data"  # ten in all
+    with pytest.raises(ConfigError, match="--amplify"):
+        choose_images(folded, AMPLIFY, ())
+
+
+def test_amplify_needs_something_to_distil_from(few: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N, 3, 16, 16] x) => (float[N, 2] y) { f = Flatten (x)  y = Gemm (f, w) }"""
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((768, 2), np.float32), "w"))
+    with pytest.raises(ConfigError, match="needs convolutions"):
+        choose_images(prepare(model, PlacementConfig()), AMPLIFY, [few])
+
+
+def test_images_are_called_what_they_are(tmp_path: Path, few: Path) -> None:
+    """Made by `distill` or by a run, and handed in as data: the report and the run directory say so."""
+    model = tmp_path / "net.onnx"
+    onnx.save(KEPT, model)
+    made = distill_images(model, tmp_path / "made", config=QUICK).images
+    painted = quantize(model, tmp_path / "p.onnx", config=replace(QUICK, images="procedural"), run_dir=tmp_path / "p")
+    cases = {
+        "distilled": [made],
+        "procedural": [tmp_path / "p" / "images.npz"],
+        "data+distilled": [few, made],
+        "data": [few],
+    }
+    for expected, data in cases.items():
+        choice = plan(model, config=QUICK, data=data).choice
+        assert (choice.kind, choice.images) == ("data", expected)
+    assert painted.report.images == "procedural"
+    again = quantize(model, tmp_path / "d.onnx", config=QUICK, data=[made], run_dir=tmp_path / "d")
+    assert again.report.images == "distilled"
+    with np.load(tmp_path / "d" / "images.npz") as arrays:
+        assert str(arrays["kind"]) == "distilled"
+    metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "d.onnx").metadata_props}
+    assert metadata["genie_onnx.images"] == "distilled"
+
+
+@pytest.mark.parametrize("note", [np.array("holiday"), np.array(["distilled", None], dtype=object), np.zeros(3)], ids=str)
+def test_a_kind_of_somebody_elses_means_nothing(note: np.ndarray, folded: Prepared, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=np.zeros((2, *SHAPE), np.float32), kind=note)
+    assert choose_images(folded, QUICK, [tmp_path / "x.npz"]).images == "data"
+
+
+def test_plan_looks_at_the_data(tmp_path: Path, few: Path) -> None:
+    np.save(tmp_path / "wrong.npy", np.zeros((4, 3, 9, 9), np.float32))
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 and so on")
+    for name in ("wrong.npy", "text.png", "broken.npz", "missing.npz"):
+        with pytest.raises(DataError, match=name):
+            plan(KEPT, tmp_path / "out.onnx", config=QUICK, data=[few, tmp_path / name])
+    with pytest.raises(DataError) as refused:
+        plan(KEPT, tmp_path / "out.onnx", config=QUICK, data=[tmp_path / "wrong.npy", tmp_path / "missing.npz"])
+    assert len(refused.value.problems) == 2
+
+
+def test_pixels_without_preprocessing_get_a_notice(folded: Prepared, tmp_path: Path, few: Path) -> None:
+    """In whatever file they are; floating-point arrays are the model's input already."""
+    pixels = np.zeros((4, 16, 16, 3), np.uint8)
+    np.save(tmp_path / "pixels.npy", pixels)
+    np.savez(tmp_path / "pixels.npz", images=pixels)
+    Image.fromarray(pixels[0]).save(tmp_path / "pixels.png")
+    known = replace(QUICK, input_mean=(0.5,) * 3, input_std=(0.5,) * 3)
+    for name in ("pixels.npy", "pixels.npz", "pixels.png"):
+        assert any("pixel / 255" in notice for notice in choose_images(folded, QUICK, [few, tmp_path / name]).notices)
+        assert choose_images(folded, known, [tmp_path / name]).notices == ()
+    assert choose_images(folded, QUICK, [few]).notices == ()
