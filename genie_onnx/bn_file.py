@@ -80,7 +80,7 @@ def _floating(loaded: object) -> dict[str, Tensor]:
     """Return the floating-point tensors of a checkpoint by dotted name, however deep its dicts are nested."""
 
     def walk(value: object, name: str) -> Iterator[tuple[str, Tensor]]:
-        if isinstance(value, Tensor) and value.is_floating_point():
+        if isinstance(value, Tensor) and value.is_floating_point() and value.layout == torch.strided and not value.is_meta:
             yield name, value.detach()
         elif isinstance(value, dict):
             for key, entry in value.items():

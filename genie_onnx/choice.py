@@ -51,7 +51,8 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
     if config.amplify:
         raise ConfigError("--amplify makes more images of those given with --data, and none are given")
     if config.images == "procedural":
-        return Choice("procedural", "procedural", "asked for with --images procedural", _procedural_notices(config))
+        notices = (*_procedural_notices(config), *_unused(prepared))
+        return Choice("procedural", "procedural", "asked for with --images procedural", notices)
     if prepared.statistics:
         return Choice("distilled", "distilled", f"there are {_known(prepared)}", _coverage_notices(prepared))
     lack = "its exporter folded them into the convolutions" if not prepared.batchnorms else "theirs are 0 and 1, never measured"
@@ -106,7 +107,7 @@ def _given(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathLike])
     if not wanted or count >= config.samples:
         if config.amplify:
             notices += (f"--amplify has nothing to do: {config.samples} images are wanted, and as many are given.",)
-        return Choice("data", images, "calibration data was given", notices)
+        return Choice("data", images, "calibration data was given", (*notices, *_unused(prepared)))
     if not prepared.statistics and not prepared.coverage.missing:
         raise ConfigError("--amplify needs convolutions, whose statistics on the images are what more are distilled from")
     images = "+".join(sorted({*images.split("+"), "distilled"}))
@@ -135,6 +136,12 @@ def _coverage_notices(prepared: Prepared) -> tuple[str, ...]:
         "--bn-from with a state_dict of the model; or some images, and --amplify; or an export with all BatchNorm kept: "
         f"{EXPORT_CALL}",
     )
+
+
+def _unused(prepared: Prepared) -> tuple[str, ...]:
+    if not prepared.borrowed:
+        return ()
+    return ("The statistics of --bn-from have no part in this run, because no images are distilled.",)
 
 
 def _procedural_notices(config: QuantizeConfig) -> tuple[str, ...]:

@@ -111,6 +111,8 @@ def bad_file(kind: str, folder: Path) -> Path:
             torch.save(torch.nn.Conv2d(3, 8, 3), path)
         case "no tensors":
             torch.save({"epoch": 7}, path)
+        case "sparse":
+            torch.save({"conv1.weight": torch.eye(3).to_sparse()}, path)
         case "no BatchNorm":
             torch.save({"conv1.weight": state_dict()["conv1.weight"]}, path)
         case "broken safetensors":
@@ -126,7 +128,18 @@ def bad_file(kind: str, folder: Path) -> Path:
     return path
 
 
-BAD = ["text", "empty", "truncated", "code", "pickle", "a whole module", "no tensors", "no BatchNorm", "broken safetensors"]
+BAD = [
+    "text",
+    "empty",
+    "truncated",
+    "code",
+    "pickle",
+    "a whole module",
+    "no tensors",
+    "sparse",
+    "no BatchNorm",
+    "broken safetensors",
+]
 
 
 @pytest.mark.parametrize("kind", [*BAD, "broken onnx", "directory", "missing", "another training"])
@@ -157,6 +170,8 @@ def test_quantize_distil_and_inspect_take_it(folded: Path, tmp_path: Path) -> No
     done = call("distill", folded, *quick, "--bn-from", file, "-o", tmp_path / "made")
     assert done.exit_code == 0, done.output
     assert np.load(tmp_path / "made" / "images.npz")["images"].shape == (4, *SHAPE)
+    unused = call("quantize", folded, "--dry-run", "--bn-from", file, "--data", tmp_path / "made" / "images.npz")
+    assert "--bn-from have no part" in unused.stdout
     result = call("quantize", folded, *quick, "--recon-iters", 2, "--bn-from", file)
     assert result.exit_code == 0, result.output
     assert "4 distilled" in result.stdout
