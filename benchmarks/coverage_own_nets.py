@@ -195,7 +195,7 @@ class Mixer(nn.Module):
         self.norm, self.attention = nn.LayerNorm(w), nn.MultiheadAttention(w, 4, batch_first=True)
         self.mlp = nn.Sequential(nn.LayerNorm(w), nn.Linear(w, 2 * w), nn.GELU(), nn.Linear(2 * w, w))
         self.instance = nn.Sequential(nn.Conv2d(w, w, 1), nn.InstanceNorm2d(w), nn.GroupNorm(4, w), nn.Mish())
-        self.out = nn.Sequential(nn.ChannelShuffle(4), nn.Conv2d(w, 16, 1), nn.PixelShuffle(4))
+        self.out = nn.Sequential(nn.Conv2d(w, 16, 1), nn.PixelShuffle(4))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -204,7 +204,8 @@ class Mixer(nn.Module):
         z = self.norm(y)
         y = y + self.attention(z, z, z, need_weights=False)[0]
         y = y + self.mlp(y)
-        return self.out(self.instance(y.transpose(1, 2).reshape(x.shape)))
+        y = self.instance(y.transpose(1, 2).reshape(x.shape))
+        return self.out(y.unflatten(1, (4, -1)).transpose(1, 2).flatten(1, 2))
 
 
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {

@@ -1,7 +1,8 @@
 """Where the batch is in a value, and what the rules that follow it through operators are made of.
 
-A value carries the batch on `axis` with `times` t when its size there is B t and sample i owns the slice
-[i t, (i+1) t) of that axis:  [B, C, H, W] is (0, 1);  the channel shuffle's [B C/2, 2, H W] is (0, C/2).
+A value carries the batch on `axis` with `times` t and `before` s when its size there is s B t and sample i owns the entries
+(p B + i) t + q, p < s and q < t:  [B, C, H, W] is (0, 1);  the channel shuffle's [B C/2, 2, H W] is (0, C/2);  the tokens of an
+attention that runs over [L, B, C], put below each other as [L B, C], are (0, 1, L).
 
 A rule (batch_moves.py, batch_constants.py) takes a node and the batch of its inputs and returns the batch of its outputs, and
 which constants of the node have the number B baked in and what to write instead so that they hold for every B. A rule
@@ -12,7 +13,7 @@ batch of any size, what it computes for each sample alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +28,16 @@ class FixedBatchError(Exception):
 
 @dataclass(frozen=True)
 class Batch:
-    """The batch dimension of one value: its axis, and how many entries there belong to each sample."""
+    """The batch dimension of one value: its axis, how many entries in a row there belong to a sample, and how many such rows."""
 
     axis: int
     times: int = 1
+    before: int = 1
+
+    @property
+    def entries(self) -> int:
+        """Entries of the axis that belong to each sample."""
+        return self.before * self.times
 
 
 @dataclass(frozen=True)
@@ -108,4 +115,4 @@ def without_axes(node: ir.Node, value: ir.Value, batch: Batch, axes: list[int]) 
     positive = {a % rank_of(node, value) for a in axes}
     if batch.axis in positive:
         raise obstacle(node, "removes the batch axis")
-    return Batch(batch.axis - sum(a < batch.axis for a in positive), batch.times)
+    return replace(batch, axis=batch.axis - sum(a < batch.axis for a in positive))

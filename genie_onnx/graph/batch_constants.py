@@ -11,6 +11,7 @@ Tile, Pad                                nothing to rewrite; they must leave the
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -34,9 +35,10 @@ _WHOLE_AXIS = 2**31 - 1  # exporters write INT32_MAX or INT64_MAX for "to the en
 
 
 def reshape(node: ir.Node, batches: Batches) -> Moved:
-    """Row-major order is kept, so the new batch axis b has as many entries before it, and behind each sample, as the old.
+    """Row-major order is kept, so the batch has as many entries before it, and behind each sample, as it had.
 
-    Where axes of size 1 leave a choice, the old axis is taken, else the first.
+    Axes of size 1 leave a choice. Taken is the axis that a Gemm behind it does not sum over; then one whose entries belong to
+    each sample in one row; then the old one; then the first.
     """
     value, batch = first_operand(node, batches)
     wanted = integers(node, 1, "shape") or []
@@ -44,19 +46,20 @@ def reshape(node: ir.Node, batches: Batches) -> Moved:
     if batch.axis == 0 and wanted[:1] == [0] and copies:
         return Moved(batch)
     old, new = static_shape(node, value), static_shape(node, node.outputs[0])
-    size = old[batch.axis] // batch.times  # B
+    size = old[batch.axis] // batch.entries  # B
+    earlier = math.prod(old[: batch.axis]) * batch.before
     per_sample = batch.times * math.prod(old[batch.axis + 1 :])
-    fits = [
-        b
-        for b in range(len(new))
-        if math.prod(new[:b]) == math.prod(old[: batch.axis])
-        and new[b] % size == 0
-        and (new[b] // size) * math.prod(new[b + 1 :]) == per_sample
-    ]
+    fits = []
+    for b in range(len(new)):
+        outside, inside = math.prod(new[:b]), math.prod(new[b + 1 :])
+        if outside and inside and earlier % outside == 0 and per_sample % inside == 0:
+            moved = Batch(b, per_sample // inside, earlier // outside)
+            fits += [moved] if moved.entries * size == new[b] else []
     if not fits:
         raise obstacle(node, f"from {list(old)} to {list(new)} mixes the batch with other axes")
-    b = batch.axis if batch.axis in fits else fits[0]
-    moved = Batch(b, new[b] // size)
+    rows = any(reader.op_type == "Gemm" for reader in node.outputs[0].consumers())
+    moved = min(fits, key=lambda b: (rows and b.axis != 0, b.before > 1, b.axis != batch.axis, b.axis))
+    b = moved.axis
     if wanted[b] == -1 or (wanted[b] == 0 and copies):
         return Moved(moved)
     if moved == batch and copies:
@@ -72,7 +75,7 @@ def expand(node: ir.Node, batches: Batches) -> Moved:
     value, batch = first_operand(node, batches)
     wanted = integers(node, 1, "shape") or []
     from_right = batch.axis - rank_of(node, value)
-    moved = Batch(max(len(wanted), rank_of(node, value)) + from_right, batch.times)
+    moved = replace(batch, axis=max(len(wanted), rank_of(node, value)) + from_right)
     if len(wanted) < -from_right or wanted[from_right] == 1:
         return Moved(moved)
     if wanted[from_right] != static_shape(node, value)[batch.axis]:

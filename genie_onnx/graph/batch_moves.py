@@ -10,11 +10,11 @@ MatMul, Gemm                         along rows, columns or stacked matrices, ne
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import onnx_ir as ir
 
 from genie_onnx.graph.batch_axis import (
-    Batch,
     Batches,
     Moved,
     Rule,
@@ -33,7 +33,7 @@ def elementwise(node: ir.Node, batches: Batches) -> Moved:
     """Numpy broadcasting: shapes align at the right."""
     operands = [v for v in node.inputs if v is not None]
     rank = max(rank_of(node, v) for v in operands)
-    found = {Batch(batches[v].axis + rank - rank_of(node, v), batches[v].times) for v in operands if v in batches}
+    found = {replace(batches[v], axis=batches[v].axis + rank - rank_of(node, v)) for v in operands if v in batches}
     if len(found) > 1:
         raise obstacle(node, "joins operands that have the batch on different axes")
     (batch,) = found
@@ -58,7 +58,7 @@ def gemm(node: ir.Node, batches: Batches) -> Moved:
         raise obstacle(node, "sums over the batch")
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         need_size_one(node, node.inputs[2], -2)
-    return Moved(Batch(0, batch.times))
+    return Moved(replace(batch, axis=0))
 
 
 def matmul(node: ir.Node, batches: Batches) -> Moved:
@@ -76,7 +76,7 @@ def matmul(node: ir.Node, batches: Batches) -> Moved:
             raise obstacle(node, "sums over the batch")
         if from_right < -2 and other not in batches:
             need_size_one(node, other, from_right)
-        found.add(Batch(from_right + rank, batches[value].times))
+        found.add(replace(batches[value], axis=from_right + rank))
     if len(found) > 1:
         raise obstacle(node, "multiplies samples with each other")
     return Moved(found.pop())
@@ -135,14 +135,14 @@ def gather(node: ir.Node, batches: Batches) -> Moved:
     value, batch = first_operand(node, batches)
     axis = attribute(node, "axis", 0) % rank_of(node, value)
     need_other_axis(node, value, batch, axis)
-    return Moved(batch if batch.axis < axis else Batch(batch.axis - 1 + rank_of(node, node.inputs[1]), batch.times))
+    return Moved(batch if batch.axis < axis else replace(batch, axis=batch.axis - 1 + rank_of(node, node.inputs[1])))
 
 
 def transpose(node: ir.Node, batches: Batches) -> Moved:
     """Transpose; without `perm` it reverses the axes."""
     value, batch = first_operand(node, batches)
     perm = attribute(node, "perm", tuple(reversed(range(rank_of(node, value)))))
-    return Moved(Batch(perm.index(batch.axis), batch.times))
+    return Moved(replace(batch, axis=perm.index(batch.axis)))
 
 
 def unsqueeze(node: ir.Node, batches: Batches) -> Moved:
@@ -151,7 +151,7 @@ def unsqueeze(node: ir.Node, batches: Batches) -> Moved:
     axes = integers(node, 1, "axes") or []
     rank = rank_of(node, value) + len(axes)
     new = {a % rank for a in axes}
-    return Moved(Batch([i for i in range(rank) if i not in new][batch.axis], batch.times))
+    return Moved(replace(batch, axis=[i for i in range(rank) if i not in new][batch.axis]))
 
 
 def flatten(node: ir.Node, batches: Batches) -> Moved:
@@ -166,4 +166,5 @@ def flatten(node: ir.Node, batches: Batches) -> Moved:
     merged = shape[batch.axis + 1 : last]
     if any(d is None for d in merged):
         raise obstacle(node, "merges the batch with an axis of unknown size")
-    return Moved(Batch(0 if batch.axis < axis else 1, batch.times * math.prod(d for d in merged if d is not None)))
+    times = batch.times * math.prod(d for d in merged if d is not None)
+    return Moved(replace(batch, axis=0 if batch.axis < axis else 1, times=times))

@@ -54,7 +54,7 @@ def free_batch(model: ir.Model) -> ir.Model:
     for value, batch in batches.items():
         if value.shape is not None:
             sizes = list(value.shape)
-            sizes[batch.axis] = ir.SymbolicDim(SYMBOL if batch.times == 1 else f"{batch.times}*{SYMBOL}")
+            sizes[batch.axis] = ir.SymbolicDim(SYMBOL if batch.entries == 1 else f"{batch.entries}*{SYMBOL}")
             value.shape = ir.Shape(sizes)
     return model
 
@@ -98,6 +98,8 @@ def _follow(model: ir.Model) -> tuple[dict[ir.Value, Batch], list[tuple[ir.Node,
     for value in model.graph.outputs:
         if value in batches and batches[value].axis != 0:
             raise FixedBatchError(f"output '{value.name}' has the batch on axis {batches[value].axis}, not on axis 0")
+        if value in batches and batches[value].before > 1:
+            raise FixedBatchError(f"output '{value.name}' has the samples of a batch between each other")
     return batches, edits
 
 

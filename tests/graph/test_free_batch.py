@@ -55,6 +55,11 @@ FREEABLE = {
     "matmul_weight_left": ("8,3,3", "y = MatMul(w, x)"),
     "gemm": ("3,1,1", f"s = {K}[1,3]>() r = Reshape(x, s) y = Gemm(r, w)"),
     "gemm_transposed": ("3,1,1", f"s = {K}[1,3]>() r = Reshape(x, s) t = Transpose(r) y = Gemm<transA=1>(t, w)"),
+    "tokens_of_attention": (
+        "3,2,2",
+        f"a = {K}[1,3,4]>() b = {K}[4,3]>() c = {K}[4,1,3]>() r = Reshape(x, a) t = Transpose<perm=[2,0,1]>(r) s = Reshape(t, b)"
+        "  mm = Gemm(s, w) z = Relu(mm) u = Reshape(z, c) y = Transpose<perm=[1,0,2]>(u)",
+    ),
     "layernorm": ("8,3,3", "y = LayerNormalization(x, v)"),
     "baked_constant": (
         "8,3,3",
@@ -78,7 +83,9 @@ def test_four_images_are_four_times_one(case: str) -> None:
     assert query.input_shape(graph)[0] is None
     x = image(4, *(int(d) for d in FREEABLE[case][0].split(",")))
     expected = one_by_one(proto, x)
-    assert difference(expected, run(graph, x)) < (FLOAT_ROUNDING if "mm" in case or "matmul" in case else 1e-30)
+    assert difference(expected, run(graph, x)) < (
+        FLOAT_ROUNDING if "mm" in case or "attention" in case or "matmul" in case else 1e-30
+    )
     for value in graph.graph.outputs:  # the inferred shape, N put in, is what comes out
         sizes = [
             len(x) if str(d) == "N" else int(str(d).removesuffix("*N")) * (len(x) if "*N" in str(d) else 1) for d in value.shape
@@ -109,7 +116,16 @@ STUCK = {
     "repeated": (f"s = {K}[5,8,3,3]>() y = Expand(x, s)", "Expand 'y_' repeats the batch"),
     "merged_behind": (
         f"t = Transpose<perm=[1,0,2,3]>(x) s = {K}[8,9]>() r = Reshape(t, s) u = Constant<value_ints=[1,72]>() y = Reshape(r, u)",
-        "Reshape 'y_' from",
+        "output 'y' has the batch on axis 1",
+    ),
+    "samples_between_each_other": (
+        f"t = Transpose<perm=[2,3,0,1]>(x) s = {K}[9,8]>() r = Reshape(t, s) c = {K}[8,8]>() d = ConstantOfShape(c)"
+        " y = Gemm(r, d)",
+        "output 'y' has the samples of a batch between each other",
+    ),
+    "cut_across": (
+        f"t = Transpose<perm=[1,0,2,3]>(x) s = {K}[6,12]>() y = Reshape(t, s)",
+        "Reshape 'y_' from [8, 1, 3, 3] to [6, 12] mixes the batch",
     ),
     "joined_with_constant": ("y = Concat<axis=1>(x, k)", "Concat 'y_' joins values"),
     "unknown_operator": ('y = Einsum<equation="bchw->bc">(x)', "Einsum 'y_' is not known"),
