@@ -28,6 +28,7 @@ from genie_onnx.device import choose_device
 from genie_onnx.distill import DistillProgress
 from genie_onnx.errors import ConfigError
 from genie_onnx.judge import judge
+from genie_onnx.memory import memory_errors
 from genie_onnx.prepare import Prepared, Source, check_import, output_path, prepare
 from genie_onnx.reconstruct import BlockResult, Codes
 from genie_onnx.report import BlockLoss, Report, versions
@@ -104,6 +105,7 @@ def quantize(
     *,
     config: QuantizeConfig | None = None,
     data: Sequence[PathLike] = (),
+@memory_errors()
     input_size: tuple[int, int] | None = None,
     run_dir: PathLike | None = None,
     bn_from: PathLike | None = None,

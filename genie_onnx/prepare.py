@@ -137,17 +137,29 @@ def check_import(prepared: Prepared, generator: torch.Generator) -> None:
     x = torch.randn((CHECK_BATCH, *prepared.shape), generator=generator)
     proto = ir.to_proto(prepared.user)
     name = network.inputs[0]
-    with torch.no_grad():
-        ours = {value: y.numpy() for value, y in network({name: x}).items()}
-    theirs = run(proto, {name: x.numpy()}, network.outputs, optimise=False)
+    theirs = run(proto, {name: x.numpy()}, network.outputs, optimise=False)  # first: what it cannot run is no model
+    try:
+        with torch.no_grad():
+            ours = {value: y.numpy() for value, y in network({name: x}).items()}
+    except (RuntimeError, ValueError) as error:
+        raise RunError(
+            f"the model was read wrongly: the imported network cannot be run, though onnxruntime runs the file ({error}). "
+            "This is a defect of genie-onnx; please report it with the model"
+        ) from error
     if first_difference(theirs, ours, IMPORT_TOLERANCE) is None:
         return
-    values = [v for block in prepared.blocks for v in block.outputs if v in network.nodes]
-    deploy = ir.to_proto(prepared.deploy)
+    values = [str(v.name) for node in prepared.deploy.graph for v in node.outputs if v.name in network.nodes]
     with torch.no_grad():
         inner = {v: y.numpy() for v, y in network.extract(network.inputs, values)({name: x}).items()}
-    found = first_difference(run(deploy, {name: np.asarray(x)}, values, optimise=False), inner, IMPORT_TOLERANCE)
-    where = "its outputs, though no block alone does" if found is None else str(found)
+    expected = run(ir.to_proto(prepared.deploy), {name: x.numpy()}, values, optimise=False)
+    overflowing = next((v for v in values if not np.isfinite(expected[v]).all()), None)
+    if overflowing is not None:
+        raise RunError(
+            f"value '{overflowing}' of the model is not finite for ordinary numbers as input, in onnxruntime itself: "
+            "weights are damaged or much too large. Export the model again"
+        )
+    found = first_difference(expected, inner, IMPORT_TOLERANCE)
+    where = "its outputs, though no value alone does" if found is None else str(found)
     raise RunError(
         f"the model was read wrongly: the imported network and onnxruntime differ in {where}. "
         "This is a defect of genie-onnx; please report it with the model"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from genie_onnx.errors import ModelError
-from genie_onnx.graph.consistency import channels, contradictions, malformed_nodes, numbers, undefined_values
+from genie_onnx.graph.consistency import channels, contradictions, malformed_nodes, numbers, sizes, undefined_values
 from genie_onnx.graph.explicit_pads import has_automatic_pads
 from genie_onnx.graph.free_batch import batch_obstacle
 from genie_onnx.graph.names import node_name
@@ -45,7 +45,7 @@ def problems(model: ir.Model) -> list[str]:
     found += [*unsupported, *_extra_outputs(graph), *_pads(graph), *numbers(graph)]
     if not unsupported:  # what such an operator does with the batch is not known, and its own sentence says what to do
         found += _fixed_batch(graph)
-    return found or list(channels(graph)) or list(contradictions(graph))
+    return found or list(channels(graph)) or list(contradictions(model, graph)) or list(sizes(model, graph))
 
 
 def _quantized(model: ir.Model) -> Iterator[str]:

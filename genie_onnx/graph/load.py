@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError, Message
 from onnx_ir.passes.common import RemoveInitializersFromInputsPass, TopologicalSortPass
 
 from genie_onnx.errors import ModelError
+from genie_onnx.graph.functions import function_problem
 from genie_onnx.graph.opset import MINIMUM_OPSET, OLDEST_OPSET, default_opset, raise_opset
 from genie_onnx.graph.tensors import stored_tensors, tensor_problems
 
@@ -41,6 +42,9 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto) -> ir.Model:
     if _has_undecodable_text(proto):
         raise ModelError(f"{name}: a name in it is not valid text; the file is damaged.")
     _check_versions(proto, name)
+    function_finding = function_problem(proto)
+    if function_finding is not None:
+        raise ModelError(f"{name}: {function_finding}")
     problems = tensor_problems(proto, folder)
     if problems:
         raise ModelError([f"{name}: {problem}" for problem in problems])
@@ -139,6 +143,7 @@ def _deserialise(proto: onnx.ModelProto, folder: Path | None) -> ir.Model:
     if folder is not None:
         ir.external_data.set_base_dir(model.graph, str(folder))
         model = ir.external_data.load_to_model(model)
+    model.graph.name = model.graph.name or "graph"  # runtimes do without a name, onnx's checker does not
     RemoveInitializersFromInputsPass()(model)
     TopologicalSortPass()(model)
     return model

@@ -90,7 +90,11 @@ def _external_problem(tensor: onnx.TensorProto, expected: int, folder: Path | No
         return f"says where it lies in a way that cannot be: {error}."
     if folder is None:
         return f"lies in the external file '{info.location}', but the model was not read from a path; give the .onnx file's path."
-    path = (folder / info.location).resolve()
+    try:
+        path = (folder / info.location).resolve()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, links in a circle, a zero byte in it
+        return f"lies in '{info.location[:100]}', which cannot be a file ({error}); export the model again."
     if not path.is_relative_to(folder.resolve()):
         return f"lies in '{info.location}', outside the model's folder; such files are not read. Put the file beside the model."
     if not path.is_file():

@@ -7,7 +7,8 @@ run batch by batch and put together again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from genie_onnx.errors import DataError
+from genie_onnx.errors import DataError, RunError
 
 Array = npt.NDArray[Any]
 Model = bytes | onnx.ModelProto | Path
@@ -34,7 +35,8 @@ class Session:
             self._check(proto, outputs)
             source = expose(proto, outputs).SerializeToString()
         options = session_options(optimise)
-        self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        with _runtime_errors("load"):
+            self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         self._inputs = {i.name: i.shape for i in self._session.get_inputs()}
         self.inputs: tuple[str, ...] = tuple(self._inputs)
         own = [o.name for o in self._session.get_outputs()]
@@ -58,7 +60,8 @@ class Session:
         return {name: np.concatenate([part[name] for part in parts])[:samples] for name in self.outputs}
 
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        return dict(zip(self.outputs, self._session.run(list(self.outputs), dict(feeds)), strict=True))
+        with _runtime_errors("run"):
+            return dict(zip(self.outputs, self._session.run(list(self.outputs), dict(feeds)), strict=True))
 
     @staticmethod
     def _check(proto: onnx.ModelProto, outputs: Sequence[str]) -> None:
@@ -76,7 +79,7 @@ def run(
     """Run `model` once: `Session(model, outputs, optimise)(feeds)`.
 
     `optimise=False` computes every node as written, without fusing. Raises DataError where feeds or outputs do not
-    fit the model.
+    fit the model, RunError where onnxruntime fails.
     """
     return Session(model, outputs, optimise)(feeds)
 
@@ -88,6 +91,18 @@ def session_options(optimise: bool) -> ort.SessionOptions:
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return options
+
+
+@contextmanager
+def _runtime_errors(doing: str) -> Iterator[None]:
+    """Raise RunError with the first line of what onnxruntime has to say."""
+    try:
+        yield
+    except Exception as error:  # onnxruntime's own have no other base in common
+        if not type(error).__module__.startswith("onnxruntime"):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RunError(f"onnxruntime {ort.__version__} cannot {doing} the model: {reason}") from error
 
 
 def as_proto(model: Model) -> onnx.ModelProto:

@@ -157,6 +157,57 @@ def model(case: str) -> onnx.ModelProto:
     return parse(f"g ({inputs}) => ({outputs}) {{ {nodes} }}", **arrays)
 
 
+    "bias_of_conv": (
+        f"{IMAGE}, float[5,4,3,3] w, float[1,5] b",
+        "float[] y",
+        "y = Conv(x, w, b)",
+        ["Conv 'Conv_y' has 5 channels, but 'b' is [1, 5]"],
+    ),
+    "bias_of_convtranspose": (
+        f"{IMAGE}, float[4,3,2,2] w, float[3] b",
+        "float[] y",
+        "y = ConvTranspose<group=2>(x, w, b)",
+        ["ConvTranspose 'ConvTranspose_y' has 6 channels, but 'b' is [3]"],
+    ),
+    "empty_kernel": (
+        f"{IMAGE}, float[4,4,0,3] w",
+        "float[] y",
+        "y = Conv(x, w)",
+        ["Conv 'Conv_y' has an empty weight, [4, 4, 0"],
+    ),
+    "empty_image": ("float[N,4,0,6] x", "float[] y", "y = Relu(x)", ["input 'x' has the shape [N, 4, 0, 6], it is empty"]),
+    "empty_value": (
+        IMAGE,
+        "float[] y",
+        "k = Constant<value_ints=[0,0,-6,0,0,0,0,0]>() p = Pad(x, k) y = Relu(p)",
+        ["Pad 'Pad_p': its result 'p' has the shape [N, 4, 0, 6], it is empty"],
+    ),
+    "huge_image": (
+        "float[N,4,1099511627776,6] x",
+        "float[] y",
+        "y = Relu(x)",
+        ["input 'x' has the shape [N, 4, 1099511627776, 6]"],
+    ),
+    "huge_batch": (
+        "float[1099511627776,4,6,6] x",
+        "float[] y",
+        "y = Relu(x)",
+        ["input 'x' has the shape [N, 4, 6, 6], 1.58e+14"],
+    ),
+    "huge_value": (
+        IMAGE,
+        "float[] y",
+        "k = Constant<value_ints=[1,1,16777216,1]>() e = Tile(x, k) y = ReduceMax(e)",
+        ["Tile 'Tile_e': its result 'e' has the shape ["],
+    ),
+    "many_dimensions": (
+        IMAGE,
+        "float[] y",
+        f"a = Constant<value_ints={list(range(4, 24))}>() u = Unsqueeze(x, a) y = Relu(u)",
+        ["'u' has 24 dimensions; up to 16"],
+    ),
+    "output_claims": (IMAGE, "float[N,4,6,7] y", "y = Relu(x)", ["the model contradicts itself, says onnx's shape"]),
+    "output_rank": (IMAGE, "float[N,4] y", "y = Relu(x)", ["the model contradicts itself, says onnx's shape"]),
 @pytest.mark.parametrize("case", REFUSED)
 def test_unsupported_is_named(case: str) -> None:
     """Exactly the problems there are, each with a remedy after what was found."""
@@ -221,3 +272,8 @@ def test_supported_operators_are_those_of_the_importer() -> None:
     importable = set(CONVERTERS) | VETTED
     assert importable >= SUPPORTED_OPS
     assert importable - SUPPORTED_OPS <= {"EyeLike", "NonZero"}
+    "empty_axes": (
+        IMAGE,
+        "a = Constant<value_ints: ints = []>() s = Shape(x) e = Slice(s, a, a) t = Concat<axis=0>(e, s) y = Reshape(x, t)",
+    ),
+    "open_claims": ("float[1,4,6,6] x", "y = Relu(x)"),

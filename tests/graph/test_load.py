@@ -193,6 +193,16 @@ def test_external_data_outside_the_folder_is_not_read(external: Path, tmp_path_f
     assert "such files are not read" in refusal(external)
 
 
+@pytest.mark.parametrize("location", ["w" * 300, "loop.bin", "weights.bin\0.txt"])
+def test_external_data_in_what_cannot_be_a_file(external: Path, location: str) -> None:
+    """Too long a name, a link to itself, a zero byte."""
+    (external.parent / "loop.bin").symlink_to(external.parent / "loop.bin")
+    proto = onnx.load(external, load_external_data=False)
+    proto.graph.initializer[0].external_data[0].value = location
+    external.write_bytes(proto.SerializeToString())
+    assert "which cannot be a file" in refusal(external)
+
+
 @pytest.mark.parametrize(("key", "value"), [("offset", "1000000"), ("offset", "-4"), ("length", "8")])
 def test_external_data_with_a_lying_entry(external: Path, key: str, value: str) -> None:
     """Offsets and lengths are held against shape and file."""
@@ -233,3 +243,30 @@ def test_what_is_done_to_the_graph_later_leaves_the_message_alone() -> None:
     before = model.SerializeToString(deterministic=True)
     normalise(load(model))
     assert model.SerializeToString(deterministic=True) == before
+
+
+def layers(*called: str) -> onnx.ModelProto:
+    """A model whose function `a` calls those named, one after the other; `b` is two nodes, `c` calls `a`."""
+    nodes = " ".join(f"t{i + 1} = f.{name} (t{i})" for i, name in enumerate(called))
+    imports = 'opset_import: ["" : 17, "f" : 1]'
+    return onnx.parser.parse_model(
+        f"<ir_version: 8, {imports}> g (float[N,2] x) => (float[N,2] y) {{ y = f.a (x) }}"
+        f'<domain: "f", {imports}> a (t0) => (t{len(called)}) {{ {nodes} }}'
+        f'<domain: "f", {imports}> b (t) => (v) {{ u = Neg(t) v = Relu(u) }}'
+        f'<domain: "f", {imports}> c (t) => (v) {{ v = f.a (t) }}'
+    )
+
+
+def test_functions_that_cannot_be_inlined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Circles have no end; a few functions that call each other can stand for more nodes than memory holds."""
+    assert "call each other in a circle ('" in refusal(layers("b", "c"))
+    assert "call each other in a circle ('a' -> 'a')" in refusal(layers("a"))
+    monkeypatch.setattr("genie_onnx.graph.functions.MAX_NODES", 6)
+    assert len(load(layers("b", "b", "b")).graph) == 6
+    assert "8 nodes once its functions are inlined; at most 6" in refusal(layers("b", "b", "b", "b"))
+
+
+def test_a_graph_without_a_name_gets_one() -> None:
+    proto = parse(NET)
+    proto.graph.ClearField("name")
+    assert ir.to_proto(load(proto)).graph.name
