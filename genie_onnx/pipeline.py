@@ -99,13 +99,13 @@ def plan(
     return Plan(prepared, choice, target, folder, device)
 
 
+@memory_errors()
 def quantize(
     model: Source,
     output: PathLike | None = None,
     *,
     config: QuantizeConfig | None = None,
     data: Sequence[PathLike] = (),
-@memory_errors()
     input_size: tuple[int, int] | None = None,
     run_dir: PathLike | None = None,
     bn_from: PathLike | None = None,

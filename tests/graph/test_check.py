@@ -138,25 +138,6 @@ REFUSED = {
         "y = BatchNormalization(x, gamma, beta, mean, var)",
         ["BatchNormalization 'BatchNormalization_y' gets 4 channels"],
     ),
-    "contradiction": (
-        f"{IMAGE}, float[7,2] w",
-        "float[] y",
-        "y = MatMul(x, w)",
-        ["the model contradicts itself, says onnx's shape"],
-    ),
-}
-
-
-def model(case: str) -> onnx.ModelProto:
-    inputs, outputs, nodes, _ = REFUSED[case]
-    broken = np.ones((4, 4, 3, 3), np.float32)
-    arrays = {name: broken.copy() for name in ("nan", "inf")} | {"z": np.uint8([0])[0], "w64": broken}
-    arrays["nan"][0, 1, 2, 0], arrays["inf"][3, 0, 0, 0] = np.nan, np.inf
-    if case == "float64_weight":
-        arrays["w"] = broken.astype(np.float64)
-    return parse(f"g ({inputs}) => ({outputs}) {{ {nodes} }}", **arrays)
-
-
     "bias_of_conv": (
         f"{IMAGE}, float[5,4,3,3] w, float[1,5] b",
         "float[] y",
@@ -208,6 +189,25 @@ def model(case: str) -> onnx.ModelProto:
     ),
     "output_claims": (IMAGE, "float[N,4,6,7] y", "y = Relu(x)", ["the model contradicts itself, says onnx's shape"]),
     "output_rank": (IMAGE, "float[N,4] y", "y = Relu(x)", ["the model contradicts itself, says onnx's shape"]),
+    "contradiction": (
+        f"{IMAGE}, float[7,2] w",
+        "float[] y",
+        "y = MatMul(x, w)",
+        ["the model contradicts itself, says onnx's shape"],
+    ),
+}
+
+
+def model(case: str) -> onnx.ModelProto:
+    inputs, outputs, nodes, _ = REFUSED[case]
+    broken = np.ones((4, 4, 3, 3), np.float32)
+    arrays = {name: broken.copy() for name in ("nan", "inf")} | {"z": np.uint8([0])[0], "w64": broken}
+    arrays["nan"][0, 1, 2, 0], arrays["inf"][3, 0, 0, 0] = np.nan, np.inf
+    if case == "float64_weight":
+        arrays["w"] = broken.astype(np.float64)
+    return parse(f"g ({inputs}) => ({outputs}) {{ {nodes} }}", **arrays)
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_unsupported_is_named(case: str) -> None:
     """Exactly the problems there are, each with a remedy after what was found."""
@@ -254,6 +254,11 @@ ACCEPTED = {
     "fixed_batch": ("float[1,3,4,4] x", "s = Constant<value_ints=[1,-1]>() y = Reshape(x, s)"),
     "infinite_limit": (IMAGE + ", float inf, float low", "y = Clip(x, low, inf)"),
     "folded_away": (IMAGE, "k = Constant<value = float[2,2] {1.0, 0.0, 0.0, 1.0}>() d = Det(k) y = Mul(x, d)"),
+    "empty_axes": (
+        IMAGE,
+        "a = Constant<value_ints: ints = []>() s = Shape(x) e = Slice(s, a, a) t = Concat<axis=0>(e, s) y = Reshape(x, t)",
+    ),
+    "open_claims": ("float[1,4,6,6] x", "y = Relu(x)"),
     "unused": (IMAGE, "d = custom.Odd(x) y = Relu(x)"),
     "mask_unused": (IMAGE, "d, m = Dropout(x) y = Relu(d)"),
 }
@@ -272,8 +277,3 @@ def test_supported_operators_are_those_of_the_importer() -> None:
     importable = set(CONVERTERS) | VETTED
     assert importable >= SUPPORTED_OPS
     assert importable - SUPPORTED_OPS <= {"EyeLike", "NonZero"}
-    "empty_axes": (
-        IMAGE,
-        "a = Constant<value_ints: ints = []>() s = Shape(x) e = Slice(s, a, a) t = Concat<axis=0>(e, s) y = Reshape(x, t)",
-    ),
-    "open_claims": ("float[1,4,6,6] x", "y = Relu(x)"),
