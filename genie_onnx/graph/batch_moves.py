@@ -4,6 +4,7 @@ Conv, pools, BatchNormalization      [B, C, H, W] -> (0, t) stays          the b
 Add, Mul, Relu, ...                  numpy broadcasting; operands without the batch have size 1 on its axis
 Transpose perm 1 0 2                 (0, t) -> (1, t)
 Softmax, Concat, Gather, ReduceMean  along any axis but the batch
+Attention                            within each sample
 MatMul, Gemm                         along rows, columns or stacked matrices, never the axis that is summed over
 """
 
@@ -118,6 +119,18 @@ def arg_reduce(node: ir.Node, batches: Batches) -> Moved:
     value, batch = first_operand(node, batches)
     after = without_axes(node, value, batch, [attribute(node, "axis", 0)])
     return Moved(batch if attribute(node, "keepdims", 1) else after)
+
+
+def attention(node: ir.Node, batches: Batches) -> Moved:
+    """Attention within each sample: Q, K and V have the batch on axis 0, a mask with that axis is the same for all."""
+    found = {None if v is None else batches.get(v) for v in node.inputs[:3]}
+    batch = found.pop()
+    if batch is None or found or batch.axis != 0:
+        raise obstacle(node, "gets Q, K and V that do not all have the batch on axis 0")
+    for mask in node.inputs[3:4]:
+        if mask is not None and (mask in batches or rank_of(node, mask) > 3):
+            need_size_one(node, mask, -4)
+    return Moved(batch)
 
 
 def concat(node: ir.Node, batches: Batches) -> Moved:

@@ -27,6 +27,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("Softmax", "LogSoftmax", "LpNormalization", "TopK"), batch_moves.along(-1)),
     **dict.fromkeys(("LayerNormalization", "RMSNormalization"), batch_moves.behind),
     **dict.fromkeys(("ArgMax", "ArgMin"), batch_moves.arg_reduce),
+    "Attention": batch_moves.attention,
     "Concat": batch_moves.concat,
     "Expand": batch_constants.expand,
     "Flatten": batch_moves.flatten,

@@ -39,14 +39,16 @@ _REARRANGEMENT = frozenset({
     "Pad", "Range", "Reshape", "Resize", "ScatterElements", "ScatterND", "Shape", "Size", "Slice", "SpaceToDepth", "Split",
     "Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze",
 })
-_OTHER = frozenset({"ArgMax", "ArgMin", "CumSum", "Einsum", "GridSample", "TopK"})
+_OTHER = frozenset({"ArgMax", "ArgMin", "Attention", "CumSum", "Einsum", "GridSample", "TopK"})
 
 CONTROL_FLOW_OPS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 
 QUANTIZED_OPS = frozenset({
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger",
+    # onnxruntime's own, beside QLinear...
+    "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits", "QAttention", "QGemm", "QMoE",
 })
-"""Standard operators of a file that has been quantized already."""
+"""Operators of a file that has been quantized already."""
 # fmt: on
 
 SUPPORTED_OPS: frozenset[str] = frozenset(WEIGHTED_OPS).union(

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from genie_onnx.importer import (
     activation,
     arithmetic,
+    attention,
     calls,
     conv,
     creation,
@@ -118,6 +119,8 @@ CONVERTERS: dict[str, Converter] = {
     "ArgMin": reduction.arg_extreme(largest=False),
     "CumSum": reduction.cumsum,
     **{op: reduction.reduce(op) for op in reduction.REDUCERS},
+    # attention
+    "Attention": attention.attention,
     # rearrangement
     "Concat": reshape.concat,
     "DepthToSpace": reshape.depth_to_space,

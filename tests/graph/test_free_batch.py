@@ -60,6 +60,7 @@ FREEABLE = {
         f"a = {K}[1,3,4]>() b = {K}[4,3]>() c = {K}[4,1,3]>() r = Reshape(x, a) t = Transpose<perm=[2,0,1]>(r) s = Reshape(t, b)"
         "  mm = Gemm(s, w) z = Relu(mm) u = Reshape(z, c) y = Transpose<perm=[1,0,2]>(u)",
     ),
+    "attention": ("2,4,4", "y = Attention(x, x, x)"),
     "layernorm": ("8,3,3", "y = LayerNormalization(x, v)"),
     "baked_constant": (
         "8,3,3",
@@ -71,7 +72,9 @@ FREEABLE = {
 def fixed(case: str) -> onnx.ModelProto:
     shape, nodes = FREEABLE[case]
     outputs = "(float[] e)" if case == "baked_constant" else "(int64[] y)" if case == "argmax" else "(float[] y)"
-    return parse(f"g (float[1,{shape}] x, float[3,3] w, float[3] v) => {outputs} {{ {nodes} }}", opset=18)
+    return parse(
+        f"g (float[1,{shape}] x, float[3,3] w, float[3] v) => {outputs} {{ {nodes} }}", opset=23 if "Attention" in nodes else 18
+    )
 
 
 @pytest.mark.parametrize("case", FREEABLE)
@@ -128,6 +131,10 @@ STUCK = {
         "Reshape 'y_' from [8, 1, 3, 3] to [6, 12] mixes the batch",
     ),
     "joined_with_constant": ("y = Concat<axis=1>(x, k)", "Concat 'y_' joins values"),
+    "attention_to_other_samples": (
+        "t = Transpose<perm=[1,0,2,3]>(x) y = Attention(t, t, t)",
+        "Attention 'y_' gets Q, K and V that do not all have the batch on axis 0",
+    ),
     "unknown_operator": ('y = Einsum<equation="bchw->bc">(x)', "Einsum 'y_' is not known"),
 }
 
@@ -136,7 +143,8 @@ STUCK = {
 def test_what_cannot_be_freed_stays_fixed_and_says_why(case: str) -> None:
     """The graph is as it was; the reason names the node; `check` has it as a problem."""
     nodes, reason = STUCK[case]
-    proto = parse(f"g (float[1,8,3,3] x, float[1,2,3,3] k) => (float[] y) {{ {nodes} }}")
+    opset = 23 if "Attention" in nodes else 17
+    proto = parse(f"g (float[1,8,3,3] x, float[1,2,3,3] k) => (float[] y) {{ {nodes} }}", opset)
     for node in proto.graph.node:
         node.name = f"{node.output[0]}_"
     graph = normalise(load(proto))
