@@ -19,6 +19,7 @@ from genie_onnx_cli import options
 @options.samples
 @options.distillation
 @options.preprocessing
+@options.set_input
 @options.seed
 @options.device
 @options.quiet
@@ -50,6 +51,7 @@ def distill(model: Path, **given: Any) -> None:
             config=config,
             input_size=given["input_size"],
             bn_from=given["bn_from"],
+            set_inputs=dict(given["set_inputs"]),
             progress=display,
         )
     click.echo(f"{effort.samples} images: {run.images}\ncontact sheet: {run.contact_sheet}")

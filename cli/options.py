@@ -41,6 +41,21 @@ class Size(click.ParamType):
         return int(height), int(width)
 
 
+class InputValues(click.ParamType):
+    """A name and numbers: ``scale=1,0.5`` -> ("scale", (1.0, 0.5))."""
+
+    name = "input values"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, tuple[float, ...]]:
+        """Parse `value`; a tuple is already parsed."""
+        if isinstance(value, tuple):
+            return value
+        name, _, numbers = str(value).rpartition("=")
+        if not name:
+            self.fail(f"{value!r} is not NAME=VALUE[,VALUE...], such as scale=1", param, ctx)
+        return name, Numbers().convert(numbers, param, ctx)
+
+
 model = click.argument("model", type=click.Path(path_type=Path), metavar="MODEL")
 data = click.option(
     "--data",
@@ -76,6 +91,14 @@ channel_order = click.option(
     "--channel-order", type=click.Choice(["rgb", "bgr"]), default="rgb", show_default=True, help="Of the model's input."
 )
 input_size = click.option("--input-size", type=Size(), metavar="HxW", help="Where the model leaves height and width open.")
+set_input = click.option(
+    "--set-input",
+    "set_inputs",
+    multiple=True,
+    type=InputValues(),
+    metavar="NAME=V[,V...]",
+    help="Fix an input beside the image to a number, or to one for each entry; the quantised model does not have it any more.",
+)
 seed = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same machine: same file."
 )
@@ -93,8 +116,12 @@ distill_batch = click.option(
     "--distill-batch", type=click.IntRange(min=2), default=128, show_default=True, help="Images distilled together."
 )
 swing = click.option("--swing/--no-swing", default=True, show_default=True, help="Ablation: strided convs read a shifted input.")
-generator = click.option(
-    "--generator/--no-generator", default=True, show_default=True, help="Ablation: images come from a generator, or are pixels."
+start = click.option(
+    "--start",
+    type=click.Choice(["leaves", "generator", "noise"]),
+    default="leaves",
+    show_default=True,
+    help="What distilled images begin as: dead leaves, the output of a generator that is trained along (the paper), or noise.",
 )
 train_latent = click.option(
     "--train-latent/--fixed-latent", default=True, show_default=True, help="Ablation: z is trained, or stays as drawn."
@@ -114,5 +141,5 @@ def combined(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
-distillation = combined(distill_iters, distill_batch, swing, generator, train_latent)
+distillation = combined(distill_iters, distill_batch, start, swing, train_latent)
 preprocessing = combined(input_mean, input_std, channel_order, input_size)

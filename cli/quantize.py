@@ -18,6 +18,7 @@ from genie_onnx_cli.placement import placement, placement_config
 @options.amplify
 @options.bn_from
 @options.preprocessing
+@options.set_input
 @click.option(
     "--images",
     type=click.Choice(["auto", "distill", "procedural"]),
@@ -104,7 +105,7 @@ def quantize(model: Path, **given: Any) -> None:
         seed=given["seed"],
         device=given["device"],
     )
-    places = {key: given[key] for key in ("data", "input_size", "run_dir", "bn_from")}
+    places = {key: given[key] for key in ("data", "input_size", "run_dir", "bn_from")} | {"set_inputs": dict(given["set_inputs"])}
     show.plan(genie_onnx.plan(model, given["output"], config=config, **places), config, preset)
     if given["dry_run"]:
         click.echo(genie_onnx.to_json(config))

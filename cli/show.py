@@ -47,7 +47,7 @@ def plan(todo: Plan, config: QuantizeConfig, preset: str) -> None:
     }[todo.choice.kind]
     console.print(f"images: {origin} ({todo.choice.reason})")
     console.print(f"preset {preset}: {config.reconstruct.iterations} reconstruction steps a block")
-    for notice in todo.choice.notices:
+    for notice in todo.notices:
         console.print(f"note: {notice}")
     for node, reason in placement.float_nodes.items():
         console.print(f"kept float: {node}: {reason}")

@@ -32,6 +32,9 @@ def evaluate(
     Raises ModelError and DataError for what cannot be used.
     """
     loaded = graph.load(model)
+    graph.widen(loaded)
+    if len(loaded.graph.inputs) != 1:
+        raise ModelError(f"{model} has {len(loaded.graph.inputs)} inputs; models with one image input can be evaluated.")
     dims = query.input_shape(loaded)
     if len(dims) != 4 or dims[1] is None:
         raise ModelError(f"{model}: the input must be [N, C, H, W] with a fixed C, but it is {list(dims)}")

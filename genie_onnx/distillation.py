@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from genie_onnx.bn_file import with_bn_from
@@ -22,16 +23,17 @@ def distill_images(
     config: QuantizeConfig | None = None,
     input_size: tuple[int, int] | None = None,
     bn_from: PathLike | None = None,
+    set_inputs: Mapping[str, Sequence[float]] | None = None,
     progress: Progress = lambda event: None,
 ) -> RunDirectory:
     """Make `config.samples` images into `run_dir`: images.npz (float32 [N, C, H, W]) and images.png.
 
-    A run killed half-way goes on from its last finished batch. `bn_from`: as in `pipeline.quantize`. Raises ConfigError where
-    `config.images` is "distill" and there are no BatchNorm statistics.
+    A run killed half-way goes on from its last finished batch. `bn_from`, `set_inputs`: as in `pipeline.quantize`. Raises
+    ConfigError where `config.images` is "distill" and there are no BatchNorm statistics.
     """
     config = config or QuantizeConfig(images="distill")
     device = choose_device(config.device)
-    prepared = with_bn_from(prepare(model, config.placement, input_size), bn_from)
+    prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs), bn_from)
     choice = choose_images(prepared, config, ())
     run = open_run(Path(run_dir), run_identity(prepared, config, None))
     progress("calibration images")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,10 +102,12 @@ def inspect(
     config: QuantizeConfig | None = None,
     input_size: tuple[int, int] | None = None,
     bn_from: PathLike | None = None,
+    set_inputs: Mapping[str, Sequence[float]] | None = None,
 ) -> Inspection:
-    """Analyse a model. Raises ModelError with everything in it that is not supported; `bn_from` is that of `quantize`."""
+    """Analyse a model. Raises ModelError with everything in it that is not supported; `bn_from` and `set_inputs` are
+    those of `quantize`."""
     config = config or QuantizeConfig()
-    prepared = with_bn_from(prepare(model, config.placement, input_size), bn_from)
+    prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs), bn_from)
     choice = choose_images(prepared, config, ())
     user, deploy, placement = prepared.user, prepared.deploy, prepared.placement
     rows = [InspectedValue(name=row.value, bits=row.bits, why=row.why) for row in explain(deploy, config.placement)]
@@ -141,7 +144,7 @@ def inspect(
         parameters=parameters,
         images=choice.kind,
         images_reason=choice.reason,
-        notices=choice.notices,
+        notices=(*prepared.notices, *choice.notices),
         export_call=None if prepared.statistics else EXPORT_CALL,
     )
 

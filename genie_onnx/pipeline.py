@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -70,6 +70,11 @@ class Plan:
     device: torch.device
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """What the user should know."""
+        return (*self.prepared.notices, *self.choice.notices)
+
+    @property
     def learned_blocks(self) -> int:
         """How many blocks have a weight to learn: one that no block before them has learned, where it is tied."""
         quantised = [{w for w in block.weights if self.prepared.placement.weight_of(w)} for block in self.prepared.blocks]
@@ -85,12 +90,13 @@ def plan(
     input_size: tuple[int, int] | None = None,
     run_dir: PathLike | None = None,
     bn_from: PathLike | None = None,
+    set_inputs: Mapping[str, Sequence[float]] | None = None,
 ) -> Plan:
     """Check everything a run will need and say what it will do; writes nothing. Raises InputError with what is wrong."""
     config = config or QuantizeConfig()
     target = output_path(model, output)
     device = choose_device(config.device)
-    prepared = with_bn_from(prepare(model, config.placement, input_size), bn_from)
+    prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs), bn_from)
     choice = choose_images(prepared, config, data)
     exporter.require_container(prepared.deploy, prepared.placement, config.container)
     folder = Path(run_dir) if run_dir is not None else target.with_name(target.name.removesuffix(".onnx") + ".genie")
@@ -109,6 +115,7 @@ def quantize(
     input_size: tuple[int, int] | None = None,
     run_dir: PathLike | None = None,
     bn_from: PathLike | None = None,
+    set_inputs: Mapping[str, Sequence[float]] | None = None,
     progress: Progress = lambda event: None,
 ) -> Result:
     """Quantize a float ONNX model and verify the file that results.
@@ -122,13 +129,16 @@ def quantize(
         run_dir: keeps images and finished blocks; None: OUTPUT.genie. A run killed half-way goes on from there.
         bn_from: an ONNX with BatchNorm kept, a torch state_dict or safetensors of the same network, to distil from where the
             model's own BatchNorm is folded; refused where its weights are not those of the model.
+        set_inputs: numbers for inputs beside the image, which the quantised model then does not have (graph.fix_inputs).
         progress: told about every stage, and about twice a second in between.
 
     Raises InputError for what cannot be used, before any long work; RunError (ParityError) where the run fails.
     """
     config = config or QuantizeConfig()
     started = time.monotonic()
-    todo = plan(model, output, config=config, data=data, input_size=input_size, run_dir=run_dir, bn_from=bn_from)
+    todo = plan(
+        model, output, config=config, data=data, input_size=input_size, run_dir=run_dir, bn_from=bn_from, set_inputs=set_inputs
+    )
     prepared = todo.prepared
     given = data_images(prepared, config, data) if data else None
     progress("checking the import against onnxruntime")
@@ -154,7 +164,7 @@ def quantize(
         settings=dataclasses.asdict(config),
         images=todo.choice.images,
         images_reason=todo.choice.reason,
-        notices=todo.choice.notices,
+        notices=todo.notices,
         samples=len(calibration.images),
         device=str(todo.device),
         blocks=tuple(losses),

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +47,7 @@ class Prepared:
     blocks: tuple[Block, ...]
     shape: tuple[int, int, int]  # C, H, W of one input sample
     borrowed: tuple[BatchNorm, ...] = ()  # what another file tells of the outputs of folded layers (bn_file)
+    notices: tuple[str, ...] = ()  # how `user` differs from what is in the file
 
     @cached_property
     def statistics(self) -> tuple[BatchNorm, ...]:
@@ -77,13 +79,19 @@ class Prepared:
         return hashlib.sha256(ir.to_proto(self.normalised).SerializeToString(deterministic=True)).hexdigest()
 
 
-def prepare(source: Source, config: PlacementConfig, input_size: tuple[int, int] | None = None) -> Prepared:
+def prepare(
+    source: Source,
+    config: PlacementConfig,
+    input_size: tuple[int, int] | None = None,
+    set_inputs: Mapping[str, Sequence[float]] | None = None,
+) -> Prepared:
     """Load, check and analyse a model.
 
-    `input_size` (H, W) is needed where the model leaves them open. Raises ModelError for what is not supported, all of it
-    at once, and ConfigError where the size is missing or contradicts the model.
+    `input_size` (H, W) is needed where the model leaves them open; `set_inputs` has numbers for inputs beside the image
+    (graph.fix_inputs). Raises ModelError for what is not supported, all of it at once, and ConfigError where the size is
+    missing or contradicts the model.
     """
-    user = graph.load(source)
+    user, notices = _load(source, set_inputs or {})
     graph.check(user)
     normalised = graph.normalise(user)
     deploy = graph.fold_batchnorm(normalised)
@@ -98,9 +106,27 @@ def prepare(source: Source, config: PlacementConfig, input_size: tuple[int, int]
         placement=placement,
         blocks=partition(deploy),
         shape=_sample_shape(deploy, input_size),
+        notices=notices,
     )
     unbatched = _unbatched(prepared)
     return dataclasses.replace(prepared, blocks=merge(deploy, prepared.blocks, unbatched)) if unbatched else prepared
+
+
+def _load(source: Source, set_inputs: Mapping[str, Sequence[float]]) -> tuple[ir.Model, tuple[str, ...]]:
+    """Return the model in float32 with the image as its only input, and what the user should know about that."""
+    user = graph.load(source)
+    graph.fix_inputs(user, set_inputs)
+    notices = [
+        f"Input '{name}' is {', '.join(map(str, numbers))} for good (--set-input): the quantized model does not have it."
+        for name, numbers in set_inputs.items()
+    ]
+    widened = graph.widen(user)
+    if widened:
+        notices.append(
+            f"The model is {' and '.join(widened)}; it is read as float32, with the same weights. Inputs and outputs of that "
+            "type are float32 in the quantized model."
+        )
+    return user, tuple(notices)
 
 
 def _nothing_to_quantize(placement: Placement) -> ModelError:
@@ -125,8 +151,12 @@ def _unbatched(prepared: Prepared) -> list[str]:
     part = prepared.network.extract(prepared.network.inputs, values)
     batched = set(values)
     for size in (CHECK_BATCH, CHECK_BATCH + 1):
-        with torch.no_grad():
-            found = part({part.inputs[0]: torch.zeros(size, *prepared.shape)})
+        try:
+            with torch.no_grad():
+                found = part({part.inputs[0]: torch.zeros(size, *prepared.shape)})
+        except RuntimeError as error:
+            shape = [size, *prepared.shape]
+            raise ModelError(f"the network cannot be run on input of shape {shape}: {' '.join(str(error).split())}") from error
         batched &= {v for v, y in found.items() if y.dim() > 0 and len(y) == size}
     return [v for v in values if v not in batched]
 

@@ -3,12 +3,14 @@
 from genie_onnx.graph.batchnorms import BatchNorm, batchnorms
 from genie_onnx.graph.check import check, problems
 from genie_onnx.graph.coverage import Coverage, coverage
+from genie_onnx.graph.fix_inputs import fix_inputs
 from genie_onnx.graph.fold_batchnorm import fold_batchnorm
 from genie_onnx.graph.free_batch import batch_obstacle
 from genie_onnx.graph.load import load
 from genie_onnx.graph.match_batchnorm import borrow
 from genie_onnx.graph.normalise import normalise
 from genie_onnx.graph.reference import Reference, graph_reference, state_reference
+from genie_onnx.graph.widen import widen
 
 __all__ = [
     "BatchNorm",
@@ -19,10 +21,12 @@ __all__ = [
     "borrow",
     "check",
     "coverage",
+    "fix_inputs",
     "fold_batchnorm",
     "graph_reference",
     "load",
     "normalise",
     "problems",
     "state_reference",
+    "widen",
 ]

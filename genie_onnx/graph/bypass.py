@@ -1,6 +1,6 @@
 """Operators that pass their input on at inference are taken out.
 
-    y = Identity(x);  y = Dropout(x)      every reader of y reads x
+    y = Identity(x);  y = Dropout(x);  y = Cast(x) to the type of x      every reader of y reads x
 
 A graph output keeps its name: where y is one, x takes the name y. The node stays where that is impossible (x is a
 graph input, an initializer or itself a graph output) and where a Dropout's mask is read.
@@ -14,9 +14,18 @@ import onnx_ir as ir
 def bypass(model: ir.Model) -> ir.Model:
     """Rewrite in place and return `model`."""
     for node in list(model.graph):
-        if node.domain == "" and node.op_type in ("Identity", "Dropout") and not any(v.uses() for v in node.outputs[1:]):
+        if _passes_on(node) and not any(v.uses() for v in node.outputs[1:]):
             _forward(model.graph, node)
     return model
+
+
+def _passes_on(node: ir.Node) -> bool:
+    if node.domain != "":
+        return False
+    if node.op_type == "Cast":
+        target, source = node.attributes.get("to"), node.inputs[0]
+        return target is not None and source is not None and source.dtype == target.value
+    return node.op_type in ("Identity", "Dropout")
 
 
 def _forward(graph: ir.Graph, node: ir.Node) -> None:

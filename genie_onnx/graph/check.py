@@ -7,7 +7,7 @@ the normalised graph, so that what folding removes (shape arithmetic, identities
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
 
@@ -17,11 +17,17 @@ from genie_onnx.graph.explicit_pads import has_automatic_pads
 from genie_onnx.graph.free_batch import batch_obstacle
 from genie_onnx.graph.names import node_name
 from genie_onnx.graph.normalise import normalise
-from genie_onnx.graph.ops import CONTROL_FLOW_OPS, QUANTIZED_OPS, SUPPORTED_OPS
+from genie_onnx.graph.ops import QUANTIZED_OPS, SUPPORTED_OPS
 from genie_onnx.graph.query import attribute
+from genie_onnx.graph.remedies import remedy
 
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
-_RECURRENT = ("LSTM", "GRU", "RNN")
+_CUT = "cut the conversion to float off the front of the model"
+_CONVERSIONS = {
+    ir.DataType.FLOAT16: "convert it to float32 first",
+    ir.DataType.BFLOAT16: "convert it to float32 first",
+    ir.DataType.DOUBLE: "export the model in float32 (model.float())",
+    ir.DataType.STRING: "models of text are not supported, networks of convolutions are",
+}
 
 
 def check(model: ir.Model) -> None:
@@ -64,19 +70,21 @@ def _quantized(model: ir.Model) -> Iterator[str]:
 def _interface(model: ir.Model) -> Iterator[str]:
     inputs = list(model.graph.inputs)
     if len(inputs) != 1:
-        names = ", ".join(f"'{v.name}'" for v in inputs) or "none"
+        names = ", ".join(f"'{v.name}' {_described(v)}" for v in inputs) or "none"
+        others = " ".join(f"--set-input {v.name}=VALUE" for v in _beside_the_image(inputs))
+        way_out = f"Give the others a constant: {others}; or export" if others else "Export"
         yield (
             f"the model has {len(inputs)} inputs ({names}); one image input is supported. "
-            "Export the part that takes the image alone."
+            f"{way_out} the part that takes the image alone."
         )
         return
     (value,) = inputs
+    if not isinstance(value.type, ir.TensorType) or value.dtype is None:
+        found = "no type" if value.type is None else f"the type {value.type}"
+        yield f"input '{value.name}' has {found}; a float32 tensor is supported. Export the part that takes the image alone."
+        return
     if value.dtype != ir.DataType.FLOAT:
-        found = "no type" if value.dtype is None else value.dtype.name
-        remedy = (
-            "convert it to float32 first" if value.dtype in _FLOATS else "cut the conversion to float off the front of the model"
-        )
-        yield f"input '{value.name}' has {found}; float32 is supported: {remedy}."
+        yield f"input '{value.name}' has {value.dtype.name}; float32 is supported: {_CONVERSIONS.get(value.dtype, _CUT)}."
     shape = None if value.shape is None else list(value.shape)
     if shape is None or len(shape) != 4 or not isinstance(shape[1], int):
         found = "unknown" if shape is None else f"[{', '.join(str(d) for d in shape)}]"
@@ -92,6 +100,17 @@ def _interface(model: ir.Model) -> Iterator[str]:
         )
 
 
+def _described(value: ir.Value) -> str:
+    shape = "of unknown shape" if value.shape is None else f"[{', '.join(str(d) for d in value.shape)}]"
+    return f"{'of no type' if value.dtype is None else value.dtype.name} {shape}"
+
+
+def _beside_the_image(inputs: Sequence[ir.Value]) -> list[ir.Value]:
+    """Return the inputs beside the only one with four dimensions; none where there are several such, or no such."""
+    images = [v for v in inputs if v.shape is not None and len(v.shape) == 4]
+    return [v for v in inputs if v not in images] if len(images) == 1 else []
+
+
 def _operators(graph: ir.Model) -> Iterator[str]:
     kinds: dict[tuple[str, str], list[ir.Node]] = defaultdict(list)
     for node in graph.graph:
@@ -99,22 +118,7 @@ def _operators(graph: ir.Model) -> Iterator[str]:
             kinds[node.domain, node.op_type].append(node)
     for (domain, op_type), nodes in kinds.items():
         more = f" (and {len(nodes) - 1} more)" if len(nodes) > 1 else ""
-        yield f"{op_type} '{nodes[0].name}'{more}: {_remedy(domain, op_type)}"
-
-
-def _remedy(domain: str, op_type: str) -> str:
-    if domain:
-        return (
-            f"the operator is of the domain '{domain}'; standard ONNX operators are supported. "
-            "Export without runtime-specific operators."
-        )
-    if op_type in CONTROL_FLOW_OPS:
-        return "branches and loops are not supported. Export without data-dependent code, with fixed shapes if need be."
-    if op_type in _RECURRENT:
-        return "recurrent layers are not supported, networks of convolutions are. Export the convolutional part alone."
-    if op_type == "NonMaxSuppression":
-        return "box selection is not supported. Export the model without post-processing and run that on its outputs."
-    return "this operator is not supported. Export without it, or cut the model before it (onnx.utils.extract_model)."
+        yield f"{op_type} '{nodes[0].name}'{more}: {remedy(domain, op_type)}"
 
 
 def _extra_outputs(graph: ir.Model) -> Iterator[str]:

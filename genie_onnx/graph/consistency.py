@@ -77,7 +77,7 @@ def numbers(graph: ir.Model) -> Iterator[str]:
     if other_types:
         yield (
             f"{len(other_types)} weights are not float32 (the first: {other_types[0]}); float32 is supported. "
-            "Convert the model to float32 first."
+            "Export the model in float32 (model.float())."
         )
     for node in graph.graph:
         var = constant(node.inputs[4]) if node.op_type == "BatchNormalization" and node.domain == "" else None

@@ -51,6 +51,25 @@ REFUSED = {
     "not_an_image": ("float[N,10] x", "float[] y", "y = Relu(x)", ["input 'x' has shape [N, 10]; images [N, C, H, W]"]),
     "open_channels": ("float[N,C,6,6] x", "float[] y", "y = Relu(x)", ["input 'x' has shape [N, C, 6, 6]"]),
     "float16": ("float16[N,4,6,6] x", "float16[] y", "y = Relu(x)", ["input 'x' has FLOAT16; float32 is supported: convert it"]),
+    "double": (
+        "double[N,4,6,6] x",
+        "double[] y",
+        "y = Relu(x)",
+        ["input 'x' has DOUBLE; float32 is supported: export the model in"],
+    ),
+    "string": (
+        "string[N,4,6,6] x",
+        "string[] y",
+        "y = Identity(x)",
+        ["input 'x' has STRING; float32 is supported: models of text"],
+    ),
+    "sequence": (
+        "seq(float[N,4,6,6]) x",
+        "seq(float[N,4,6,6]) y",
+        "y = Identity(x)",
+        ["input 'x' has the type Sequence(Tensor(FLOAT))"],
+    ),
+    "no_shape": ("float[] x", "float[] y", "y = Relu(x)", ["input 'x' has shape unknown; images [N, C, H, W]"]),
     "uint8": (
         "uint8[N,4,6,6] x",
         "float[] y",
@@ -246,7 +265,51 @@ def test_two_inputs() -> None:
     proto = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["" : 17]> g (float[N,3,4,4] x, float[N,3,4,4] z) => (float[] y) { y = Add(x, z) }'
     )
-    assert problems(load(proto))[0].startswith("the model has 2 inputs ('x', 'z')")
+    assert problems(load(proto)) == [
+        "the model has 2 inputs ('x' FLOAT [N, 3, 4, 4], 'z' FLOAT [N, 3, 4, 4]); one image input is supported. "
+        "Export the part that takes the image alone."
+    ]
+
+
+def test_an_input_beside_the_image_can_be_given_a_constant() -> None:
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[N,3,4,4] x, float[1,2] scale) => (float[] y)'
+        "{ s = ReduceMax<keepdims=0>(scale) y = Mul(x, s) }"
+    )
+    (sentence,) = problems(load(proto))
+    assert "('x' FLOAT [N, 3, 4, 4], 'scale' FLOAT [1, 2]); one image input is supported." in sentence
+    assert "Give the others a constant: --set-input scale=VALUE; or export the part" in sentence
+
+
+@pytest.mark.parametrize(
+    ("node", "text"),
+    [
+        ("y = com.microsoft.FusedConv(x, x)", "the operator is onnxruntime's own ('com.microsoft'), written by its optimiser;"),
+        ("y = org.pytorch.aten.ATen(x)", "the exporter knew no ONNX for this and wrote torch's operator ('org.pytorch.aten')."),
+        ("y = mine.Conv(x, x)", "the operator is of the domain 'mine'; standard ONNX operators are supported."),
+        (
+            "s = SplitToSequence<axis=1>(x) y = ConcatFromSequence<axis=1>(s)",
+            "lists of tensors are not supported. Export with fixed",
+        ),
+        ("y = RandomUniformLike(x)", "random numbers are not supported. Export in inference mode (model.eval())"),
+        ("y = Bernoulli(x)", "random numbers are not supported."),
+        ("y = Det(x)", "this operator is not supported. Export without it, or cut the model before it"),
+    ],
+)
+def test_operators_are_refused_with_a_way_out(node: str, text: str) -> None:
+    """The way out depends on the kind of operator."""
+    head = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1, "org.pytorch.aten" : 1, "mine" : 1]>'
+    proto = onnx.parser.parse_model(f"{head} g (float[N,4,6,6] x) => (float[] y) {{ {node} }}")
+    found = problems(load(proto))
+    assert any(text in sentence for sentence in found), found
+    assert all("\n" not in sentence for sentence in found), found
+
+
+@pytest.mark.parametrize("op", ["DynamicQuantizeMatMul", "MatMulNBits", "QGemm", "QLinearAdd", "QAttention"])
+def test_quantized_by_onnxruntime_is_quantized(op: str) -> None:
+    head = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>'
+    proto = onnx.parser.parse_model(f"{head} g (float[N,4,6,6] x) => (float[] y) {{ y = com.microsoft.{op}(x, x, x) }}")
+    assert problems(load(proto))[0].startswith(f"the model is quantized already (1 such nodes, the first is {op}")
 
 
 ACCEPTED = {
