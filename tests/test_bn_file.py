@@ -82,6 +82,17 @@ def test_nothing_is_lent_where_no_file_is_given(folded: Path) -> None:
     assert [b.value for b in kept.statistics] == [b.value for b in batchnorms(kept.normalised)] == ["a", "d"]
 
 
+def test_lent_statistics_join_the_models_own_in_the_order_of_the_network(tmp_path: Path) -> None:
+    """The second BatchNorm is kept (its input is read from outside), the first is lent, and comes first."""
+    half = normalise(load(KEPT))
+    half.graph.outputs.append(next(node for node in half.graph if node.outputs[0].name == "e").inputs[0])
+    prepared = with_bn_from(prepare(ir.to_proto(fold_batchnorm(half)), PlacementConfig()), save("pt", tmp_path))
+    assert [b.value for b in prepared.batchnorms] == ["d"]
+    assert [b.value for b in prepared.borrowed] == ["b"]
+    assert [b.value for b in prepared.statistics] == ["b", "d"]
+    assert prepared.coverage.missing == {}
+
+
 class Dangerous:
     """Unpickled, it would write a file."""
 

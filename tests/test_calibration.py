@@ -73,8 +73,36 @@ def test_made_images_have_the_statistics_of_the_given_ones(folded: Prepared, few
     torch.testing.assert_close(made.mean((0, 2, 3)), mean, rtol=0, atol=0.2)
 
 
-def test_own_statistics_go_before_measured_ones(few: Path, tmp_path: Path) -> None:
-    """With all BatchNorm kept nothing is measured: what is made are the images of a zero-shot run in the given images' space."""
+def test_own_statistics_and_measured_ones_for_the_rest(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One BatchNorm folded, one kept (its input is read from outside): the first convolution is measured on the images."""
+    half = normalise(load(small_bn_net()))
+    kept = next(node for node in half.graph if node.outputs[0].name == "e")
+    half.graph.outputs.append(kept.inputs[0])
+    prepared = prepare(ir.to_proto(fold_batchnorm(half)), PlacementConfig())
+    (own,) = prepared.statistics
+    assert (own.value, list(prepared.coverage.missing.values())) == ("d", ["b"])
+    asked: list[tuple[object, ...]] = []
+
+    def painted(network: object, statistics: object, shape: object, samples: int, *rest: object, **more: object) -> torch.Tensor:
+        asked.append((statistics, samples, more["input_mean"], more["input_std"]))
+        return torch.zeros(samples, *SHAPE)
+
+    monkeypatch.setattr("genie_onnx.calibration.distill", painted)
+    given, calibration = amplified(prepared, CONFIG, few, tmp_path)
+    ((statistics, samples, mean, std),) = asked
+    first, second = statistics  # type: ignore[misc]
+    assert first is own
+    (measured,) = measure(prepared.teacher, ["b"], given.images, CPU)
+    assert second.value == "b"
+    np.testing.assert_array_equal(second.std, measured.std)
+    assert samples == 16
+    torch.testing.assert_close(torch.tensor(mean), given.images.mean((0, 2, 3)))
+    torch.testing.assert_close(torch.tensor(std), given.images.std((0, 2, 3), correction=0))
+    assert len(calibration.images) == 24
+
+
+def test_nothing_is_measured_where_all_batchnorm_is_kept(few: Path, tmp_path: Path) -> None:
+    """What is made are the images of a zero-shot run, in the input space of the given ones."""
     kept = prepare(small_bn_net(), PlacementConfig())
     config = replace(CONFIG, samples=10, distill=DistillConfig(iterations=1, batch_size=16))
     assert kept.coverage.missing == {}
