@@ -77,7 +77,10 @@ def _problem(tensor: onnx.TensorProto, folder: Path | None) -> str | None:
         )
     # entries of 4 bits and less share a field of int32_data; complex numbers take two fields each
     fields = sum(len(getattr(tensor, name)) for name in _REPEATED)
-    wanted = {-(-count * dtype.bitwidth // 8), -(-count * dtype.bitwidth // 32)} if 0 < dtype.bitwidth < 8 else {count, 2 * count}
+    if 0 < dtype.bitwidth < 8:
+        wanted = {-(-count * dtype.bitwidth // 8), -(-count * dtype.bitwidth // 32)}
+    else:
+        wanted = {2 * count if dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128) else count}
     return (
         None if fields in wanted else f"claims shape {list(tensor.dims)}, {count} numbers, but has {fields}; the file is damaged."
     )

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from genie_onnx.importer.operation import NodeReader, Operation
 
+MAX_AXES = 16  # numpy and torch have a limit at 64, and onnx infers no shapes there
+
 
 class Reshape(nn.Module):
     """forward(x) to a constant shape, or forward(x, shape) to a computed one.
@@ -113,6 +115,8 @@ def _constant_axes(node: NodeReader) -> tuple[int, ...]:
     axes = node.constant_integers(1)
     if axes is None:
         raise node.refuse("the axes are computed", "constant axes")
+    if len(axes) > MAX_AXES:
+        raise node.refuse(f"it has {len(axes)} axes", f"up to {MAX_AXES}")
     return axes
 
 

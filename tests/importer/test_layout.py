@@ -211,3 +211,9 @@ def test_host_values_meet_tensors_on_their_device() -> None:
 def test_computed_axes_are_refused() -> None:
     with pytest.raises(ModelError, match="axes are computed"):
         network(parse("(float[N,3,4] x, int64[1] a) => (float y) { y = ReduceSum(x, a) }"))
+
+
+def test_hundreds_of_axes_are_refused() -> None:
+    axes = ", ".join(str(axis) for axis in range(200))
+    with pytest.raises(ModelError, match="it has 200 axes"):
+        network(parse(f"(float[N] x) => (float[] y) <int64[200] a = {{{axes}}}> {{ y = Unsqueeze(x, a) }}"))

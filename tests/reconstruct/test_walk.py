@@ -12,6 +12,7 @@ from graphs import Net, graph
 
 from genie_onnx.blocks import partition
 from genie_onnx.config import PlacementConfig, ReconstructConfig
+from genie_onnx.errors import RunError
 from genie_onnx.importer import import_graph
 from genie_onnx.placement import place
 from genie_onnx.qparams import quantize
@@ -188,3 +189,11 @@ def test_biases_are_rounded_as_the_file_stores_them() -> None:
     expected = np.maximum(np.rint(bias / step) * step, 0)
     assert values["r"][0, :, 0, 0].numpy() == pytest.approx(expected, abs=1e-6)
     assert not np.allclose(expected, np.maximum(bias, 0), atol=1e-7)
+
+
+def test_values_at_the_end_of_float32_are_named() -> None:
+    """Finite, but the distance from the lowest to the highest is not."""
+    net = Net(size=8)
+    x = net.op("Mul", net.conv("c", "x", 6), net.constant("factor", [3e37]))
+    with pytest.raises(RunError, match="is not finite"):
+        Run(net.model(net.conv("head", x, 4)))()
