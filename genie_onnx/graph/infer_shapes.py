@@ -19,6 +19,21 @@ def infer_shapes(model: ir.Model) -> ir.Model:
         if value.const_value is not None:
             value.shape = ir.Shape(value.const_value.shape.numpy())
             value.dtype = value.const_value.dtype
-    # Not strict: an operator that onnx cannot infer leaves its outputs unknown, and `check` names it.
-    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
-    return model
+    while True:
+        # Not strict: an operator that onnx cannot infer leaves its outputs unknown, and `check` names it.
+        ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+        if not _pass_on(model):
+            return model
+
+
+def _pass_on(model: ir.Model) -> bool:
+    """Give results of GroupNormalization, of which onnx (1.23) infers nothing, their input's shape; return whether there were any."""
+    found = False
+    for node in model.graph:
+        if node.op_type != "GroupNormalization" or node.domain != "":
+            continue
+        (y,), x = node.outputs, node.inputs[0]
+        if y.shape is None and x is not None and x.shape is not None:
+            y.shape, y.type = x.shape.copy(), x.type
+            found = True
+    return found

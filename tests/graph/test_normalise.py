@@ -79,3 +79,16 @@ def test_every_value_has_a_shape_and_stale_claims_go() -> None:
     graph = normalise(load(proto))
     shapes = {v.name: [str(d) for d in v.shape] for node in graph.graph for v in node.outputs}
     assert shapes == {"c": ["N", "3", "2", "2"], "y": ["N", "3", "1", "1"]}
+
+
+def test_shapes_behind_group_normalization() -> None:
+    """onnx infers none for GroupNormalization 21, and so none for what follows; two in a row, to be sure that it goes on."""
+    proto = parse(
+        "g (float[N,4,6,6] x, float[4] s, float[4] b, float[2,4,3,3] w) => (float[] y)"
+        "{ a = GroupNormalization<num_groups=2>(x, s, b) r = Mish(a)"
+        "  c = GroupNormalization<num_groups=4>(r, s, b) y = Conv(c, w) }",
+        opset=22,
+        ir_version=10,
+    )
+    graph = normalise(load(proto))
+    assert [tuple(map(str, node.outputs[0].shape or ())) for node in graph.graph][-1] == ("N", "2", "4", "4")
