@@ -27,7 +27,7 @@ def infer_shapes(model: ir.Model) -> ir.Model:
 
 
 def _pass_on(model: ir.Model) -> bool:
-    """Give results of GroupNormalization, of which onnx (1.23) infers nothing, their input's shape; return whether there were any."""
+    """Give results of GroupNormalization, of which onnx (1.23) infers nothing, that of their input; return whether any were."""
     found = False
     for node in model.graph:
         if node.op_type != "GroupNormalization" or node.domain != "":
