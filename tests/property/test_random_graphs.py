@@ -1,0 +1,58 @@
+"""Random networks, from the file to the verified file: what `properties` states holds for each."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from property import properties
+from property.strategies import RandomModel, models
+
+import genie_onnx
+from genie_onnx import PlacementConfig, QuantizeConfig, ReconstructConfig
+from genie_onnx.graph import fold_batchnorm, load, normalise
+from genie_onnx.placement import place
+
+PLACEMENTS = st.builds(
+    PlacementConfig,
+    wbits=st.sampled_from([4, 2, 3, 8]),
+    abits=st.sampled_from([4, 8, 2]),
+    first_last_bits=st.sampled_from([8, 4]),
+    setting=st.sampled_from(["brecq", "qdrop"]),
+    points=st.sampled_from(["full", "layer-inputs"]),
+)
+RECONSTRUCT = ReconstructConfig(iterations=2, batch_size=2)
+
+
+def hold(model: RandomModel, placement_config: PlacementConfig) -> None:
+    """Assert every property of one model."""
+    proto = model.proto
+    properties.every_value_is_imported(proto)
+    properties.blocks_are_a_partition(proto)
+    config = QuantizeConfig(images="procedural", samples=3, placement=placement_config, reconstruct=RECONSTRUCT, device="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        result = genie_onnx.quantize(proto, Path(folder) / "out.onnx", config=config)
+        assert result.report.parity["ok"]
+        file = onnx.load(result.output)
+        deploy = fold_batchnorm(normalise(load(proto)))
+        placement = place(deploy, placement_config)
+        codes = properties.codes_are_those_of_the_run(file, deploy, placement, result.run_dir)
+    properties.file_computes_what_its_codes_say(file, proto, deploy, placement, codes)
+    properties.names_are_kept(file, proto, deploy)
+
+
+@settings(max_examples=20, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(models(), PLACEMENTS)
+def test_random_networks(model: RandomModel, placement: PlacementConfig) -> None:
+    hold(model, placement)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, derandomize=False, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+@given(models(), PLACEMENTS)
+def test_many_random_networks(model: RandomModel, placement: PlacementConfig) -> None:
+    hold(model, placement)
