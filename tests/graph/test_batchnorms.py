@@ -28,6 +28,17 @@ def test_mean_and_std_of_the_inputs() -> None:
         np.testing.assert_allclose(found.std, np.sqrt(arrays[var] + eps), rtol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("mean", "var", "measured"),
+    [([0, 0, 0], [1, 1, 1], False), ([0, 0, 0.1], [1, 1, 1], True), ([0, 0, 0], [1, 1, 2], True)],
+    ids=str,
+)
+def test_a_layer_in_its_first_state_has_measured_nothing(mean: list[float], var: list[float], measured: bool) -> None:
+    """Epsilon makes its deviation 1.000005, not 1."""
+    proto = parse(NET, m2=np.array(mean, np.float32), var2=np.array(var, np.float32))
+    assert [b.measured for b in batchnorms(normalise(load(proto)))] == [True, measured]
+
+
 def test_folding_takes_statistics_away() -> None:
     """What folds is gone from the census, what stays is in it."""
     folded = fold_batchnorm(normalise(load(parse(NET))))
