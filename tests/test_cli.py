@@ -174,7 +174,7 @@ def test_every_option_reaches_the_settings(model: Path) -> None:
         "--seed": ("seed", 15),
     }
     arguments = [str(part) for option, (_, value) in given.items() for part in (option, value)]
-    flags = ["--no-swing", "--no-generator", "--fixed-latent", "--input-mean", "0.5,0.4,0.3", "--input-std", "0.25,0.2,0.1"]
+    flags = ["--no-swing", "--start", "noise", "--fixed-latent", "--input-mean", "0.5,0.4,0.3", "--input-std", "0.25,0.2,0.1"]
     result = call("quantize", model, "--dry-run", *arguments, *flags)
     assert result.exit_code == 0, result.output
     settings = json.loads(result.stdout[result.stdout.index("{") :])
@@ -184,7 +184,7 @@ def test_every_option_reaches_the_settings(model: Path) -> None:
             found = found[key]
         assert found == value, path
     switches = settings["distill"]
-    assert (switches["swing"], switches["generator"], switches["train_latent"]) == (False, False, False)
+    assert (switches["swing"], switches["start"], switches["train_latent"]) == (False, "noise", False)
     assert (settings["input_mean"], settings["input_std"]) == ([0.5, 0.4, 0.3], [0.25, 0.2, 0.1])
 
 

@@ -2,7 +2,8 @@
 
     x = scale(u),  u = G(z);      L = bn_loss(teacher(x)) + input_loss(u)
 
-z learns at `latent_lr`, reduced when the loss stops falling; G at `generator_lr`, times 0.95 every 100 steps.
+z learns at `latent_lr`, reduced when the loss stops falling; G at `generator_lr`, times 0.95 every 100 steps. Pixels that
+are optimised themselves learn as z does, those that began as dead leaves at `pixel_lr`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import torch
 from torch import Tensor
 
 from genie_onnx.config import DistillConfig
-from genie_onnx.distill.bn_loss import Targets, bn_loss, input_loss
+from genie_onnx.distill.bn_loss import Targets, bn_loss
 from genie_onnx.distill.plateau import PlateauRate
 from genie_onnx.distill.scaling import Scaling
-from genie_onnx.distill.sources import Generated, Pixels
+from genie_onnx.distill.sources import Source
 from genie_onnx.distill.teacher import Teacher, place
 
 DECAY, DECAY_EVERY = 0.95, 100  # of the generator's learning rate; the published setting
@@ -23,15 +24,13 @@ DECAY, DECAY_EVERY = 0.95, 100  # of the generator's learning rate; the publishe
 class Batch:
     """What is optimised, with its optimiser; source and scaling are moved to the device of `stored`."""
 
-    def __init__(
-        self, teacher: Teacher, stored: Targets, source: Generated | Pixels, scaling: Scaling, config: DistillConfig
-    ) -> None:
+    def __init__(self, teacher: Teacher, stored: Targets, source: Source, scaling: Scaling, config: DistillConfig) -> None:
         device = stored.mean.device
         self._teacher, self._stored = teacher, stored
         self._source, self._scaling = source, scaling
         for module in (source, scaling):
             place(module, device)
-        self._latent_rate = PlateauRate(config.latent_lr, device=device)
+        self._latent_rate = PlateauRate(config.pixel_lr if config.start == "leaves" else config.latent_lr, device=device)
         latents = {"params": source.latents(), "lr": self._latent_rate.rate}
         weights = {"params": source.weights() + scaling.weights(), "lr": config.generator_lr}
         self._optimiser = torch.optim.Adam([latents, weights], fused=True)
@@ -46,8 +45,8 @@ class Batch:
         """Make one step; return Eq. 5 and the whole loss before it, two scalar tensors that are still on the device."""
         self._optimiser.zero_grad()
         u = self._source()
-        bn = bn_loss(self._teacher(self._scaling(u)), self._stored)
-        loss = bn + input_loss(u)
+        bn = bn_loss(self._teacher(self._scaling(self._source.shown(u))), self._stored)
+        loss = bn + self._source.loss(u)
         loss.backward()
         self._optimiser.step()
         bn, loss = bn.detach(), loss.detach()

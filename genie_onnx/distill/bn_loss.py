@@ -135,3 +135,9 @@ def input_loss(images: Tensor) -> Tensor:
     mean = images.mean((2, 3))
     variance = images.square().mean((2, 3)) - mean.square()  # no cancellation: the values are around 1
     return mean.square().mean() + (variance.clamp_min(TINY).sqrt() - 1).square().mean()
+
+
+def batch_loss(images: Tensor) -> Tensor:
+    """Return the same for all of `images` together, a scalar tensor: mse(mean, 0) + mse(std, 1) over the C channels."""
+    mean, std = mean_std(images)
+    return mean.square().mean() + (std - 1).square().mean()

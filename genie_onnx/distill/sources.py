@@ -1,21 +1,47 @@
-"""Where the images of one batch come from: what is optimised, and how it becomes images.
+"""Where the images of one batch come from: what is optimised, and how it becomes images u [N, C, H, W].
 
     Generated   u = G(z): z and the weights of G are optimised (paper, Algorithm 1), or the weights alone (its "GBA")
-    Pixels      u itself is optimised (ZeroQ; the paper's "DBA")
+    Noise       u itself is optimised, from Gaussian noise (ZeroQ; the paper's "DBA")
+    Leaves      u itself is optimised, from dead leaves: it begins near the statistics and keeps the look of photographs
 
-u [N, C, H, W] is in normalised units, mean 0 and deviation 1; `scaling.Scaling` takes it to what the model reads.
+u is in normalised units, mean 0 and deviation 1; `scaling.Scaling` takes it to what the model reads.
 """
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 
 from genie_onnx.config import DistillConfig
+from genie_onnx.distill.bn_loss import batch_loss, input_loss
+from genie_onnx.distill.dead_leaves import procedural
 from genie_onnx.distill.generator import Generator
+from genie_onnx.distill.swing_conv import random_swing
 
 
-class Generated(nn.Module):
+class Source(nn.Module, ABC):
+    """u float32 [size, C, H, W] by `forward()`, and how it is optimised."""
+
+    @abstractmethod
+    def latents(self) -> list[nn.Parameter]:
+        """Return what learns at the rate that is reduced on plateaus."""
+
+    def weights(self) -> list[nn.Parameter]:
+        """Return what learns at `generator_lr`."""
+        return []
+
+    def shown(self, u: Tensor) -> Tensor:
+        """Return what the network sees of `u` in this step."""
+        return u
+
+    def loss(self, u: Tensor) -> Tensor:
+        """Return the input term of the loss, a scalar tensor."""
+        return input_loss(u)
+
+
+class Generated(Source):
     """u = G(z), with z ~ N(0, I) [size, latent] drawn from `generator`, then the weights of G."""
 
     def __init__(self, size: int, shape: tuple[int, int, int], config: DistillConfig, generator: torch.Generator) -> None:
@@ -24,39 +50,69 @@ class Generated(nn.Module):
         self.generator = Generator(shape, config.latent_size, generator)
 
     def forward(self) -> Tensor:
-        """Return u float32 [size, C, H, W]."""
+        """Return u."""
         images: Tensor = self.generator(self.z)
         return images
 
     def latents(self) -> list[nn.Parameter]:
-        """What learns at `latent_lr`: z, unless it is fixed."""
+        """Return z, unless it is fixed."""
         return [self.z] if self.z.requires_grad else []
 
     def weights(self) -> list[nn.Parameter]:
-        """What learns at `generator_lr`: the weights of G."""
+        """Return the weights of G."""
         return list(self.generator.parameters())
 
 
-class Pixels(nn.Module):
-    """u ~ N(0, 1) [size, C, H, W] drawn from `generator`: each pixel is its own latent."""
+class Noise(Source):
+    """u ~ N(0, 1) drawn from `generator`: each pixel is its own latent."""
 
     def __init__(self, size: int, shape: tuple[int, int, int], generator: torch.Generator) -> None:
         super().__init__()
         self.u = nn.Parameter(torch.randn(size, *shape, generator=generator))
 
     def forward(self) -> Tensor:
-        """Return u float32 [size, C, H, W]."""
+        """Return u."""
         return self.u
 
     def latents(self) -> list[nn.Parameter]:
-        """What learns at `latent_lr`: the pixels."""
+        """Return the pixels."""
         return [self.u]
 
-    def weights(self) -> list[nn.Parameter]:
-        """What learns at `generator_lr`: nothing, there is no generator."""
-        return []
+
+class Leaves(Source):
+    """u begins as dead leaves drawn from `generator`; with `swing` the network sees them shifted, as its strided convolutions do.
+
+    The input term is over the batch: photographs differ in brightness and contrast, and so may these.
+    """
+
+    def __init__(self, size: int, shape: tuple[int, int, int], *, swing: bool, generator: torch.Generator) -> None:
+        super().__init__()
+        self.u = nn.Parameter(procedural(size, shape, mean=None, std=None, generator=generator))
+        self._swing = generator if swing else None
+
+    def forward(self) -> Tensor:
+        """Return u."""
+        return self.u
+
+    def latents(self) -> list[nn.Parameter]:
+        """Return the pixels."""
+        return [self.u]
+
+    def shown(self, u: Tensor) -> Tensor:
+        """Return u shifted by up to a pixel each way, one draw for the batch."""
+        return u if self._swing is None else random_swing(u, self._swing)
+
+    def loss(self, u: Tensor) -> Tensor:
+        """Return how far the channels are from mean 0 and deviation 1 over the batch."""
+        return batch_loss(u)
 
 
-def source(size: int, shape: tuple[int, int, int], config: DistillConfig, generator: torch.Generator) -> Generated | Pixels:
+def source(size: int, shape: tuple[int, int, int], config: DistillConfig, generator: torch.Generator) -> Source:
     """Return the source that `config` asks for, drawn from `generator` (on the CPU), on the CPU."""
-    return Generated(size, shape, config, generator) if config.generator else Pixels(size, shape, generator)
+    match config.start:
+        case "generator":
+            return Generated(size, shape, config, generator)
+        case "noise":
+            return Noise(size, shape, generator)
+        case "leaves":
+            return Leaves(size, shape, swing=config.swing, generator=generator)

@@ -34,6 +34,11 @@ def swing(x: Tensor, offsets: Sequence[int]) -> Tensor:
     return padded
 
 
+def random_swing(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return `x` [N, C, ...] shifted as `swing` does, one draw for the batch, from `generator` (on the CPU)."""
+    return swing(x, torch.randint(0, 3, (x.dim() - 2,), generator=generator).tolist())
+
+
 class SwingConv(nn.Module):
     """`conv` on a shifted input: one draw a call, the same for the whole batch, from `generator` (on the CPU)."""
 
@@ -44,8 +49,7 @@ class SwingConv(nn.Module):
 
     def forward(self, x: Tensor, *parameters: Tensor) -> Tensor:
         """Return conv(shifted x, *parameters): `x` [N, C, ...] and the weight and bias that `conv` takes."""
-        offsets = torch.randint(0, 3, (x.dim() - 2,), generator=self.generator).tolist()
-        shifted: Tensor = self.conv(swing(x, offsets), *parameters)
+        shifted: Tensor = self.conv(random_swing(x, self.generator), *parameters)
         return shifted
 
 

@@ -7,7 +7,7 @@ import torch
 from small_bn_net import SHAPE, imported, small_bn_net
 from torch import Tensor
 
-from genie_onnx.config import DistillConfig
+from genie_onnx.config import DistillConfig, Start
 from genie_onnx.distill import DistillProgress, batch_sizes, distill
 from genie_onnx.distill.bn_loss import bn_loss, targets
 from genie_onnx.distill.teacher import teacher
@@ -56,7 +56,7 @@ def loss_of(images: Tensor) -> float:
 
 
 def test_images_have_the_statistics_that_noise_has_not() -> None:
-    images, reports, _ = run(32, DistillConfig(iterations=120, batch_size=32))
+    images, reports, _ = run(32, DistillConfig(iterations=120, batch_size=32, start="generator"))
     assert reports[-1].bn_loss < 0.1 * reports[0].bn_loss, (reports[0], reports[-1])
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
     assert loss_of(images) < 0.1 * loss_of(noise)
@@ -65,12 +65,24 @@ def test_images_have_the_statistics_that_noise_has_not() -> None:
     torch.testing.assert_close(std, torch.ones(3), rtol=0, atol=0.05)
 
 
+def test_dead_leaves_begin_nearer_and_get_there_sooner() -> None:
+    leaves, of_leaves, _ = run(32, DistillConfig(iterations=40, batch_size=32))
+    _, of_generator, _ = run(32, DistillConfig(iterations=40, batch_size=32, start="generator"))
+    assert of_leaves[0].bn_loss < 0.3 * of_generator[0].bn_loss
+    assert of_leaves[-1].bn_loss < min(0.3 * of_generator[-1].bn_loss, 0.7 * of_leaves[0].bn_loss)
+    std, mean = torch.std_mean(leaves, (0, 2, 3))
+    torch.testing.assert_close(mean, torch.zeros(3), rtol=0, atol=0.1)
+    torch.testing.assert_close(std, torch.ones(3), rtol=0, atol=0.1)
+    brightness = leaves.mean((1, 2, 3))
+    assert brightness.std() > 0.1, "images differ in brightness, as photographs do; those of the generator do not"
+
+
 @pytest.mark.parametrize(
     "config",
     [
-        DistillConfig(iterations=80, batch_size=16, swing=False),
-        DistillConfig(iterations=80, batch_size=16, generator=False),
-        DistillConfig(iterations=80, batch_size=16, train_latent=False),
+        DistillConfig(iterations=80, batch_size=16, start="generator", swing=False),
+        DistillConfig(iterations=80, batch_size=16, start="noise"),
+        DistillConfig(iterations=80, batch_size=16, start="generator", train_latent=False),
     ],
     ids=["no swing", "pixels", "fixed z"],
 )
@@ -82,7 +94,7 @@ def test_ablations_learn_too(config: DistillConfig) -> None:
 def test_the_latent_is_worth_learning() -> None:
     """With fixed z the loss ends higher (the paper's Table 2, M4 against M5)."""
     learned, fixed = (
-        run(16, DistillConfig(iterations=80, batch_size=16, swing=False, train_latent=learn))[1][-1].bn_loss
+        run(16, DistillConfig(iterations=80, batch_size=16, start="generator", swing=False, train_latent=learn))[1][-1].bn_loss
         for learn in (True, False)
     )
     assert learned < fixed
@@ -130,12 +142,13 @@ def test_progress() -> None:
     assert all(r.loss >= r.bn_loss > 0 for r in reports)
 
 
-def test_unknown_raw_input_range_is_found() -> None:
+@pytest.mark.parametrize("start", ["leaves", "generator"])
+def test_unknown_raw_input_range_is_found(start: Start) -> None:
     mean, std = (120.0, 110.0, 100.0), (60.0, 65.0, 70.0)
     net = imported(small_bn_net(mean, std))
-    config = DistillConfig(iterations=60, batch_size=16)
+    config = DistillConfig(iterations=60, batch_size=16, start=start)
     images, reports, _ = run(16, config, net=net, statistics={"input_mean": None, "input_std": None})
-    assert reports[-1].bn_loss < 0.3 * reports[0].bn_loss
+    assert reports[-1].bn_loss < 0.4 * reports[0].bn_loss
     for channel in range(3):
         assert images[:, channel].mean().item() == pytest.approx(mean[channel], abs=0.25 * std[channel])
         assert images[:, channel].std().item() == pytest.approx(std[channel], rel=0.4)
@@ -149,7 +162,7 @@ def test_known_input_statistics_are_kept() -> None:
         net=imported(small_bn_net(mean, std)),
         statistics={"input_mean": mean, "input_std": std},
     )
-    torch.testing.assert_close(images.mean((0, 2, 3)), torch.tensor(mean), rtol=1e-3, atol=0)
+    torch.testing.assert_close(images.mean((0, 2, 3)), torch.tensor(mean), rtol=1e-2, atol=0)
     torch.testing.assert_close(images.std((0, 2, 3)), torch.tensor(std), rtol=1e-2, atol=0)
 
 
