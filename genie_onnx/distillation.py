@@ -11,11 +11,13 @@ from genie_onnx.choice import choose_images
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike
 from genie_onnx.device import choose_device
+from genie_onnx.memory import memory_errors
 from genie_onnx.pipeline import Progress, run_identity
 from genie_onnx.prepare import Source, prepare
 from genie_onnx.rundir import RunDirectory, open_run
 
 
+@memory_errors()
 def distill_images(
     model: Source,
     run_dir: PathLike,

@@ -58,7 +58,8 @@ TABLE = {
     ),
     "accuracy": Row(LEAVES | {"graph", "data", "validate"}, RUNTIME | TORCH | CLICK),
     "distillation": Row(
-        LEAVES | {"data", "prepare", "bn_file", "rundir", "device", "choice", "calibration", "pipeline"}, ONNX | RUNTIME | CLICK
+        LEAVES | {"data", "prepare", "bn_file", "rundir", "device", "memory", "choice", "calibration", "pipeline"},
+        ONNX | RUNTIME | CLICK,
     ),
     "inspection": Row(
         LEAVES | {"data", "graph", "placement", "distill", "prepare", "bn_file", "choice"}, RUNTIME | TORCH | CLICK
