@@ -68,7 +68,7 @@ class Window:
         height, width = ((i + p - (k - 1) * d - 1) // s + 1 for i, p, k, s, d in axes)
         return height, width
 
-    def attributes(self) -> dict[str, Sequence[int]]:
+    def attributes(self) -> dict[str, Any]:
         """The attributes of the node."""
         return {"kernel_shape": self.kernel, "strides": self.strides, "dilations": self.dilations, "pads": self.pads}
 
@@ -120,7 +120,12 @@ class Builder:
         """Transposed convolution with stride 2, kernel 3 and one row cut off at the top and left; `extra` is output_padding."""
         inputs = [x.name, self.weight(x.channels, out // group, 3, 3, fan_in=x.channels * 9 // group // 4 + 1)]
         inputs += [self.weight(out, fan_in=4, name="bias")] if bias else []
-        attributes = {"strides": [2, 2], "pads": [1, 1, 0, 0], "output_padding": [extra, extra], "kernel_shape": [3, 3]}
+        attributes: dict[str, Any] = {
+            "strides": [2, 2],
+            "pads": [1, 1, 0, 0],
+            "output_padding": [extra, extra],
+            "kernel_shape": [3, 3],
+        }
         name = self.node("ConvTranspose", *inputs, group=group, **attributes)
         height, width = (2 * (i - 1) + extra + 3 - 1 for i in x.size)
         return Feature(name, out, height, width)
@@ -171,7 +176,7 @@ class Builder:
 
     def resize(self, x: Feature, size: tuple[int, int], mode: str, coordinates: str) -> Feature:
         """Resize by scales, or to sizes where those are computed (opset 11 wants an empty tensor for what is absent)."""
-        attributes = {"mode": mode, "coordinate_transformation_mode": coordinates}
+        attributes: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": coordinates}
         attributes |= {"nearest_mode": "floor"} if mode == "nearest" else {}
         if self.style.shapes == "constant" or self.style.opset < 13:
             absent = self.constant(np.zeros(0), name="absent") if self.style.opset < 13 else ""

@@ -119,16 +119,17 @@ def codes_are_those_of_the_run(file: onnx.ModelProto, deploy: ir.Model, placemen
             node = producers[nodes[name].input[1]]
             assert node.op_type == "DequantizeLinear", f"'{name}' reads its weight from {node.op_type}"
             stored, scale, zero_point = (constants[i] for i in node.input)
-            _, own_zero_point = expected.qparams.along(expected.codes.ndim)
-            assert not zero_point.any(), f"'{spec.value}' has a zero point in a portable file"
-            assert np.array_equal(stored.astype(np.int64), expected.codes - own_zero_point), f"codes of '{spec.value}'"
+            shape = [1] * stored.ndim
+            shape[spec.axis] = -1
+            centred = stored.astype(np.int64) - zero_point.astype(np.int64).reshape(shape)
+            assert np.array_equal(centred, expected.centred()), f"codes of '{spec.value}'"
             assert np.array_equal(scale, expected.qparams.scale), f"scales of '{spec.value}'"
             assert expected.codes.min() >= 0
             assert expected.codes.max() < 2**spec.bits
-    for spec in placement.activations:
-        for value in spec.values:
-            assert_same_grid(file, value, spec.name, spec.bits, codes, constants)
-    assert {w.name for w in query.weighted_nodes(deploy)} == {n for s in placement.weights for n in s.nodes} | set(
+    for group in placement.activations:
+        for value in group.values:
+            assert_same_grid(file, value, group.name, group.bits, codes, constants)
+    assert {w.name for w in query.weighted_nodes(deploy)} == {n for w in placement.weights for n in w.nodes} | set(
         placement.float_nodes
     )
     return codes

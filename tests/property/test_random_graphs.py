@@ -14,6 +14,7 @@ from property.strategies import RandomModel, models
 
 import genie_onnx
 from genie_onnx import PlacementConfig, QuantizeConfig, ReconstructConfig
+from genie_onnx.config import Container
 from genie_onnx.graph import fold_batchnorm, load, normalise
 from genie_onnx.placement import place
 
@@ -28,12 +29,24 @@ PLACEMENTS = st.builds(
 RECONSTRUCT = ReconstructConfig(iterations=2, batch_size=2)
 
 
-def hold(model: RandomModel, placement_config: PlacementConfig) -> None:
+CONTAINERS = st.sampled_from(["portable", "int4"])
+
+
+def hold(model: RandomModel, placement_config: PlacementConfig, container: Container) -> None:
     """Assert every property of one model."""
     proto = model.proto
+    if proto.opset_import[0].version < 21 or min(placement_config.wbits, placement_config.first_last_bits) > 4:
+        container = "portable"  # 4-bit integers came with opset 21
     properties.every_value_is_imported(proto)
     properties.blocks_are_a_partition(proto)
-    config = QuantizeConfig(images="procedural", samples=3, placement=placement_config, reconstruct=RECONSTRUCT, device="cpu")
+    config = QuantizeConfig(
+        images="procedural",
+        samples=3,
+        placement=placement_config,
+        reconstruct=RECONSTRUCT,
+        container=container,
+        device="cpu",
+    )
     with tempfile.TemporaryDirectory() as folder:
         result = genie_onnx.quantize(proto, Path(folder) / "out.onnx", config=config)
         assert result.report.parity["ok"]
@@ -46,13 +59,13 @@ def hold(model: RandomModel, placement_config: PlacementConfig) -> None:
 
 
 @settings(max_examples=20, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(models(), PLACEMENTS)
-def test_random_networks(model: RandomModel, placement: PlacementConfig) -> None:
-    hold(model, placement)
+@given(models(), PLACEMENTS, CONTAINERS)
+def test_random_networks(model: RandomModel, placement: PlacementConfig, container: Container) -> None:
+    hold(model, placement, container)
 
 
 @pytest.mark.slow
 @settings(max_examples=200, derandomize=False, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
-@given(models(), PLACEMENTS)
-def test_many_random_networks(model: RandomModel, placement: PlacementConfig) -> None:
-    hold(model, placement)
+@given(models(), PLACEMENTS, CONTAINERS)
+def test_many_random_networks(model: RandomModel, placement: PlacementConfig, container: Container) -> None:
+    hold(model, placement, container)
