@@ -51,7 +51,7 @@ def measure(path: Path, shape: tuple[int, int, int], batch_size: int = 128, roun
     """Return the seconds of one iteration of either loop on the model at `path`, the median of `rounds` after two to warm up."""
     model = graph.normalise(graph.load(path))
     network, batchnorms = import_graph(model), graph.batchnorms(model)
-    config, device = DistillConfig(batch_size=batch_size, start="generator"), torch.device("cpu")
+    config, device = DistillConfig(batch_size=batch_size), torch.device("cpu")
     generator = seeds.stream(0, "distill/batch0")
     ours = Batch(
         teacher(network, batchnorms, swing=generator, device=device),

@@ -36,6 +36,6 @@ def distill_config(effort: Effort, given: Mapping[str, Any]) -> DistillConfig:
         iterations=effort.distill_iterations,
         batch_size=given["distill_batch"],
         swing=given["swing"],
-        start=given["start"],
+        start=given["start"] or effort.start,
         train_latent=given["train_latent"],
     )

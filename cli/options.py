@@ -119,9 +119,8 @@ swing = click.option("--swing/--no-swing", default=True, show_default=True, help
 start = click.option(
     "--start",
     type=click.Choice(["leaves", "generator", "noise"]),
-    default="leaves",
-    show_default=True,
-    help="What distilled images begin as: dead leaves, the output of a generator that is trained along (the paper), or noise.",
+    help="Distilled images are the output of a generator (the paper), or pixels that begin as dead leaves or as noise.  "
+    "[default: from the preset]",
 )
 train_latent = click.option(
     "--train-latent/--fixed-latent", default=True, show_default=True, help="Ablation: z is trained, or stays as drawn."

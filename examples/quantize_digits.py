@@ -24,7 +24,7 @@ def settings(wbits: int, abits: int) -> QuantizeConfig:
     """Return settings that take seconds rather than the paper's hours."""
     return QuantizeConfig(
         placement=PlacementConfig(wbits=wbits, abits=abits),
-        distill=DistillConfig(iterations=200),
+        distill=DistillConfig(iterations=200, start="leaves"),
         reconstruct=ReconstructConfig(iterations=300),
         samples=128,
     )

@@ -76,7 +76,7 @@ class DistillConfig:
     latent_size: int = 256  # length of z; paper 256
     latent_lr: float = 0.1  # Adam learning rate of z, reduced on plateau; paper 0.1
     generator_lr: float = 0.01  # Adam learning rate of the generator, x 0.95 every 100 iterations; paper 0.01
-    start: Start = "leaves"  # images begin as dead leaves, as G(z) (the paper) or as noise; without G, pixels are optimised
+    start: Start = "generator"  # images are G(z) (paper), or pixels that begin as dead leaves or as noise
     pixel_lr: float = 0.02  # Adam learning rate of pixels that began as dead leaves, reduced on plateau
     swing: bool = True  # strided convolutions read a randomly shifted input while distilling, and so do dead leaves
     train_latent: bool = True  # False: z stays as drawn and only the generator learns ("GBA")
@@ -174,7 +174,7 @@ class QuantizeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How much work a preset spends: images, distillation iterations a batch, reconstruction iterations a block.
+    """How much work a preset spends: images, distillation iterations a batch and from where, reconstruction iterations a block.
 
     A soft bit travels at most iterations x rate: at the published 1e-3 it takes thousands of iterations to turn. With 200
     of them 1e-2 gave 69.7 % against 31.6 % at W2A4 on MLPerf's ResNet-8, and the same at W4A4 (benchmarks/RESULTS.md).
@@ -182,15 +182,16 @@ class Effort:
 
     samples: int
     distill_iterations: int
+    start: Start
     reconstruct_iterations: int
     rounding_lr: float
 
 
 PRESETS: dict[Preset, Effort] = {
-    "fast": Effort(samples=256, distill_iterations=200, reconstruct_iterations=1000, rounding_lr=1e-2),
-    "balanced": Effort(samples=512, distill_iterations=500, reconstruct_iterations=2000, rounding_lr=1e-3),
+    "fast": Effort(samples=256, distill_iterations=200, start="leaves", reconstruct_iterations=1000, rounding_lr=1e-2),
+    "balanced": Effort(samples=512, distill_iterations=500, start="leaves", reconstruct_iterations=2000, rounding_lr=1e-3),
     "paper": Effort(
-        samples=1024, distill_iterations=4000, reconstruct_iterations=20000, rounding_lr=1e-3
+        samples=1024, distill_iterations=4000, start="generator", reconstruct_iterations=20000, rounding_lr=1e-3
     ),  # the published settings
 }
 

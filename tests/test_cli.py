@@ -272,3 +272,10 @@ def test_the_first_tensor_type_is_checked(tmp_path: Path) -> None:
     proto.ir_version = 8
     onnx.save(proto, tmp_path / "half.onnx")
     assert_refused(call("quantize", tmp_path / "half.onnx"))
+
+
+@pytest.mark.parametrize(("preset", "start"), [("fast", "leaves"), ("balanced", "leaves"), ("paper", "generator")])
+def test_the_paper_distils_with_a_generator(model: Path, preset: str, start: str) -> None:
+    result = call("quantize", model, "--dry-run", "--preset", preset)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout[result.stdout.index("{") :])["distill"]["start"] == start

@@ -30,7 +30,7 @@ def moved(images_of: torch.nn.Module, run: Batch) -> dict[str, float]:
 
 
 def test_z_learns_at_a_tenth_and_the_generator_at_a_hundredth() -> None:
-    config = DistillConfig(start="generator")
+    config = DistillConfig()
     images_of = source(8, SHAPE, config, torch.Generator().manual_seed(0))
     steps = moved(images_of, batch(images_of, config))
     assert steps.pop("z") == pytest.approx(0.1, rel=1e-3)
@@ -39,7 +39,7 @@ def test_z_learns_at_a_tenth_and_the_generator_at_a_hundredth() -> None:
 
 
 def test_generator_rate_decays_by_a_twentieth_every_100_steps() -> None:
-    config = DistillConfig(latent_size=4, start="generator")
+    config = DistillConfig(latent_size=4)
     images_of = source(2, SHAPE, config, torch.Generator().manual_seed(0))
     run = batch(images_of, config)
     rates = []
@@ -59,7 +59,7 @@ def test_pixels_learn_at_the_rate_of_z() -> None:
 
 
 def test_dead_leaves_learn_at_a_rate_of_their_own() -> None:
-    config = DistillConfig()
+    config = DistillConfig(start="leaves")
     images_of = source(8, SHAPE, config, torch.Generator().manual_seed(0))
     assert isinstance(images_of, Leaves)
     assert moved(images_of, batch(images_of, config)) == {"u": pytest.approx(0.02, rel=1e-2)}
@@ -67,14 +67,14 @@ def test_dead_leaves_learn_at_a_rate_of_their_own() -> None:
 
 def test_the_network_sees_dead_leaves_shifted_unless_nothing_swings() -> None:
     generator = torch.Generator().manual_seed(0)
-    swinging, still = (source(2, SHAPE, DistillConfig(swing=swing), generator) for swing in (True, False))
+    swinging, still = (source(2, SHAPE, DistillConfig(start="leaves", swing=swing), generator) for swing in (True, False))
     u = swinging()
     assert len({float(swinging.shown(u).detach()[..., 0, 0].sum()) for _ in range(20)}) > 1
     assert torch.equal(still.shown(u), u)
 
 
 def test_fixed_z_stays_and_the_generator_learns() -> None:
-    config = DistillConfig(train_latent=False, start="generator")
+    config = DistillConfig(train_latent=False)
     images_of = source(8, SHAPE, config, torch.Generator().manual_seed(0))
     steps = moved(images_of, batch(images_of, config))
     assert steps["z"] == 0

@@ -56,7 +56,7 @@ def loss_of(images: Tensor) -> float:
 
 
 def test_images_have_the_statistics_that_noise_has_not() -> None:
-    images, reports, _ = run(32, DistillConfig(iterations=120, batch_size=32, start="generator"))
+    images, reports, _ = run(32, DistillConfig(iterations=120, batch_size=32))
     assert reports[-1].bn_loss < 0.1 * reports[0].bn_loss, (reports[0], reports[-1])
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
     assert loss_of(images) < 0.1 * loss_of(noise)
@@ -66,8 +66,8 @@ def test_images_have_the_statistics_that_noise_has_not() -> None:
 
 
 def test_dead_leaves_begin_nearer_and_get_there_sooner() -> None:
-    leaves, of_leaves, _ = run(32, DistillConfig(iterations=40, batch_size=32))
-    _, of_generator, _ = run(32, DistillConfig(iterations=40, batch_size=32, start="generator"))
+    leaves, of_leaves, _ = run(32, DistillConfig(iterations=40, batch_size=32, start="leaves"))
+    _, of_generator, _ = run(32, DistillConfig(iterations=40, batch_size=32))
     assert of_leaves[0].bn_loss < 0.3 * of_generator[0].bn_loss
     assert of_leaves[-1].bn_loss < min(0.3 * of_generator[-1].bn_loss, 0.7 * of_leaves[0].bn_loss)
     std, mean = torch.std_mean(leaves, (0, 2, 3))
@@ -80,9 +80,9 @@ def test_dead_leaves_begin_nearer_and_get_there_sooner() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        DistillConfig(iterations=80, batch_size=16, start="generator", swing=False),
+        DistillConfig(iterations=80, batch_size=16, swing=False),
         DistillConfig(iterations=80, batch_size=16, start="noise"),
-        DistillConfig(iterations=80, batch_size=16, start="generator", train_latent=False),
+        DistillConfig(iterations=80, batch_size=16, train_latent=False),
     ],
     ids=["no swing", "pixels", "fixed z"],
 )
@@ -94,7 +94,7 @@ def test_ablations_learn_too(config: DistillConfig) -> None:
 def test_the_latent_is_worth_learning() -> None:
     """With fixed z the loss ends higher (the paper's Table 2, M4 against M5)."""
     learned, fixed = (
-        run(16, DistillConfig(iterations=80, batch_size=16, start="generator", swing=False, train_latent=learn))[1][-1].bn_loss
+        run(16, DistillConfig(iterations=80, batch_size=16, swing=False, train_latent=learn))[1][-1].bn_loss
         for learn in (True, False)
     )
     assert learned < fixed
