@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -27,14 +28,24 @@ WORKER = Path(__file__).with_name("worker.py")
 TESTS = Path(__file__).parents[1]
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How one file ended: worker.py has the words, "crashed" and "hung" come on top."""
+
+    outcome: str
+    text: str
+    seconds: float = 0.0
+    peak_mb: float = 0.0  # of the process so far
+
+
 class Worker:
     """A process that tries file after file, and is replaced when it dies or hangs."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
-    def attempt(self, path: Path) -> dict[str, object]:
-        """Return the outcome of one file; "crashed" and "hung" beside those of the process."""
+    def attempt(self, path: Path) -> Outcome:
+        """Return the outcome of one file."""
         fresh = self._process is None
         process = self._process = self._process or self._start()
         assert process.stdin is not None
@@ -44,9 +55,9 @@ class Worker:
         ready, _, _ = select.select([process.stdout], [], [], SECONDS + fresh * START_SECONDS)
         line = process.stdout.readline() if ready else ""
         if line:
-            return dict(json.loads(line))
+            return Outcome(**json.loads(line))
         self.stop()
-        return {"outcome": "crashed" if ready else "hung", "text": f"exit {process.returncode}", "seconds": 0, "peak_mb": 0}
+        return Outcome("crashed" if ready else "hung", f"the process ended with {process.returncode}")
 
     def stop(self) -> None:
         """End the process."""
@@ -87,15 +98,16 @@ def try_files(seeds: Iterable[int], folder: Path) -> Counter[str]:
             place = folder / str(seed)
             place.mkdir()
             path, what = write(seed, place)
-            result = process.attempt(path)
-            counts[str(result["outcome"])] += 1
-            if result["outcome"] not in ("quantized", "refused", "failed"):
-                findings.append(f"file {seed} ({what}): {result['outcome']}\n{result['text']}")
-            elif float(str(result["peak_mb"])) > MEGABYTES:
-                findings.append(f"file {seed} ({what}) took {result['peak_mb']:.0f} MB")
-                process.stop()  # the peak is that of a process, not of a file
-            elif not str(result["text"]).strip():
-                findings.append(f"file {seed} ({what}): {result['outcome']} without a word")
+            found = process.attempt(path)
+            counts[found.outcome] += 1
+            name = f"file {seed} ({what})"
+            if found.outcome not in ("quantized", "refused", "failed"):
+                findings.append(f"{name} {found.outcome}: {found.text}")
+            elif found.peak_mb > MEGABYTES:
+                findings.append(f"{name} took {found.peak_mb:.0f} MB")
+                process.stop()  # the next file begins anew
+            elif not found.text.strip():
+                findings.append(f"{name} was {found.outcome} without a word")
     print(dict(counts))
     assert not findings, "\n\n".join(findings)
     return counts
