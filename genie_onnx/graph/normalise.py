@@ -26,7 +26,9 @@ from genie_onnx.graph.explicit_pads import explicit_pads
 from genie_onnx.graph.fold_constants import fold_constants
 from genie_onnx.graph.free_batch import batch_input, free_batch
 from genie_onnx.graph.inference_mode import inference_mode
+from genie_onnx.graph.joined_constants import add_joined_constants
 from genie_onnx.graph.names import fix_names
+from genie_onnx.graph.whole_gather import reshape_whole_gathers
 
 
 def normalise(model: ir.Model) -> ir.Model:
@@ -46,6 +48,9 @@ def _canonical(model: ir.Model, *, bind: bool) -> ir.Model:
     bypass(model)
     fold_constants(model)
     bypass(model)  # an Identity of what has become an initializer
+    reshape_whole_gathers(model)
+    if bind:
+        add_joined_constants(model)
     explicit_pads(model)
     drop_counted_pads(model)
     RemoveUnusedNodesPass()(model)

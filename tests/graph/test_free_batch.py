@@ -61,6 +61,16 @@ FREEABLE = {
         "  mm = Gemm(s, w) z = Relu(mm) u = Reshape(z, c) y = Transpose<perm=[1,0,2]>(u)",
     ),
     "attention": ("2,4,4", "y = Attention(x, x, x)"),
+    "class_token": (
+        "8,3,3",
+        f"s = {K}[1,1,1,1]>() d = ConstantOfShape<value = float[1] {{2.0}}>(s) e = {K}[1,1,3,3]>() c = Expand(d, e)"
+        "  y = Concat<axis=-3>(c, x, c, c)",
+    ),
+    "as_strided": (
+        "3,2,2",
+        f"m = GlobalAveragePool(x) s = {K}[-1]>() r = Reshape(m, s) b = Constant<value_int=0>() t = Constant<value_int=3>()"
+        f" o = Constant<value_int=1>() i = Range(b, t, o) f = {K}[1,3,1,1]>() j = Reshape(i, f) y = Gather(r, j)",
+    ),
     "layernorm": ("8,3,3", "y = LayerNormalization(x, v)"),
     "baked_constant": (
         "8,3,3",
@@ -130,7 +140,12 @@ STUCK = {
         f"t = Transpose<perm=[1,0,2,3]>(x) s = {K}[6,12]>() y = Reshape(t, s)",
         "Reshape 'y_' from [8, 1, 3, 3] to [6, 12] mixes the batch",
     ),
-    "joined_with_constant": ("y = Concat<axis=1>(x, k)", "Concat 'y_' joins values"),
+    "joined_on_the_batch": ("y = Concat<axis=0>(x, k)", "Concat 'y_' joins values"),
+    "joined_with_constants_between": ("r = Relu(x) y = Concat<axis=1>(x, k, r)", "Concat 'y_' joins values"),
+    "gathered_out_of_order": (
+        f"s = {K}[-1]>() r = Reshape(x, s) i = Constant<value_ints=[1,0]>() y = Gather(r, i)",
+        "Gather 'y_' works along the batch",
+    ),
     "attention_to_other_samples": (
         "t = Transpose<perm=[1,0,2,3]>(x) y = Attention(t, t, t)",
         "Attention 'y_' gets Q, K and V that do not all have the batch on axis 0",
@@ -144,7 +159,7 @@ def test_what_cannot_be_freed_stays_fixed_and_says_why(case: str) -> None:
     """The graph is as it was; the reason names the node; `check` has it as a problem."""
     nodes, reason = STUCK[case]
     opset = 23 if "Attention" in nodes else 17
-    proto = parse(f"g (float[1,8,3,3] x, float[1,2,3,3] k) => (float[] y) {{ {nodes} }}", opset)
+    proto = parse(f"g (float[1,8,3,3] x, float[1,8,3,3] k) => (float[] y) {{ {nodes} }}", opset)
     for node in proto.graph.node:
         node.name = f"{node.output[0]}_"
     graph = normalise(load(proto))
