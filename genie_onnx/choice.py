@@ -22,7 +22,7 @@ from genie_onnx.prepare import Prepared
 
 Kind = Literal["data", "amplified", "distilled", "procedural"]
 
-AMPLIFY_BY_DEFAULT = False  # not measured to help (benchmarks/amplify.py)
+AMPLIFY_BY_DEFAULT = False  # as long as benchmarks/amplify.py has not shown over several seeds that it helps
 HELD_BACK = 64  # samples kept for judging the result, when there are more than calibration takes
 EXPORT_CALL = (
     "torch.onnx.export(model.eval(), x, file, dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)"
