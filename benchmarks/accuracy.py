@@ -17,7 +17,8 @@ from pathlib import Path
 
 PREPROCESSING = ["--input-mean", "0.485,0.456,0.406", "--input-std", "0.229,0.224,0.225"]
 FEW = ["--data", "calib1024.npz", "--samples", "1024", *PREPROCESSING]
-ZERO = ["--samples", "256", "--distill-iters", "180", *PREPROCESSING]
+ZERO = ["--samples", "256", "--distill-iters", "60", "--start", "leaves", *PREPROCESSING]
+GENIE_D = ["--samples", "256", "--distill-iters", "180", "--start", "generator", *PREPROCESSING]
 PAPER = ["--points", "layer-inputs"]  # the rounding points of the published runs
 PUBLISHED = ["--rounding-lr", "0.001"]
 W2 = ["--wbits", "2", "--recon-iters", "2000", *PUBLISHED]
@@ -31,7 +32,9 @@ ROWS = {
     "few-shot W8A8": ("resnet20_folded.onnx", [*FEW, "--wbits", "8", "--abits", "8", "--recon-iters", "100"]),
     "zero-shot W4A4": ("resnet20_bn.onnx", [*ZERO, *W4]),
     "zero-shot W2A4": ("resnet20_bn.onnx", [*ZERO, *W2]),
-    "procedural W4A4": ("resnet20_folded.onnx", ["--samples", "256", "--recon-iters", "500"]),
+    "zero-shot W4A4, from the generator": ("resnet20_bn.onnx", [*GENIE_D, *W4]),
+    "zero-shot W2A4, from the generator": ("resnet20_bn.onnx", [*GENIE_D, *W2]),
+    "procedural W4A4": ("resnet20_folded.onnx", []),  # the plain command
 }
 
 
