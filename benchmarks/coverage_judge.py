@@ -63,6 +63,9 @@ def _stages(tell: Tell, model: Path, size: tuple[int, int] | None, raw_pixels: b
     network = prepared.network
     import_seconds, import_mb = time.monotonic() - started, peak_mb()
     file = onnx.load(model)
+    types = {value.name: value.type.tensor_type.elem_type for value in file.graph.input}
+    if types[network.inputs[0]] != onnx.TensorProto.FLOAT:
+        file = ir.to_proto(prepared.user)  # half precision, read as float32
     opset = next(entry.version for entry in file.opset_import if entry.domain == "")
     tell(stage="import", opset=opset, **findings(prepared), import_seconds=import_seconds, import_mb=import_mb)
 

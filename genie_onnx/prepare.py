@@ -92,8 +92,7 @@ def prepare(
     missing or contradicts the model.
     """
     user, notices = _load(source, set_inputs or {})
-    graph.check(user)
-    normalised = graph.normalise(user)
+    normalised = graph.check(user)
     deploy = graph.fold_batchnorm(normalised)
     placement = place(deploy, config)
     if not placement.weights:

@@ -30,28 +30,33 @@ _CONVERSIONS = {
 }
 
 
-def check(model: ir.Model) -> None:
-    """Raise ModelError with every problem of a loaded model; return where there is none."""
-    found = problems(model)
-    if found:
-        raise ModelError(found)
-
-
-def problems(model: ir.Model) -> list[str]:
-    """Return a sentence for each thing in a loaded model that is not supported; `model` is not changed."""
+def check(model: ir.Model) -> ir.Model:
+    """Return the normalised copy of a loaded model; raise ModelError with every problem of it where there are any."""
     found = [*_quantized(model), *undefined_values(model), *malformed_nodes(model)]
     if found:
-        return found
+        raise ModelError(found)
     found = list(_interface(model))
     try:
         graph = normalise(model)
     except ModelError as error:
-        return [*found, *error.problems]
+        raise ModelError([*found, *error.problems]) from error
     unsupported = list(_operators(graph))
     found += [*unsupported, *_extra_outputs(graph), *_pads(graph), *numbers(graph)]
     if not unsupported:  # what such an operator does with the batch is not known, and its own sentence says what to do
         found += _fixed_batch(graph)
-    return found or list(channels(graph)) or list(contradictions(model, graph)) or list(sizes(model, graph))
+    found = found or list(channels(graph)) or list(contradictions(model, graph)) or list(sizes(model, graph))
+    if found:
+        raise ModelError(found)
+    return graph
+
+
+def problems(model: ir.Model) -> list[str]:
+    """Return a sentence for each thing in a loaded model that is not supported; `model` is not changed."""
+    try:
+        check(model)
+    except ModelError as error:
+        return list(error.problems)
+    return []
 
 
 def _quantized(model: ir.Model) -> Iterator[str]:

@@ -8,7 +8,7 @@ import pytest
 from onnx_models import parse
 
 from genie_onnx.errors import ModelError
-from genie_onnx.graph import check, load, problems
+from genie_onnx.graph import check, load, normalise, problems
 from genie_onnx.graph.ops import SUPPORTED_OPS
 from genie_onnx.importer.fallback import VETTED
 from genie_onnx.importer.table import CONVERTERS
@@ -332,7 +332,8 @@ def test_supported_passes(case: str) -> None:
     """What folding removes, and what the rest of the package can live with, is no problem."""
     inputs, nodes = ACCEPTED[case]
     limits = {"inf": np.float32([np.inf])[0], "low": np.float32([-1])[0]}
-    check(load(parse(f"g ({inputs}) => (float[] y) {{ {nodes} }}", **limits)))
+    user = load(parse(f"g ({inputs}) => (float[] y) {{ {nodes} }}", **limits))
+    assert [node.op_type for node in check(user).graph] == [node.op_type for node in normalise(user).graph]
 
 
 def test_supported_operators_are_those_of_the_importer() -> None:
