@@ -57,9 +57,9 @@ def main() -> None:
                 file.write(json.dumps(result) + "\n")
             print(f"{result['status']:8}{row.name}  {result.get('message', '')}"[:400], flush=True)
     found = read(results)
-    ordered = [found[row.name] for row in all_rows(options.bench) if row.name in found]
-    if options.table is not None:
-        write(ordered, options.table, machine())
+    everything = all_rows(options.bench)
+    ordered = [found[row.name] for row in everything if row.name in found]
+    write(ordered, options.table, machine(), waiting=len(everything) - len(ordered))
     print(summary(Counter(str(result["status"]) for result in ordered)))
 
 

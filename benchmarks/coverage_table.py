@@ -43,10 +43,17 @@ table is about what works. Random weights, but for the zoo's.
 """
 
 
-def write(results: Sequence[Result], file: Path, machine: str) -> None:
-    """Write the table of `results` to `file`."""
+def write(results: Sequence[Result], file: Path, machine: str, waiting: int) -> None:
+    """Write the table of `results` to `file`; `waiting` rows have no result yet."""
     counts = Counter(str(r["status"]) for r in results)
-    lines = [PREAMBLE, f"{machine}.\n", summary(counts) + "\n", "| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
+    later = f"; {waiting} rows were not run yet" if waiting else ""
+    lines = [
+        PREAMBLE,
+        f"{machine}.\n",
+        f"{summary(counts)}{later}.\n",
+        "| " + " | ".join(HEADINGS) + " |",
+        "|" + "---|" * len(HEADINGS),
+    ]
     lines += ["| " + " | ".join(cells(r)) + " |" for r in results if r["status"] in ("green", "red")]
     for status, title in (("red", "Red rows"), ("refused", "Refused"), ("absent", "Not made")):
         chosen = [r for r in results if r["status"] == status]
