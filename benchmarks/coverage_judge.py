@@ -24,7 +24,7 @@ import onnx_ir as ir
 import torch
 from coverage_process import Tell
 
-from genie_onnx.config import DistillConfig, PlacementConfig, QuantizeConfig, ReconstructConfig
+from genie_onnx.config import PRESETS, DistillConfig, PlacementConfig, QuantizeConfig, ReconstructConfig
 from genie_onnx.distill import with_measurements
 from genie_onnx.errors import InputError
 from genie_onnx.graph import query
@@ -36,7 +36,10 @@ from genie_onnx.validate.session import Array
 
 IMAGES = 2  # the least of everything: the table is about what works, not about accuracy
 MINIMAL = QuantizeConfig(
-    samples=IMAGES, distill=DistillConfig(iterations=1), reconstruct=ReconstructConfig(iterations=1), device="cpu"
+    samples=IMAGES,
+    distill=DistillConfig(iterations=1, start=PRESETS["fast"].start),
+    reconstruct=ReconstructConfig(iterations=1),
+    device="cpu",
 )
 BATCHES = (1, 4)
 SMALL = 0.01  # smaller values may be what is left of large ones: sums that cancel are right to float32's rounding of their terms
