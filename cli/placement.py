@@ -130,8 +130,8 @@ placement = combined(
         multiple=True,
         metavar="NODE",
         help="Leave these nodes in float: the name of a node, an operator type (Sigmoid), or a glob on names ('/head/*'). May be "
-        "given several times. A layer keeps its float weight; what a node reads and writes is then rounded only where "
-        "another layer reads it.",
+        "given several times. The node asks for no rounding, nor do operators beside it. A layer keeps its float weight, and "
+        "what it reads and writes is rounded only where another layer reads it (so the layer before it runs in a float kernel).",
     ),
     click.option(
         "--bits",

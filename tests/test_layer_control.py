@@ -59,17 +59,6 @@ def test_a_kept_layer_has_no_codes_around_it(model: Path) -> None:
     assert stored["w2"].data_type == onnx.TensorProto.FLOAT
 
 
-def test_a_kept_operator(model: Path) -> None:
-    plain, kept = (
-        genie_onnx.quantize(model, model.with_name(f"{len(p)}.onnx"), config=settings(keep_float=p))
-        for p in ((), ("GlobalAveragePool",))
-    )
-    assert around(onnx.load(plain.output), "g") == ("DequantizeLinear", "QuantizeLinear")
-    assert around(onnx.load(kept.output), "g")[0] == "Relu"
-    assert kept.report.parity["ok"]
-    assert kept.report.weights == plain.report.weights
-
-
 def test_bits_are_seen_in_the_file(model: Path) -> None:
     bits = (LayerBits(pattern="d", wbits=3, abits=5), LayerBits(pattern="Gemm", wbits=2, abits=6))
     result = genie_onnx.quantize(model, config=settings(layer_bits=bits))

@@ -4,9 +4,10 @@ Two kinds of demand (METHOD, bits and residual). A quantised layer asks for its 
 layers: see below). With points="full" an integer runtime asks for what its kernels read and write besides, at
 `other_bits`. Where both ask for one value, the layer's bits hold: a residual that also feeds a convolution has `abits`.
 
-A node that is kept float asks for nothing, and what it reads and writes is rounded for no kernel's sake: only where a
-quantised layer reads it, or a value that shares its grid. Weightless operators beside it then have floats on one side, so
-they are float too and ask for nothing either. A kept Concat, Reshape or MaxPool makes nobody share a grid.
+A node that is kept float asks for nothing, and nor do weightless operators beside it, which have floats on one side then. A
+kept Concat, Reshape or MaxPool makes nobody share a grid. What a kept *layer* reads and writes is not rounded for the kernel of
+another layer either: only where a quantised layer reads it, or a value that shares its grid. The price is the integer kernel
+of the layer before it, whose result has no codes. For a kept Sigmoid it would be that of every layer, so there it is not paid.
 """
 
 from __future__ import annotations

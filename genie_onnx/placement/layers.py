@@ -35,7 +35,8 @@ class Layers:
     last: frozenset[str]
     feeding: frozenset[ir.Value]  # values from which such a layer is reached downstream
     kept: frozenset[ir.Node]  # nodes with or without weights that stay float on request, and layers tied with such
-    beside_kept: frozenset[ir.Value]  # activations that kept nodes read or write
+    beside_kept: frozenset[ir.Value]  # activations that kept nodes read or write ...
+    beside_kept_layers: frozenset[ir.Value]  # ... and those among them that are a kept layer's
     bits: Mapping[str, LayerBits]  # quantised node name -> bits that were asked for it alone
 
 
@@ -60,9 +61,14 @@ def find_layers(graph: ir.Model, control: Control) -> Layers:
         last=frozenset(str(n.name) for n in fit if n.outputs[0] not in feeding),
         feeding=feeding,
         kept=kept_nodes,
-        beside_kept=frozenset(v for n in kept_nodes for v in activations((*n.inputs, *n.outputs, written_value(n)))),
+        beside_kept=frozenset(v for n in kept_nodes for v in _touched(n)),
+        beside_kept_layers=frozenset(v for n in kept_nodes.intersection(fit) for v in _touched(n)),
         bits={str(n.name): control.bits[str(n.name)] for n in quantised if str(n.name) in control.bits},
     )
+
+
+def _touched(node: ir.Node) -> list[ir.Value]:
+    return activations((*node.inputs, *node.outputs, written_value(node)))
 
 
 def _tied(weighted: Iterable[ir.Node], floats: Mapping[str, str]) -> dict[str, str]:

@@ -77,7 +77,7 @@ def _activations(graph: ir.Model, layers: Layers, asked: list[Demand], config: P
     for group in connected(nodes, [v for v in order if v in candidates]):
         wishes = [d for v in group for d in by_value.get(v, [])]
         by_layer = [d.bits for d in wishes if d.by_layer]
-        if by_layer or (wishes and layers.beside_kept.isdisjoint(group)):
+        if by_layer or (wishes and layers.beside_kept_layers.isdisjoint(group)):
             specs.append(
                 ActivationSpec(
                     name=str(group[0].name),

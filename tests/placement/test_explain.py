@@ -46,8 +46,9 @@ ALWAYS = {
             dict.fromkeys(("s", "m"), "--points layer-inputs rounds inputs of layers only"),
         ),
         (PlacementConfig(keep_float=("s",)), {"s": "asked for with --keep-float", "m": "beside a node that is kept float"}),
+        (PlacementConfig(keep_float=("b",)), {"m": "beside a node that is kept float"}),
     ],
-    ids=["full", "layer-inputs", "kept"],
+    ids=["full", "layer-inputs", "kept operator", "kept layer"],
 )
 def test_each_has_its_reason(config: PlacementConfig, more: dict[str, str]):
     """r and e are fused with the convolutions before them, t repeats numbers."""
