@@ -13,12 +13,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from genie_onnx.graph.fold_constants import MAX_ELEMENTS
 from genie_onnx.graph.names import node_name
 from genie_onnx.graph.ops import CONTROL_FLOW_OPS, WEIGHTED_OPS
 from genie_onnx.graph.query import attribute, constant, dims, opset
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
+_MAX_ELEMENTS = 2**27  # of one value: 64 channels of a full HD image, 4 GiB for the eight samples that are verified at once
 _MAX_RANK = 16  # numpy, torch and onnxruntime each have a limit, 64 at most
 _SMALL = 1024  # bytes; what shape inference may need the value of (shapes, axes, pads) is smaller
 
@@ -120,13 +120,13 @@ def sizes(model: ir.Model, graph: ir.Model) -> Iterator[str]:
         if len(value.shape or ()) > _MAX_RANK:
             yield f"'{value.name}' has {len(value.shape or ())} dimensions; up to {_MAX_RANK} are supported."
             return
-        if not known or (0 < elements <= MAX_ELEMENTS and min(known) > 0):
+        if not known or (0 < elements <= _MAX_ELEMENTS and min(known) > 0):
             continue
         if elements == 0 and node is not None and (len(known) < 2 or value.dtype not in _FLOATS):
             continue  # a list of axes or sizes may well be empty
         found = "input" if node is None else f"{node.op_type} '{node_name(node)}': its result"
         shape = ", ".join(str(d) for d in value.shape or ())
-        what = "it is empty" if elements == 0 else f"{elements:.3g} numbers; up to {MAX_ELEMENTS:.3g} are supported"
+        what = "it is empty" if elements == 0 else f"{elements:.3g} numbers; up to {_MAX_ELEMENTS:.3g} are supported"
         yield f"{found} '{value.name}' has the shape [{shape}], {what}. Export the model again, for a smaller input if need be."
         return
 
