@@ -18,7 +18,7 @@ from genie_onnx.graph.ops import CONTROL_FLOW_OPS, WEIGHTED_OPS
 from genie_onnx.graph.query import attribute, constant, dims, opset
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
-_MAX_ELEMENTS = 2**27  # of one value: 64 channels of a full HD image, 4 GiB for the eight samples that are verified at once
+_MAX_ELEMENTS = 2**26  # of one value: 32 channels of a full HD image, 2 GiB for the eight samples that are verified at once
 _MAX_RANK = 16  # numpy, torch and onnxruntime each have a limit, 64 at most
 _SMALL = 1024  # bytes; what shape inference may need the value of (shapes, axes, pads) is smaller
 
