@@ -2,6 +2,8 @@
 
     {"outcome": "quantized" | "refused" | "failed" | "broken", "text": ..., "seconds": ..., "peak_mb": ...}
 
+Seconds are those of the processor.
+
 refused    InputError: the file cannot be used         failed   RunError
 broken     any other exception: a defect, with its traceback
 
@@ -31,10 +33,10 @@ def main() -> None:
 
     torch.set_num_threads(1)
     for line in sys.stdin:
-        started = time.monotonic()
+        started = time.process_time()
         outcome, text = attempt(Path(line.strip()))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # of this process so far
-        result = {"outcome": outcome, "text": text, "seconds": time.monotonic() - started, "peak_mb": peak}
+        result = {"outcome": outcome, "text": text, "seconds": time.process_time() - started, "peak_mb": peak}
         print(json.dumps(result), file=out, flush=True)
 
 
