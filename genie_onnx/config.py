@@ -178,7 +178,7 @@ class Effort:
 
     A soft bit travels at most iterations x rate: at the published 1e-3 it takes thousands of iterations to turn. With 200
     of them 1e-2 gave 69.7 % against 31.6 % at W2A4 on MLPerf's ResNet-8, and the same at W4A4. 60 steps from dead leaves make
-    images that serve better than 180 of a generator (both in benchmarks/RESULTS.md).
+    images that serve better than 180 of a generator, and than 150 (all in benchmarks/RESULTS.md).
     """
 
     samples: int
@@ -190,7 +190,7 @@ class Effort:
 
 PRESETS: dict[Preset, Effort] = {
     "fast": Effort(samples=256, distill_iterations=60, start="leaves", reconstruct_iterations=1000, rounding_lr=1e-2),
-    "balanced": Effort(samples=512, distill_iterations=200, start="leaves", reconstruct_iterations=2000, rounding_lr=1e-3),
+    "balanced": Effort(samples=512, distill_iterations=60, start="leaves", reconstruct_iterations=2000, rounding_lr=1e-3),
     "paper": Effort(
         samples=1024, distill_iterations=4000, start="generator", reconstruct_iterations=20000, rounding_lr=1e-3
     ),  # the published settings
