@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.library import Library
+
+_OPERATORS = Library("torchvision", "FRAGMENT")  # operators live as long as the library that defined them
 
 SIZES = {
     "resnet18": 64,
@@ -80,14 +83,9 @@ def build(name: str, size: int) -> nn.Module:
 
 
 def _torchvision() -> Any:
-    library = torch.library.Library("torchvision", "FRAGMENT")
     for operator in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, operator):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _LIBRARIES.append(library)
+            _OPERATORS.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     from torchvision import models
 
     return models
-
-
-_LIBRARIES: list[torch.library.Library] = []  # an operator lives as long as the library that defined it

@@ -87,7 +87,7 @@ def made_images(
         mean, std = scaling
         images = procedural(config.samples, prepared.shape, mean=mean, std=std, generator=stream(config.seed, "procedural"))
     held_back = _like(images, prepared.shape, config)
-    # Distilled images are nearly two-valued: real ones reach further (measured on digits: -0.8..1.3 against -2.5..3.6).
+    # A generator's images are nearly two-valued: real ones reach further (measured on digits: -0.8..1.3 against -2.5..3.6).
     span = _pixel_range(config) or _span(torch.cat([images, held_back]))
     return Calibration(images, held_back, "procedural", span, MADE_HEADROOM)
 

@@ -76,9 +76,8 @@ class Plan:
 
     @property
     def learned_blocks(self) -> int:
-        """How many blocks have a weight to learn: one that no block before them has learned, where it is tied."""
-        quantised = [{w for w in block.weights if self.prepared.placement.weight_of(w)} for block in self.prepared.blocks]
-        return sum(bool(weights.difference(*quantised[:i])) for i, weights in enumerate(quantised))
+        """How many blocks have a weight to learn."""
+        return len(reconstruct.learned_blocks(self.prepared.blocks, self.prepared.placement))
 
 
 def plan(

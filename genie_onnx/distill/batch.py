@@ -30,7 +30,7 @@ class Batch:
         self._source, self._scaling = source, scaling
         for module in (source, scaling):
             place(module, device)
-        self._latent_rate = PlateauRate(config.pixel_lr if config.start == "leaves" else config.latent_lr, device=device)
+        self._latent_rate = PlateauRate(source.rate, device=device)
         latents = {"params": source.latents(), "lr": self._latent_rate.rate}
         weights = {"params": source.weights() + scaling.weights(), "lr": config.generator_lr}
         self._optimiser = torch.optim.Adam([latents, weights], fused=True)

@@ -24,9 +24,14 @@ from genie_onnx.distill.swing_conv import random_swing
 class Source(nn.Module, ABC):
     """u float32 [size, C, H, W] by `forward()`, and how it is optimised."""
 
+    def __init__(self, rate: float) -> None:
+        """`rate`: the learning rate of `latents`, to begin with."""
+        super().__init__()
+        self.rate = rate
+
     @abstractmethod
     def latents(self) -> list[nn.Parameter]:
-        """Return what learns at the rate that is reduced on plateaus."""
+        """Return what learns at `rate`, which is reduced on plateaus."""
 
     def weights(self) -> list[nn.Parameter]:
         """Return what learns at `generator_lr`."""
@@ -45,7 +50,7 @@ class Generated(Source):
     """u = G(z), with z ~ N(0, I) [size, latent] drawn from `generator`, then the weights of G."""
 
     def __init__(self, size: int, shape: tuple[int, int, int], config: DistillConfig, generator: torch.Generator) -> None:
-        super().__init__()
+        super().__init__(config.latent_lr)
         self.z = nn.Parameter(torch.randn(size, config.latent_size, generator=generator), requires_grad=config.train_latent)
         self.generator = Generator(shape, config.latent_size, generator)
 
@@ -66,8 +71,8 @@ class Generated(Source):
 class Noise(Source):
     """u ~ N(0, 1) drawn from `generator`: each pixel is its own latent."""
 
-    def __init__(self, size: int, shape: tuple[int, int, int], generator: torch.Generator) -> None:
-        super().__init__()
+    def __init__(self, size: int, shape: tuple[int, int, int], config: DistillConfig, generator: torch.Generator) -> None:
+        super().__init__(config.latent_lr)
         self.u = nn.Parameter(torch.randn(size, *shape, generator=generator))
 
     def forward(self) -> Tensor:
@@ -80,15 +85,15 @@ class Noise(Source):
 
 
 class Leaves(Source):
-    """u begins as dead leaves drawn from `generator`; with `swing` the network sees them shifted, as its strided convolutions do.
+    """u begins as dead leaves drawn from `generator`; if convolutions swing, so does what the network sees.
 
     The input term is over the batch: photographs differ in brightness and contrast, and so may these.
     """
 
-    def __init__(self, size: int, shape: tuple[int, int, int], *, swing: bool, generator: torch.Generator) -> None:
-        super().__init__()
+    def __init__(self, size: int, shape: tuple[int, int, int], config: DistillConfig, generator: torch.Generator) -> None:
+        super().__init__(config.pixel_lr)
         self.u = nn.Parameter(procedural(size, shape, mean=None, std=None, generator=generator))
-        self._swing = generator if swing else None
+        self._swing = generator if config.swing else None
 
     def forward(self) -> Tensor:
         """Return u."""
@@ -113,6 +118,6 @@ def source(size: int, shape: tuple[int, int, int], config: DistillConfig, genera
         case "generator":
             return Generated(size, shape, config, generator)
         case "noise":
-            return Noise(size, shape, generator)
+            return Noise(size, shape, config, generator)
         case "leaves":
-            return Leaves(size, shape, swing=config.swing, generator=generator)
+            return Leaves(size, shape, config, generator)

@@ -93,7 +93,7 @@ def reconstruct(
     if image_spec is not None:
         fixed = {image_spec.name: _activation(image_spec.name, grids[image_spec.name].scale, grids, placement)}
         codes = codes.merged(Codes(activations=fixed))
-    learnable = _learnable(blocks, placement)
+    learnable = learned_blocks(blocks, placement)
 
     for block in blocks:
         to_learn = [w for w in _weights(block, placement) if w.value not in codes.weights]
@@ -153,7 +153,7 @@ def _weights(block: Block, placement: Placement) -> list[WeightSpec]:
     return [spec for spec in specs if spec is not None]
 
 
-def _learnable(blocks: Sequence[Block], placement: Placement) -> list[str]:
+def learned_blocks(blocks: Sequence[Block], placement: Placement) -> list[str]:
     """Return the names of the blocks that learn something: they have a quantised weight that no block before them has."""
     first = {spec.value: block.name for block in reversed(blocks) for spec in _weights(block, placement)}
     return [block.name for block in blocks if block.name in first.values()]
