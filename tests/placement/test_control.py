@@ -7,36 +7,13 @@ import re
 
 import pytest
 from graphs import graph
+from placement.residual import BITS, LAYER_INPUTS, RESIDUAL, activation_bits
 
 from genie_onnx.config import LayerBits, PlacementConfig
 from genie_onnx.errors import ConfigError
 from genie_onnx.placement import Placement, explain, place
 
-# Different numbers, so that no rule can borrow another's.
-BITS = PlacementConfig(wbits=3, abits=4, other_bits=7, first_last_bits=8)
-LAYER_INPUTS = dataclasses.replace(BITS, points="layer-inputs")
-
-RESIDUAL = graph("""
-    agraph (float[N,4,8,8] x, float[4,4,3,3] w1, float[4,4,3,3] w2, float[4,4,3,3] w3, float[4,4,1,1] w4, float[5,4] w5)
-        => (float[N,5] y)
-    {
-        c1 = Conv<pads=[1,1,1,1]>(x, w1)
-        r1 = Relu(c1)
-        c2 = Conv<pads=[1,1,1,1]>(r1, w2)
-        r2 = Relu(c2)
-        c3 = Conv<pads=[1,1,1,1]>(r2, w3)
-        sum = Add(c3, r1)
-        r3 = Relu(sum)
-        c4 = Conv(r3, w4)
-        pool = GlobalAveragePool(c4)
-        flat = Flatten(pool)
-        y = Gemm<transB=1>(flat, w5)
-    }""")
 PLAIN = {"x": 7, "r1": 8, "r2": 4, "c3": 7, "r3": 4, "c4": 7, "pool": 8, "flat": 8}
-
-
-def bits(placement: Placement) -> dict[str, int]:
-    return {v: group.bits for group in placement.activations for v in group.values}
 
 
 def kept(*patterns: str, config: PlacementConfig = BITS) -> PlacementConfig:
@@ -53,7 +30,7 @@ def weights(placement: Placement) -> dict[str, int]:
 
 def changed(placement: Placement) -> dict[str, int | None]:
     """What is not as without patterns."""
-    found = bits(placement)
+    found = activation_bits(placement)
     return {v: found.get(v) for v in {**PLAIN, **found} if found.get(v) != PLAIN.get(v)}
 
 
@@ -68,7 +45,7 @@ def test_a_kept_layer_asks_for_nothing_and_changes_nothing_else():
 def test_what_another_layer_reads_stays_rounded():
     placement = place(RESIDUAL, kept("c4"))
     assert changed(placement) == {"r3": None, "c4": None}, "pool is what the last layer reads"
-    assert bits(place(RESIDUAL, kept("c2")))["r2"] == 4
+    assert activation_bits(place(RESIDUAL, kept("c2")))["r2"] == 4
 
 
 @pytest.mark.parametrize(("layer", "gone"), [("c1", {"x"}), ("y", {"pool", "flat"})])
@@ -101,9 +78,11 @@ def test_a_weightless_operator_beside_a_kept_node_is_float_as_well():
             c = Conv(m, w3)
             y = Conv(c, w4)
         }""")
-    assert bits(place(model, BITS)) == {"x": 7, "a": 8, "b": 7, "s": 7, "m": 4, "c": 8}
-    assert bits(place(model, kept("b"))) == {"x": 7, "m": 4, "c": 8}
-    assert bits(place(model, kept("Sigmoid"))) == {"x": 7, "a": 8, "b": 7, "m": 4, "c": 8}, "b is what a layer's kernel writes"
+    assert activation_bits(place(model, BITS)) == {"x": 7, "a": 8, "b": 7, "s": 7, "m": 4, "c": 8}
+    assert activation_bits(place(model, kept("b"))) == {"x": 7, "m": 4, "c": 8}
+    assert activation_bits(place(model, kept("Sigmoid"))) == {"x": 7, "a": 8, "b": 7, "m": 4, "c": 8}, (
+        "b is what a layer's kernel writes"
+    )
 
 
 CONCAT = graph("""
@@ -141,7 +120,7 @@ def test_a_kept_concat_makes_nobody_share_a_grid(
 
 def test_what_is_kept_behind_a_repeating_operator_is_not_rounded_before_it():
     """The kernel that writes cat asks for codes, but pool, which only repeats them, is read by a kept layer."""
-    found = bits(place(CONCAT, kept("c")))
+    found = activation_bits(place(CONCAT, kept("c")))
     assert found == {"x": 7, "s": 8, "a": 4, "b": 4, "cat": 4, "pool": 4, "c": 8}, "a layer reads a, of the same grid"
     chain = graph("""
         agraph (float[N,2,4,4] x, float[2,2,1,1] w1, float[2,2,1,1] w2, float[2,2,1,1] w3) => (float[N,2,4,4] y)
@@ -151,7 +130,7 @@ def test_what_is_kept_behind_a_repeating_operator_is_not_rounded_before_it():
             b = Conv(p, w2)
             y = Conv(b, w3)
         }""")
-    assert bits(place(chain, kept("b"))) == {"x": 7, "b": 8}
+    assert activation_bits(place(chain, kept("b"))) == {"x": 7, "b": 8}
 
 
 def test_bits_of_a_layer_are_those_of_its_weight_and_of_what_it_reads():
@@ -165,7 +144,7 @@ def test_bits_of_a_layer_are_those_of_its_weight_and_of_what_it_reads():
 def test_bits_outrank_the_roles_of_layers(layer: str, value: str, config: PlacementConfig):
     placement = place(RESIDUAL, given((layer, 5, 2), config=config))
     assert weights(placement)[f"w{ {'c1': 1, 'c2': 2, 'y': 5}[layer] }"] == 5
-    assert bits(placement)[value] == 2
+    assert activation_bits(placement)[value] == 2
 
 
 def test_of_two_layers_that_read_one_value_the_larger_bits_hold():
@@ -180,18 +159,18 @@ def test_of_two_layers_that_read_one_value_the_larger_bits_hold():
             cat = Concat<axis=1>(c, d)
             y = Conv(cat, w5)
         }""")
-    assert bits(place(model, given(("c", 2, 2))))["b"] == 4, "d reads it with 4 bits"
-    assert bits(place(model, given(("c", 2, 2), ("d", 2, 3))))["b"] == 3
-    assert bits(place(model, given(("c", 2, 6))))["b"] == 6
+    assert activation_bits(place(model, given(("c", 2, 2))))["b"] == 4, "d reads it with 4 bits"
+    assert activation_bits(place(model, given(("c", 2, 2), ("d", 2, 3))))["b"] == 3
+    assert activation_bits(place(model, given(("c", 2, 6))))["b"] == 6
 
 
 def test_the_most_exact_pattern_holds_and_of_two_equal_ones_the_larger_bits():
     asked = (("Conv", 8, 8), ("c[34]", 2, 5), ("c4", 6, 3))
     for order in (asked, asked[::-1]):
         assert weights(place(RESIDUAL, given(*order))) == {"w1": 8, "w2": 8, "w3": 2, "w4": 6, "w5": 8}
-    assert bits(place(RESIDUAL, given(*asked)))["r2"] == 5
+    assert activation_bits(place(RESIDUAL, given(*asked)))["r2"] == 5
     assert weights(place(RESIDUAL, given(("c[34]", 2, 5), ("c*", 7, 2))))["w3"] == 7
-    assert bits(place(RESIDUAL, given(("c[34]", 2, 5), ("c*", 7, 2))))["r2"] == 5
+    assert activation_bits(place(RESIDUAL, given(("c[34]", 2, 5), ("c*", 7, 2))))["r2"] == 5
 
 
 TIED = """
@@ -211,7 +190,7 @@ def test_tied_layers_are_kept_together():
         "b": "its weight 'w2' is tied with Conv 'c', which stays float",
         "c": "asked for with --keep-float 'c'",
     }
-    assert bits(placement) == {"x": 7, "c": 8}
+    assert activation_bits(placement) == {"x": 7, "c": 8}
 
 
 def test_a_weight_tied_with_a_layer_that_cannot_be_quantised_stays_float():

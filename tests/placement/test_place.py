@@ -8,41 +8,17 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 from graphs import graph
+from placement.residual import BITS, LAYER_INPUTS, RESIDUAL, activation_bits
 
 from genie_onnx.config import PlacementConfig
 from genie_onnx.graph import fold_batchnorm, load, normalise, query
 from genie_onnx.placement import Placement, explain, place
 
-# Four different numbers, so that no rule can borrow another's.
-BITS = PlacementConfig(wbits=3, abits=4, other_bits=7, first_last_bits=8)
 QDROP = dataclasses.replace(BITS, setting="qdrop")
-LAYER_INPUTS = dataclasses.replace(BITS, points="layer-inputs")
-
-
-def activation_bits(placement: Placement) -> dict[str, int]:
-    return {v: group.bits for group in placement.activations for v in group.values}
 
 
 def groups(placement: Placement) -> list[tuple[str, ...]]:
     return [group.values for group in placement.activations if len(group.values) > 1]
-
-
-RESIDUAL = graph("""
-    agraph (float[N,4,8,8] x, float[4,4,3,3] w1, float[4,4,3,3] w2, float[4,4,3,3] w3, float[4,4,1,1] w4, float[5,4] w5)
-        => (float[N,5] y)
-    {
-        c1 = Conv<pads=[1,1,1,1]>(x, w1)
-        r1 = Relu(c1)
-        c2 = Conv<pads=[1,1,1,1]>(r1, w2)
-        r2 = Relu(c2)
-        c3 = Conv<pads=[1,1,1,1]>(r2, w3)
-        sum = Add(c3, r1)
-        r3 = Relu(sum)
-        c4 = Conv(r3, w4)
-        pool = GlobalAveragePool(c4)
-        flat = Flatten(pool)
-        y = Gemm<transB=1>(flat, w5)
-    }""")
 
 
 def test_bits_and_points_of_a_residual_network():
