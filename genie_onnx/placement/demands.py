@@ -83,9 +83,13 @@ def _of_layer(node: ir.Node, layers: Layers, config: PlacementConfig) -> list[De
 
 
 def _of_kernel(node: ir.Node, weighted: bool, layers: Layers, bits: int) -> list[Demand]:
-    """What an integer kernel reads and writes. Nothing behind the last layers: decoding, Softmax and outputs stay float."""
+    """What an integer kernel reads and writes. Nothing behind the last layers: decoding, Softmax and outputs stay float.
+
+    Nor what a MatMul writes: with floats on that side onnxruntime has an integer kernel too (MatMulIntegerToFloat), and mostly
+    what follows is float anyway: the Add of a bias, Gelu, attention.
+    """
     written = written_value(node)
-    if written not in layers.feeding or not is_activation(written):
+    if node.op_type == "MatMul" or written not in layers.feeding or not is_activation(written):
         return []
     asked = (
         [] if weighted else [Demand(v, bits, False, f"read by {node.op_type} '{node.name}'") for v in activations(node.inputs)]

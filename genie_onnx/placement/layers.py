@@ -86,7 +86,10 @@ def _reason_to_stay_float(node: ir.Node) -> str | None:
     """Return why a node of WEIGHTED_OPS cannot be quantised, None where it can."""
     data, w = node.inputs[0], weight(node)
     if not is_constant(w):
-        return "its weight is computed by the graph, not stored in it"
+        if data is not None and is_constant(data) and node.op_type == "MatMul":
+            return f"its weight '{data.name}' is the left factor; a MatMul is quantised where the weight is the right one"
+        both = "it multiplies two computed values, and has no weight"
+        return both if node.op_type == "MatMul" else "its weight is computed by the graph, not stored in it"
     if w.dtype != ir.DataType.FLOAT or data is None or data.dtype != ir.DataType.FLOAT:
         return f"it works on {_type(w)} weights and {_type(data)} input; only FLOAT (32 bit) is quantised"
     if is_constant(data):
@@ -99,9 +102,11 @@ def _reason_to_stay_float(node: ir.Node) -> str | None:
         return f"its weight '{w.name}' is empty"
     if node.op_type == "ConvTranspose" and attribute(node, "group", 1) > 1:
         return "its weight has no axis that counts output channels: ConvTranspose is quantised with group = 1 only"
-    if node.op_type == "MatMul" and (len(shape) != 2 or data.shape is None or len(data.shape) != 2):
-        rank = "unknown" if data.shape is None else len(data.shape)
-        return f"it multiplies tensors of rank {rank} and {len(shape)}; a MatMul is quantised where both are matrices"
+    if node.op_type == "MatMul" and len(shape) != 2:
+        return f"its weight '{w.name}' has rank {len(shape)}; a MatMul is quantised where the weight is a matrix"
+    if node.op_type == "MatMul" and (data.shape is None or len(data.shape) < 2):
+        rank = "of unknown rank" if data.shape is None else "a vector"
+        return f"its input is {rank}; a MatMul is quantised where it is a matrix or a stack of matrices"
     for use in w.uses():
         if use.node.op_type not in WEIGHTED_OPS or use.idx != 1:
             return f"its weight '{w.name}' is also input {use.idx} of {use.node.op_type} '{use.node.name}'"

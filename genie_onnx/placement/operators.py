@@ -94,7 +94,7 @@ def _pads_with_zero_or_copies(node: ir.Node) -> bool:
 def written_value(node: ir.Node) -> ir.Value:
     """Return the value that an integer kernel for `node` writes: output 0, or what the fused activation makes of it.
 
-    A MatMul has no bias input, so the addition of a constant behind it is fused as well.
+    A MatMul has no bias input, so the addition of a constant behind it is counted as part of it.
     """
     value = node.outputs[0]
     if node.op_type not in FUSING_OPS:

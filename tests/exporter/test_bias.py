@@ -110,13 +110,17 @@ def test_bias_stays_float_beside_a_float_input() -> None:
 
 
 @pytest.mark.parametrize("order", ["p, b", "b, p"])
-def test_matmul_bias_stays_exact(order: str) -> None:
-    """As an Add it would be fused into a Gemm and quantised: a sixth of these codes would differ."""
-    text = f"""<ir_version: 8, opset_import: ["" : 13]>
-        g (float[N,16] x) => (float[N,10] z) {{ p = MatMul(x, w) s = Add({order}) y = Relu(s) z = Neg(y) }}"""
-    case = quantised(model(text, w=_array(16, 10), b=_array(10)), everywhere(4, 8, "x", "y"), ROWS)
-    _agrees(case, ROWS)
+@pytest.mark.parametrize("rows", ["N", "1,7", "N,2,7", "3,2,7"])
+@pytest.mark.parametrize("opset", [13, 21])
+def test_matmul_bias_stays_exact(opset: int, rows: str, order: str) -> None:
+    """As an Add it would be fused into a Gemm (behind a Reshape, where all sizes are known) and quantised or left in float."""
+    text = f"""<ir_version: 8, opset_import: ["" : {opset}]>
+        g (float[{rows},16] x) => (float[{rows},10] z) {{ p = MatMul(x, w) s = Add({order}) y = Relu(s) z = Neg(y) }}"""
+    x = _array(*(20 if size == "N" else int(size) for size in rows.split(",")), 16)
+    case = quantised(model(text, w=_array(16, 10), b=_array(10)), everywhere(4, 8, "x", "y"), {"x": x})
+    _agrees(case, {"x": x})
     assert integer_kernels(case.proto).integer == {"MatMulIntegerToFloat": 1}
+    assert integer_kernels(case.proto).floating == {}
 
 
 def test_matmul_whose_product_is_rounded_keeps_its_add() -> None:

@@ -196,20 +196,20 @@ def test_tied_layers_are_kept_together():
 def test_a_weight_tied_with_a_layer_that_cannot_be_quantised_stays_float():
     placement = place(
         graph("""
-        agraph (float[N,4] x, float[4,4] w1, float[4,2] w3) => (float[N,2] y)
-        <int64[1] one = {1}> {
+        agraph (float[1,4] x, float[4,4] w1, float[4,2] w3) => (float[1,2] y)
+        <int64[1] first = {0}> {
             a = MatMul(x, w1)
-            three = Unsqueeze(a, one)
-            b = MatMul(three, w1)
-            two = Squeeze(b, one)
-            y = MatMul(two, w3)
+            vector = Squeeze(a, first)
+            b = MatMul(vector, w1)
+            matrix = Unsqueeze(b, first)
+            y = MatMul(matrix, w3)
         }"""),
         BITS,
     )
     assert [spec.value for spec in placement.weights] == ["w3"]
     assert placement.float_nodes == {
         "a": "its weight 'w1' is tied with MatMul 'b', which stays float",
-        "b": "it multiplies tensors of rank 3 and 2; a MatMul is quantised where both are matrices",
+        "b": "its input is a vector; a MatMul is quantised where it is a matrix or a stack of matrices",
     }
 
 

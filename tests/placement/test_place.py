@@ -359,9 +359,25 @@ def test_a_tied_weight_has_one_spec_with_the_most_bits_of_its_layers():
 
 
 FLOAT_LAYERS = {
-    "it multiplies tensors of rank 3 and 2; a MatMul is quantised where both are matrices": (
-        "float[N,3,4] x, float[4,4] w1, float[4,4] w2",
+    "its input is a vector; a MatMul is quantised where it is a matrix or a stack of matrices": (
+        "float[4] x, float[4,4] w1",
         "y = MatMul(x, w1)",
+    ),
+    "its input is of unknown rank; a MatMul is quantised where it is a matrix or a stack of matrices": (
+        "float[4,4] x, int64[M] shape, float[4,4] w1",
+        "r = Reshape(x, shape) y = MatMul(r, w1)",
+    ),
+    "its weight 'w1' has rank 3; a MatMul is quantised where the weight is a matrix": (
+        "float[N,3,4] x, float[1,4,4] w1",
+        "y = MatMul(x, w1)",
+    ),
+    "its weight 'w1' is the left factor; a MatMul is quantised where the weight is the right one": (
+        "float[N,4,3] x, float[4,4] w1",
+        "y = MatMul(w1, x)",
+    ),
+    "it multiplies two computed values, and has no weight": (
+        "float[N,4,4] x",
+        "k = Relu(x) y = MatMul(x, k)",
     ),
     "its weight is computed by the graph, not stored in it": ("float[4,4] x, float[4,4] w1", "k = Relu(x) y = Gemm(x, k)"),
     "its weight 'w1' is also input 1 of Add 'z'": ("float[4,4] x, float[4,4] w1", "y = Gemm(x, w1) z = Add(x, w1)"),
@@ -390,7 +406,7 @@ def test_roles_are_those_of_quantised_layers():
     """The float MatMul in front makes the second layer the first; nothing is rounded for its sake."""
     placement = place(
         graph("""
-        agraph (float[N,3,4] x, float[4,4] w1, float[3,3,1] w2, float[3,3,1] w3) => (float[N,3,4] y)
+        agraph (float[N,3,4] x, float[1,4,4] w1, float[3,3,1] w2, float[3,3,1] w3) => (float[N,3,4] y)
         {
             m = MatMul(x, w1)
             a = Conv(m, w2)

@@ -6,6 +6,7 @@ value it is given and draws what it makes of it; then one or more heads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -250,7 +251,26 @@ def noise(net: Net, x: Feature) -> Feature:
     return b.unary(kind, x)
 
 
-STRUCTURES = (conv, residual, branches, divided, gate, pool, enlarge, tied, long_skip, noise)
+def mlp(net: Net, x: Feature) -> Feature:
+    """Two dense layers on the channels-last map, as ConvNeXt and mixers have them: MatMul and mostly the Add of a bias."""
+    b, hidden = net.builder, net.number(1, MAX_CHANNELS)
+    value = b.node("Transpose", x.name, perm=[0, 2, 3, 1])
+    for k, (fan_in, fan_out) in enumerate([(x.channels, hidden), (hidden, x.channels)]):
+        value = b.node("MatMul", value, b.weight(fan_in, fan_out, fan_in=fan_in))
+        if not net.flag():
+            value = b.node("Add", value, b.weight(fan_out, fan_in=4))
+        if k == 0:
+            kind = net.pick("Relu", "gelu", "none")
+            if kind == "Relu":
+                value = b.node("Relu", value)
+            elif kind == "gelu":
+                erf = b.node("Erf", b.node("Div", value, b.constant(math.sqrt(2))))
+                value = b.node("Mul", b.node("Mul", value, b.node("Add", erf, b.constant(1.0))), b.constant(0.5))
+    y = b.like(x, b.node("Transpose", value, perm=[0, 3, 1, 2]))
+    return b.add(x, y) if net.flag() else y
+
+
+STRUCTURES = (conv, residual, branches, divided, gate, pool, enlarge, tied, long_skip, noise, mlp)
 
 
 # -- heads
