@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+CodeArray = npt.NDArray[np.uint8]
 
 BIAS_CODE_LIMIT = 2**31 - 1  # biases are INT32 in every QDQ dialect
 
@@ -64,28 +65,43 @@ class QParams:
 
 @dataclass(frozen=True, kw_only=True)
 class QTensor:
-    """Integer codes on a grid: value = scale * (codes - zero_point). Codes are int64 in [0, 2^bits - 1]."""
+    """Integer codes on a grid: value = scale * (codes - zero_point). Codes are uint8 in [0, 2^bits - 1].
 
-    codes: IntArray
+    A weight may have 10^8 of them: they are kept, and computed with, in the smallest type that holds them.
+    """
+
+    codes: CodeArray
     qparams: QParams
 
     def __post_init__(self) -> None:
-        if self.codes.size and (self.codes.min() < 0 or self.codes.max() > self.qparams.qmax):
-            raise ValueError(f"codes must lie in 0..{self.qparams.qmax}")
+        if self.codes.dtype != np.uint8 or self.codes.max(initial=0) > self.qparams.qmax:
+            raise ValueError(f"codes must be uint8 in 0..{self.qparams.qmax}")
 
-    def centred(self) -> IntArray:
+    @staticmethod
+    def from_centred(centred: npt.NDArray[np.integer], qparams: QParams) -> QTensor:
+        """Undo `centred`. Raises ValueError where a code is off the grid."""
+        codes = np.add(centred, qparams.along(centred.ndim)[1], dtype=np.int16, casting="same_kind")
+        if codes.min(initial=0) < 0 or codes.max(initial=0) > qparams.qmax:
+            raise ValueError(f"codes must lie in 0..{qparams.qmax}")
+        return QTensor(codes=codes.astype(np.uint8), qparams=qparams)
+
+    def centred(self) -> npt.NDArray[np.int16]:
         """Return codes - zero_point: what is stored where the container has no zero point."""
-        return self.codes - self.qparams.along(self.codes.ndim)[1]
+        return np.subtract(self.codes, self.qparams.along(self.codes.ndim)[1], dtype=np.int16, casting="same_kind")
 
     def dequantize(self) -> FloatArray:
         """Return the float32 values the codes stand for (ONNX DequantizeLinear)."""
-        return np.asarray(self.centred().astype(np.float32) * self.qparams.along(self.codes.ndim)[0], dtype=np.float32)
+        scale, zero_point = self.qparams.along(self.codes.ndim)
+        values = np.subtract(self.codes, zero_point, dtype=np.float32, casting="same_kind")  # exact: both are below 2^24
+        return np.multiply(values, scale, out=np.asarray(values))
 
 
 def quantize(x: FloatArray, qparams: QParams) -> QTensor:
-    """Round `x` to the nearest point of the grid (ONNX QuantizeLinear: half to even, saturating)."""
+    """Round `x` to the nearest point of the grid (ONNX QuantizeLinear: half to even, saturating). Raises ValueError for NaN."""
+    if np.isnan(x).any():
+        raise ValueError("NaN is on no grid")
     scale, zero_point = qparams.along(x.ndim)
-    codes = np.clip(np.rint(x / scale) + zero_point, 0, qparams.qmax).astype(np.int64)
+    codes = np.clip(np.rint(x / scale) + zero_point, 0, qparams.qmax).astype(np.uint8)
     return QTensor(codes=codes, qparams=qparams)
 
 

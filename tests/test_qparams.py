@@ -14,7 +14,7 @@ ONNX_FLOATS = np.float32(
     [[[[-162, 10], [-100, 232], [-20, -50]], [[-76, 0], [0, 252], [32, -44]], [[245, -485], [-960, -270], [-375, -470]]]]
 )
 ONNX_CODES = np.array(
-    [[[[3, 89], [34, 200], [74, 59]], [[5, 24], [24, 87], [32, 13]], [[245, 99], [4, 142], [121, 102]]]], dtype=np.int64
+    [[[[3, 89], [34, 200], [74, 59]], [[5, 24], [24, 87], [32, 13]], [[245, 99], [4, 142], [121, 102]]]], dtype=np.uint8
 )
 
 
@@ -25,7 +25,7 @@ def test_quantize_is_that_of_onnx() -> None:
 
 
 def test_dequantize_is_that_of_onnx() -> None:
-    scalar = QTensor(codes=np.array([0, 3, 128, 255]), qparams=ONNX_SCALAR)
+    scalar = QTensor(codes=np.uint8([0, 3, 128, 255]), qparams=ONNX_SCALAR)
     np.testing.assert_array_equal(scalar.dequantize(), [-256, -250, 0, 254])
     np.testing.assert_array_equal(QTensor(codes=ONNX_CODES, qparams=ONNX_AXIS).dequantize(), ONNX_FLOATS)
 
@@ -38,7 +38,7 @@ def test_half_goes_to_even_and_codes_saturate() -> None:
 
 def test_centred_codes_lie_along_the_axis() -> None:
     grid = QParams(bits=2, scale=np.float32([1, 10]), zero_point=np.array([1, 3]), axis=1)
-    q = QTensor(codes=np.array([[0, 3], [3, 0]]), qparams=grid)
+    q = QTensor(codes=np.uint8([[0, 3], [3, 0]]), qparams=grid)
     np.testing.assert_array_equal(q.centred(), [[-1, 0], [2, -3]])
     np.testing.assert_array_equal(q.dequantize(), [[-1, 0], [2, -30]])
 
@@ -70,4 +70,4 @@ def test_impossible_grids_are_refused(bits: int, scale: float, zero_point: int, 
 
 def test_codes_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"0\.\.7"):
-        QTensor(codes=np.array([8]), qparams=QParams(bits=3, scale=np.array(1, np.float32), zero_point=np.array(0)))
+        QTensor(codes=np.uint8([8]), qparams=QParams(bits=3, scale=np.array(1, np.float32), zero_point=np.array(0)))

@@ -64,5 +64,5 @@ def needs_opset(placement: Placement, container: Container) -> int:
     return INT4_OPSET if container == "int4" and any(w.bits <= 4 for w in placement.weights) else 13
 
 
-def _fits(values: npt.NDArray[np.int64], low: int, high: int) -> bool:
+def _fits(values: npt.NDArray[np.integer], low: int, high: int) -> bool:
     return bool(values.min(initial=0) >= low and values.max(initial=0) <= high)

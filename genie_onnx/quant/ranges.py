@@ -16,6 +16,7 @@ RATIOS = tuple(k / 100 for k in range(100, 0, -1))
 NORM = 2.4  # exponent of the error, as in the published results of BRECQ, QDrop and GENIE
 # INT8 weights are stored without a zero point: an asymmetric grid of 8 bits would not fit (facts: codes - z in -128..127)
 WIDEST_ASYMMETRIC_WEIGHT = 7
+SEARCHED = 2**17  # elements of a weight that are rounded a hundred times before the next ones are: they stay in a core's cache
 SMALLEST_SCALE = 2**-14  # of a tensor's largest scale: what is lost by it is far below the 8-bit steps of the largest channel
 
 
@@ -34,7 +35,10 @@ def weight_grid(weight: Tensor, bits: int) -> Grid:
     """
     low, high = weight.amin(1).clamp(max=0), weight.amax(1).clamp(min=0)
     full = _symmetric(low, high, bits) if bits > WIDEST_ASYMMETRIC_WEIGHT else _affine(low, high, bits)
-    best, _ = _search(weight, _shrunk(full), bits)
+    rows = max(1, SEARCHED // weight.shape[1])
+    parts = zip(weight.split(rows), full.scale.split(rows), full.zero_point.split(rows), strict=True)
+    found = [_search(part, _shrunk(Grid(scale, zero_point)), bits)[0] for part, scale, zero_point in parts]
+    best = Grid(torch.cat([grid.scale for grid in found]), torch.cat([grid.zero_point for grid in found]))
     alive = torch.where(high > low, best.scale, torch.zeros_like(best.scale))
     typical = alive.max() if bool((alive > 0).any()) else torch.ones_like(alive[0])
     floored = torch.where(alive > 0, alive.clamp(min=typical * SMALLEST_SCALE), typical)

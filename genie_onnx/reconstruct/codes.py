@@ -37,7 +37,7 @@ def save(codes: Codes, path: Path) -> None:
         tensors[f"{k}.scale"] = qparams.scale
         tensors[f"{k}.zero_point"] = qparams.zero_point.astype(np.uint8)
         if kind == "weight":
-            tensors[f"{k}.codes"] = np.ascontiguousarray(codes.weights[name].codes.astype(np.uint8))
+            tensors[f"{k}.codes"] = np.ascontiguousarray(codes.weights[name].codes)
         entries.append({"kind": kind, "name": name, "bits": qparams.bits, "axis": qparams.axis})
     partial = path.with_name(path.name + ".part")
     save_file(tensors, partial, metadata={"entries": json.dumps(entries)})
@@ -57,8 +57,7 @@ def load(path: Path) -> Codes:
                     axis=entry["axis"],
                 )
                 if entry["kind"] == "weight":
-                    values = file.get_tensor(f"{k}.codes").astype(np.int64)
-                    codes.weights[entry["name"]] = QTensor(codes=values, qparams=qparams)
+                    codes.weights[entry["name"]] = QTensor(codes=file.get_tensor(f"{k}.codes"), qparams=qparams)
                 else:
                     codes.activations[entry["name"]] = qparams
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:

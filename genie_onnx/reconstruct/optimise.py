@@ -19,7 +19,7 @@ from torch import Tensor
 
 from genie_onnx.config import ReconstructConfig
 from genie_onnx.errors import RunError
-from genie_onnx.quant import Grid, MaskSource, SoftRounding, harden, soft_weights
+from genie_onnx.quant import Grid, MaskSource, Penalty, SoftRounding, harden, soft_weights
 from genie_onnx.reconstruct.layout import from_rows, from_stored, to_rows
 from genie_onnx.reconstruct.student import Student
 
@@ -54,9 +54,8 @@ class BlockData:
 
 @dataclass(frozen=True)
 class Learned:
-    """Final codes - zero point (whole numbers as float, in the weight's own shape), scales [C] and zero points [C] of each
-    weight; the scale (0-dim) of each learned activation; the reconstruction error (without the rounding term) of the first
-    and last report."""
+    """Final codes - zero point (int8, in the weight's own shape), scales [C] and zero points [C] of each weight; the scale
+    (0-dim) of each learned activation; the reconstruction error (without the rounding term) of the first and last report."""
 
     codes: dict[str, Tensor]
     scales: dict[str, Tensor]
@@ -134,10 +133,10 @@ def optimise_block(
     `fixed_*` belong to blocks that were finished before. Zero iterations give nearest rounding at the searched steps.
     Raises RunError when the loss is not finite.
     """
-    rounding = SoftRounding.build(
+    rounding, v = SoftRounding.build(
         [to_rows(w.value, w.axis) for w in weights], [w.grid for w in weights], [w.bits for w in weights]
     )
-    v = rounding.initial_v.clone().requires_grad_()
+    v.requires_grad_()
     weight_steps = StepSizes(rounding.initial_scale, config.weight_scale_lr)
     names = list(learned_scales)
     initial = torch.stack([learned_scales[n] for n in names]) if names else v.new_zeros(0)
@@ -152,6 +151,13 @@ def optimise_block(
     batches = sample_batches(len(data.student[0]), config.batch_size, config.iterations, generator)
     mixing = MaskSource(0.5, generator)
     rounding_weight = v.new_tensor(config.rounding_weight)
+
+    def forward(inputs: Sequence[Tensor], penalty: Penalty | None) -> tuple[Tensor, ...]:
+        rows = soft_weights(v, weight_steps(), rounding, penalty)
+        soft = {w.name: from_rows(r, w.value.shape, w.axis) for w, r in zip(weights, rows, strict=True)}
+        scales = dict(zip(names, activation_steps().unbind(), strict=True)) if names else {}
+        return student(inputs, {**fixed_weights, **soft}, biases, {**fixed_scales, **scales})
+
     losses: list[float] = []
     last_report = time.monotonic()
     for iteration in range(config.iterations):
@@ -162,15 +168,10 @@ def optimise_block(
             group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * iteration / config.iterations))
 
         beta = beta_at(iteration, config)
-        regulariser, rows = soft_weights(v, weight_steps(), beta, rounding)
-        soft = {w.name: from_rows(r, w.value.shape, w.axis) for w, r in zip(weights, rows, strict=True)}
-        scales = dict(zip(names, activation_steps().unbind(), strict=True)) if names else {}
-        outputs = student(inputs, {**fixed_weights, **soft}, biases, {**fixed_scales, **scales})
+        outputs = forward(inputs, Penalty(beta, rounding_weight) if beta else None)
         slopes = error_slopes(outputs, targets)
         # an output that nothing learned feeds has no gradient to take
         ends = [(y, slope) for y, slope in zip(outputs, slopes, strict=True) if y.requires_grad]
-        if beta:
-            ends.append((regulariser, rounding_weight))
         torch.autograd.backward([y for y, _ in ends], [slope for _, slope in ends])
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)

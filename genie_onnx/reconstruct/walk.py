@@ -221,8 +221,7 @@ def _to_codes(result: Learned, specs: Sequence[WeightSpec], grids: Mapping[str, 
         scale = result.scales[spec.value]
         zero_point = result.zero_points[spec.value].cpu().numpy().astype(np.int64)
         qparams = QParams(bits=spec.bits, scale=_float32(scale), zero_point=zero_point, axis=spec.axis)
-        centred = result.codes[spec.value].cpu().numpy().astype(np.int64)
-        codes.weights[spec.value] = QTensor(codes=centred + qparams.along(centred.ndim)[1], qparams=qparams)
+        codes.weights[spec.value] = QTensor.from_centred(result.codes[spec.value].cpu().numpy(), qparams)
     for name, scale in result.activations.items():
         codes.activations[name] = _activation(name, scale, grids, placement)
     return codes

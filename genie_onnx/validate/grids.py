@@ -21,7 +21,7 @@ def weight_problems(file: QdqFile, weights: Mapping[str, QTensor]) -> list[str]:
         if found.stored.shape != expected.codes.shape:
             problems.append(f"weight '{name}' is {found.stored.shape} in the file, {expected.codes.shape} in the simulation")
             continue
-        centred = found.stored - _along(found.grid.zero_point, found.grid.axis, rank)
+        centred = found.stored - _along(found.grid.zero_point, found.grid.axis, rank).astype(np.int16)
         differing = int((centred != expected.centred()).sum())
         if differing:
             problems.append(f"weight '{name}': {differing} of {centred.size} codes differ")

@@ -151,7 +151,7 @@ def _before_rounding(probe: Probe, file: QdqFile, feeds: Mapping[str, Array], na
 
 
 def _compare_codes(name: str, expected: QTensor, single: Array, whole: Array, rounded: Array | None) -> ValueParity:
-    steps, whole_steps = (np.abs(codes.astype(np.int64) - expected.codes) for codes in (single, whole))
+    steps, whole_steps = (np.abs(codes.astype(np.int16) - expected.codes) for codes in (single, whole))
     unexplained = 0
     if rounded is not None:
         position = rounded.astype(np.float64) / expected.qparams.scale

@@ -30,9 +30,9 @@ class FileGrid:
 
 @dataclass(frozen=True, kw_only=True)
 class FileWeight:
-    """Stored codes (any integer type, as int64) and their grid."""
+    """Stored codes (of an integer type of 4 or 8 bits, as int16) and their grid."""
 
-    stored: npt.NDArray[np.int64]
+    stored: npt.NDArray[np.int16]
     grid: FileGrid
 
 
@@ -63,7 +63,7 @@ class QdqFile:
         """Return the stored codes of weight `name` and the grid on which they are read."""
         codes = self.codes("weights", name)
         stored = self._constant(codes)
-        return FileWeight(stored=stored.astype(np.int64), grid=self._one_grid(name, self._dequantizers(codes)))
+        return FileWeight(stored=stored.astype(np.int16), grid=self._one_grid(name, self._dequantizers(codes)))
 
     def grid(self, name: str) -> FileGrid:
         """Return the grid on which value `name` is rounded and read."""

@@ -24,7 +24,7 @@ def _stored(case: Case, name: str) -> onnx.TensorProto:
 
 def _weight(bits: int, zero_points: list[int], axis: int = 0, shape: tuple[int, ...] = (4, 6, 3, 3)) -> QTensor:
     """Random codes that use both ends of the range in every channel."""
-    codes = RNG.integers(0, 2**bits, shape)
+    codes = RNG.integers(0, 2**bits, shape, dtype=np.uint8)
     first, last = [[slice(None)] * len(shape) for _ in range(2)]
     for k, end in ((0, first), (-1, last)):
         for a in range(len(shape)):
@@ -91,12 +91,19 @@ def test_int4_halves_the_weights() -> None:
     assert sizes == [weight.codes.size, weight.codes.size // 2]
 
 
-IMAGE, ROWS = "float[N,6,7,5] x", "float[N,21] x"
+IMAGE, ROWS, TOKENS = "float[N,6,7,5] x", "float[N,21] x", "float[N,7,21] x"
+FEEDS = {
+    IMAGE: X,
+    ROWS: {"x": RNG.standard_normal((9, 21)).astype(np.float32)},
+    TOKENS: {"x": RNG.standard_normal((3, 7, 21)).astype(np.float32)},
+}
 LAYERS = {
     "conv_transpose": (IMAGE, "ConvTranspose<strides=[2,2]>(x, w)", (6, 4, 3, 3), 1, {}),
     "grouped_conv_transpose": (IMAGE, "ConvTranspose<group=2>(x, w)", (6, 4, 3, 3), 1, {}),
     "depthwise": (IMAGE, "Conv<group=6, pads=[1,1,1,1]>(x, w)", (6, 1, 3, 3), 0, {"QLinearConv": 1}),
     "matmul": (ROWS, "MatMul(x, w)", (21, 4), 1, {"QLinearMatMul": 1}),
+    "matmul_of_tokens": (TOKENS, "MatMul(x, w)", (21, 4), 1, {"QLinearMatMul": 1}),
+    "matmul_channels_last": (IMAGE, "MatMul(x, w)", (5, 4), 1, {"QLinearMatMul": 1}),
     "gemm": (ROWS, "Gemm(x, w)", (21, 4), 1, {"QGemm": 1}),
     "gemm_transposed": (ROWS, "Gemm<transB=1>(x, w)", (4, 21), 0, {"QGemm": 1}),
 }
@@ -109,7 +116,7 @@ def test_channel_axis(kind: str) -> None:
     text = f"""<ir_version: 8, opset_import: ["" : 13]> g ({given}) => (float z) {{ y = {expression} z = Neg(y) }}"""
     proto = model(text, w=RNG.standard_normal(shape).astype(np.float32))
     proto.graph.output[0].type.tensor_type.ClearField("shape")
-    feeds = X if given == IMAGE else {"x": RNG.standard_normal((9, 21)).astype(np.float32)}
+    feeds = FEEDS[given]
     case = quantised(proto, everywhere(3, 8, "x", "y"), feeds)
     dequantizer = next(n for n in case.proto.graph.node if n.output[0] == "w")
     assert next(a.i for a in dequantizer.attribute if a.name == "axis") == axis
