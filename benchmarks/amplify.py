@@ -1,7 +1,7 @@
 """A handful of images alone, or amplified by distilled ones: ResNet-20 with BatchNorm folded, judged by the bench's own score.py.
 
     python benchmarks/amplify.py BENCH OUT [--seeds 0,1,2] [--counts 8,32,128] [--rows 'W4A4;W2A4'] [--arms plain,amplified]
-                                 [--samples 256] [--distill-iters 180] [--start leaves|generator] [--recon-iters N]
+                                 [--samples 256] [--distill-iters 60] [--start leaves|generator] [--recon-iters N] [--rounding-lr R]
 
 For each seed and count, so many images are drawn from BENCH/cifar/calib1024.npz; both arms get the same ones. Each model is made
 by `genie-onnx quantize`, one after the other, and its line is appended to OUT/results.txt as soon as it is there. What OUT has
@@ -64,9 +64,10 @@ def main() -> None:
     parser.add_argument("--rows", default=";".join(BITS))
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--samples", default="256")
-    parser.add_argument("--distill-iters", default="180")
+    parser.add_argument("--distill-iters", default="60")
     parser.add_argument("--start", default="leaves", choices=["leaves", "generator", "noise"])
     parser.add_argument("--recon-iters", help="instead of 1000 at W4A4 and 2000 at W2A4")
+    parser.add_argument("--rounding-lr", help="instead of 1e-3")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     results = options.out / "results.txt"
@@ -74,6 +75,7 @@ def main() -> None:
     cifar = options.bench / "cifar"
     shared = [*PREPROCESSING, "--samples", options.samples, "--distill-iters", options.distill_iters, "--start", options.start]
     last = ["--recon-iters", options.recon_iters] if options.recon_iters else []
+    last += ["--rounding-lr", options.rounding_lr] if options.rounding_lr else []
     runs = [
         (seed, bits, int(count), arm)
         for seed in options.seeds.split(",")
