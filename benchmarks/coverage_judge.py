@@ -10,6 +10,7 @@ Told as soon as each stage is over, so that a crash tells how far it came:
 
 from __future__ import annotations
 
+import gc
 import resource
 import tempfile
 import time
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import torch
 from coverage_process import Tell
@@ -65,11 +65,10 @@ def _stages(tell: Tell, model: Path, size: tuple[int, int] | None, raw_pixels: b
     prepared = prepare(model, PlacementConfig(), size)
     network = prepared.network
     import_seconds, import_mb = time.monotonic() - started, peak_mb()
-    file = onnx.load(model)
-    types = {value.name: value.type.tensor_type.elem_type for value in file.graph.input}
-    if types[network.inputs[0]] != onnx.TensorProto.FLOAT:
-        file = ir.to_proto(prepared.user)  # half precision, read as float32
-    opset = next(entry.version for entry in file.opset_import if entry.domain == "")
+    file = ir.load(model)
+    if query.image_input(file).dtype != ir.DataType.FLOAT:
+        file = prepared.user  # half precision, read as float32
+    opset = query.opset(file)
     tell(stage="import", opset=opset, **findings(prepared), import_seconds=import_seconds, import_mb=import_mb)
 
     spread, centre = (64, 128) if raw_pixels else (1, 0)
@@ -78,6 +77,7 @@ def _stages(tell: Tell, model: Path, size: tuple[int, int] | None, raw_pixels: b
     values, error, worst = import_errors(file, prepared, network, images)
     tell(stage="values", values=values, import_error=error, worst_value=worst)
     del file, network, prepared
+    gc.collect()  # graphs refer to themselves in circles
 
     started = time.monotonic()
     data = []
@@ -117,7 +117,7 @@ def findings(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def import_errors(file: onnx.ModelProto, prepared: Prepared, network: Network, images: Array) -> tuple[int, float, str]:
+def import_errors(file: ir.Model, prepared: Prepared, network: Network, images: Array) -> tuple[int, float, str]:
     """Return how many values were compared, the largest relative error of any, and the name of that value.
 
     Compared with onnxruntime, its own rewriting switched off, at both batch sizes: the values that the file itself has, at its
@@ -132,17 +132,17 @@ def import_errors(file: onnx.ModelProto, prepared: Prepared, network: Network, i
         for value, array in wanted.items():
             errors[value] = max(errors.get(value, 0.0), relative_error(found[value], array))
 
-    graphs = ((prepared.teacher, ir.to_proto(prepared.normalised)), (network, ir.to_proto(prepared.deploy)))
+    graphs = ((prepared.teacher, prepared.normalised), (network, prepared.deploy))
     for batch in BATCHES:
         feeds = {name: images[:batch]}
         ours = computed(graphs[1][0], network.outputs, feeds)
         compare(run(file, feeds, network.outputs, optimise=False), ours)
-        for imported, proto in graphs:
-            known = {value.name for value in (*proto.graph.initializer, *proto.graph.input)}
+        for imported, model in graphs:
+            known = {value.name for value in (*model.graph.initializers.values(), *model.graph.inputs)}
             values = [value for value in imported.nodes if value not in known]
-            compare(run(proto, feeds, values, optimise=False), computed(imported, values, feeds))
+            compare(run(model, feeds, values, optimise=False), computed(imported, values, feeds))
     feeds = {name: np.resize(images, (own or 1, *images.shape[1:]))}
-    made = {value for node in file.graph.node for value in node.output}
+    made = {value.name for node in file.graph for value in node.outputs}
     values = [value for value in graphs[0][0].nodes if value in made]
     compare(run(file, feeds, values, optimise=False), computed(graphs[0][0], values, feeds))
     worst = max(errors, key=errors.__getitem__)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import torch
 
 from genie_onnx.calibration import Calibration
@@ -48,7 +47,7 @@ def judge(prepared: Prepared, codes: Codes, proto: onnx.ModelProto, calibration:
     outputs = {name: _array(values[name]) for name in network.outputs}
     name = network.inputs[0]
     parity = check_parity(proto, {name: _array(samples)}, codes.weights, activations, outputs)
-    comparison = compare_models(ir.to_proto(prepared.user), proto, {name: _array(calibration.held_back)})
+    comparison = compare_models(prepared.user, proto, {name: _array(calibration.held_back)})
     return Verdict(parity, comparison, calibration.held_back_kind)
 
 

@@ -164,9 +164,8 @@ def check_import(prepared: Prepared, generator: torch.Generator) -> None:
     """Compare the imported network with onnxruntime on random input. Raises RunError naming the first value that differs."""
     network = prepared.network
     x = torch.randn((CHECK_BATCH, *prepared.shape), generator=generator)
-    proto = ir.to_proto(prepared.user)
     name = network.inputs[0]
-    theirs = run(proto, {name: x.numpy()}, network.outputs, optimise=False)  # first: what it cannot run is no model
+    theirs = run(prepared.user, {name: x.numpy()}, network.outputs, optimise=False)  # first: what it cannot run is no model
     try:
         with torch.no_grad():
             ours = {value: y.numpy() for value, y in network({name: x}).items()}
@@ -180,7 +179,7 @@ def check_import(prepared: Prepared, generator: torch.Generator) -> None:
     values = [str(v.name) for node in prepared.deploy.graph for v in node.outputs if v.name in network.nodes]
     with torch.no_grad():
         inner = {v: y.numpy() for v, y in network.extract(network.inputs, values)({name: x}).items()}
-    expected = run(ir.to_proto(prepared.deploy), {name: x.numpy()}, values, optimise=False)
+    expected = run(prepared.deploy, {name: x.numpy()}, values, optimise=False)
     overflowing = next((v for v in values if not np.isfinite(expected[v]).all()), None)
     if overflowing is not None:
         raise RunError(

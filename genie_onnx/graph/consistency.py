@@ -70,10 +70,9 @@ def numbers(graph: ir.Model) -> Iterator[str]:
         where = f"'{value.name}' of {readers[0].op_type} '{readers[0].name}'" if readers else f"'{value.name}'"
         if is_parameter and value.dtype != ir.DataType.FLOAT:
             other_types.append(f"{where} is {value.dtype.name}")
-        numbers = np.asarray(array, np.float64)
-        bad = int(np.isnan(numbers).sum()) + (int(np.isinf(numbers).sum()) if is_parameter else 0)
+        bad = int((~np.isfinite(array) if is_parameter else np.isnan(array)).sum())
         if bad:
-            yield f"the weight {where} has {bad} of {numbers.size} values NaN or infinite; train or export the model again."
+            yield f"the weight {where} has {bad} of {array.size} values NaN or infinite; train or export the model again."
     if other_types:
         yield (
             f"{len(other_types)} weights are not float32 (the first: {other_types[0]}); float32 is supported. "

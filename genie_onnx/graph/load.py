@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError, Message
 from onnx_ir.passes.common import RemoveInitializersFromInputsPass, TopologicalSortPass
 
 from genie_onnx.errors import ModelError
+from genie_onnx.graph.detach import detach_tensors
 from genie_onnx.graph.functions import function_problem
 from genie_onnx.graph.opset import MINIMUM_OPSET, OLDEST_OPSET, default_opset, raise_opset
 from genie_onnx.graph.tensors import stored_tensors, tensor_problems
@@ -35,7 +36,7 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto) -> ir.Model:
     """
     if isinstance(source, onnx.ModelProto):
         proto, folder, name = onnx.ModelProto(), None, "the model"
-        proto.CopyFrom(source)  # rewrites of the graph give names to tensors, which share their memory with the proto
+        proto.CopyFrom(source)  # rewrites of the graph give names to tensors, which may share their memory with the proto
     else:
         path = Path(source)
         proto, folder, name = _parse(path), path.absolute().parent, str(path)
@@ -143,6 +144,7 @@ def _deserialise(proto: onnx.ModelProto, folder: Path | None) -> ir.Model:
     if folder is not None:
         ir.external_data.set_base_dir(model.graph, str(folder))
         model = ir.external_data.load_to_model(model)
+    detach_tensors(model)
     model.graph.name = model.graph.name or "graph"  # runtimes do without a name, onnx's checker does not
     RemoveInitializersFromInputsPass()(model)
     TopologicalSortPass()(model)

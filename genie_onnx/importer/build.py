@@ -20,11 +20,12 @@ from torch import Tensor, fx, nn
 
 from genie_onnx.errors import ModelError
 from genie_onnx.importer import fallback
-from genie_onnx.importer.creation import to_torch
+from genie_onnx.importer.creation import shared_with
 from genie_onnx.importer.network import Network
 from genie_onnx.importer.operation import NodeReader, Operation
 from genie_onnx.importer.table import CONVERTERS
 
+PIECE = 2**20  # weights looked at together
 MINIMUM_OPSET = 13  # older operators differ (axes as attributes, Softmax on flattened tensors); graph.load raises older models
 
 
@@ -32,7 +33,7 @@ def import_graph(model: ir.Model) -> Network:
     """The model as a torch network in eval mode, all parameters frozen.
 
     `model` is normalised (genie_onnx.graph.normalise): opset 13 or newer, constants folded, nodes in topological order. It is
-    left as it is.
+    left as it is; weights may share its memory, so they are not to be written to.
     Raises ModelError with one sentence for each node that cannot be imported.
     """
     opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 0))
@@ -148,7 +149,7 @@ class _Builder:
         if value.const_value is None:
             raise ModelError(f"The initializer {name!r} has no data.")
         try:
-            tensor = to_torch(value.const_value.numpy())
+            tensor = shared_with(value.const_value.numpy())
         except TypeError as error:
             raise ModelError(
                 f"The initializer {name!r} has type {value.const_value.dtype.name}, which torch does not have."
@@ -160,8 +161,7 @@ class _Builder:
             self.host.add(self.host_constants[name])
             return self.host_constants[name]
         if tensor.is_floating_point():
-            # Pruned weights of 1e-40 make a CPU's convolutions fifty times as slow, and are zero for all else.
-            tensor = tensor.masked_fill(tensor.abs() < torch.finfo(tensor.dtype).tiny, 0)
+            tensor = _without_subnormals(tensor)
             self.root.register_parameter(attribute, nn.Parameter(tensor, requires_grad=False))
         else:
             self.root.register_buffer(attribute, tensor)
@@ -176,6 +176,14 @@ class _Builder:
         return [
             self.graph.call_function(move_like, (argument, like)) if argument in self.host else argument for argument in arguments
         ]
+
+
+def _without_subnormals(tensor: Tensor) -> Tensor:
+    """With zeros for subnormal weights, which make a CPU's convolutions fifty times as slow; a copy only where there are any."""
+    tiny = torch.finfo(tensor.dtype).tiny
+    if any(bool(((part.abs() < tiny) & (part != 0)).any()) for part in tensor.flatten().split(PIECE)):
+        return tensor.masked_fill(tensor.abs() < tiny, 0)
+    return tensor
 
 
 def _input(node: ir.Node, index: int) -> ir.Value | None:

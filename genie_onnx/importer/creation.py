@@ -34,6 +34,13 @@ def to_torch(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(array, order="C"))
 
 
+def shared_with(array: np.ndarray) -> Tensor:
+    """The array as a torch tensor that shares its memory, as long as it is writable and contiguous; else as to_torch."""
+    if array.flags.writeable and array.flags.c_contiguous and array.dtype.name != "bfloat16":
+        return torch.from_numpy(array)
+    return to_torch(array)
+
+
 class Shape(nn.Module):
     """x.shape[start:end] as int64 on the host."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
-from genie_onnx.validate.session import Model, session_options
+from genie_onnx.validate.session import File, session_options
 
 _FLOAT = ("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 _INTEGER = ("QGemm", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat")  # beside QLinear...
@@ -31,7 +31,7 @@ class KernelCounts:
         return {"integer": self.integer, "floating": self.floating}
 
 
-def integer_kernels(model: Model) -> KernelCounts:
+def integer_kernels(model: File) -> KernelCounts:
     """Load `model` in onnxruntime with default options and count its kernels."""
     options = session_options(optimise=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -28,7 +28,7 @@ from genie_onnx.validate.grids import grid_problems, weight_problems
 from genie_onnx.validate.kernels import KernelCounts, integer_kernels
 from genie_onnx.validate.probe import Probe, layer_probe
 from genie_onnx.validate.qdq_file import QdqFile
-from genie_onnx.validate.session import Array, Model, Session, as_proto
+from genie_onnx.validate.session import Array, File, Session, as_proto
 
 BOUNDARY = 0.01  # steps from the middle between two codes; float sums of a few thousand terms are right to a tenth of it
 MAX_FLIP_RATE = 1e-4  # of all codes compared; measured 1e-7 .. 5e-6 over a dozen networks at 4 and 8 bits
@@ -94,7 +94,7 @@ class Parity:
 
 
 def check_parity(
-    model: Model,
+    model: File,
     feeds: Mapping[str, Array],
     weights: Mapping[str, QTensor],
     activations: Mapping[str, QTensor],

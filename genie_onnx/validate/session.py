@@ -1,6 +1,6 @@
 """Running ONNX models in onnxruntime on the CPU, with any value of the graph as output.
 
-In: a model (path, bytes or ModelProto) and feeds by input name. Out: arrays by value name. Default session options
+In: a model (path, bytes, ModelProto or ir.Model) and feeds by input name. Out: arrays by value name. Default session options
 unless said otherwise, because that is what a user's program gets. Where the batch dimension is fixed, the samples are
 run batch by batch and put together again.
 """
@@ -15,12 +15,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 
 from genie_onnx.errors import DataError, RunError
+from genie_onnx.validate.lend import lend_weights
 
 Array = npt.NDArray[Any]
-Model = bytes | onnx.ModelProto | Path
+File = bytes | onnx.ModelProto | Path
+"""A model as a file has it, which is loaded as a user's program loads it."""
+Model = File | ir.Model
+"""The large weights of an ir.Model are lent to the session (lend.py)."""
 
 
 class Session:
@@ -28,13 +33,16 @@ class Session:
 
     def __init__(self, model: Model, outputs: Sequence[str] | None = None, optimise: bool = True) -> None:
         """Load `model` so that it yields `outputs` (names of any values; None: the model's own outputs)."""
+        options = session_options(optimise)
+        if isinstance(model, ir.Model):
+            model, self._lent = lend_weights(model)
+            options.add_external_initializers(list(self._lent), list(self._lent.values()))
         if outputs is None:
             source = model if isinstance(model, Path) else _bytes(model)
         else:
             proto = as_proto(model)
             self._check(proto, outputs)
             source = expose(proto, outputs).SerializeToString()
-        options = session_options(optimise)
         with _runtime_errors("load"):
             self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         self._inputs = {i.name: i.shape for i in self._session.get_inputs()}
@@ -105,7 +113,7 @@ def _runtime_errors(doing: str) -> Iterator[None]:
         raise RunError(f"onnxruntime {ort.__version__} cannot {doing} the model: {reason}") from error
 
 
-def as_proto(model: Model) -> onnx.ModelProto:
+def as_proto(model: File) -> onnx.ModelProto:
     """Return `model` as a ModelProto with its tensors in memory."""
     if isinstance(model, onnx.ModelProto):
         return model

@@ -270,3 +270,19 @@ def test_a_graph_without_a_name_gets_one() -> None:
     proto = parse(NET)
     proto.graph.ClearField("name")
     assert ir.to_proto(load(proto)).graph.name
+
+
+def test_large_weights_are_not_copied_whenever_they_are_read(tmp_path: Path) -> None:
+    """As they would be in a message; other tensors, and those of attributes, are what they were."""
+    text = """g (float[N,2,4,4] x) => (float[] y) <float[1] b = {2}> {
+        c = Constant<value = float[1] {3}>() a = Conv(x, w) s = Add(a, b) y = Mul(s, c) }"""
+    proto = parse(text)
+    w = np.random.default_rng(0).standard_normal((20000, 2, 1, 1)).astype(np.float32)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(w, "w"))
+    loaded = load(saved(tmp_path, proto))
+    large = loaded.graph.initializers["w"]
+    np.testing.assert_array_equal(query.constant(large), w)
+    assert np.shares_memory(query.constant(large), query.constant(large))
+    (constant,) = (n.attributes["value"].as_tensor() for n in loaded.graph if n.op_type == "Constant")
+    assert constant.numpy().tolist() == [3]
+    assert query.constant(loaded.graph.initializers["b"]).tolist() == [2]

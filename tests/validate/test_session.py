@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from simulation import model
 
 from genie_onnx.errors import DataError
-from genie_onnx.validate import KernelCounts, Session, integer_kernels, run
+from genie_onnx.validate import KernelCounts, Session, integer_kernels, lend, run
 
 X = np.arange(10, dtype=np.float32).reshape(5, 2)
 ONE = np.float32([1, 2])
@@ -36,6 +37,29 @@ def test_the_model_may_be_a_path_bytes_or_a_proto(tmp_path: Path) -> None:
     for source in (tmp_path / "m.onnx", _model().SerializeToString(), _model()):
         np.testing.assert_allclose(run(source, {"x": X})["y"], np.exp(-(X + ONE)), rtol=1e-6)
         np.testing.assert_array_equal(run(source, {"x": X}, ["a"])["a"], X + ONE)
+
+
+@pytest.mark.parametrize("optimise", [True, False])
+def test_the_weights_of_a_graph_are_lent(optimise: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are the model's own memory, and the session computes with them as with those of a file, fused or not."""
+    monkeypatch.setattr(lend, "LARGE", 16)
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[N,2,4,4] x) => (float[N,5] y)
+        <float[4] s = {1, 2, 3, 4}, int64[2] rows = {0, -1}> {
+            a = Conv(x, w) n = BatchNormalization(a, s, s, m, s) r = Relu(n) f = Reshape(r, rows) y = MatMul(f, v) }"""
+    random = np.random.default_rng(0)
+    w, m, v = (random.standard_normal(shape).astype(np.float32) for shape in ((4, 2, 3, 3), 4, (16, 5)))
+    proto = model(text, w=w, m=m, v=v)
+    graph = ir.from_proto(proto)
+    graph.graph.initializers["v"].const_value = ir.tensor(v)
+    message, lent = lend.lend_weights(graph)
+    assert set(lent) == {"w", "m", "v", "s"}
+    assert lent["v"].data_ptr() == v.ctypes.data
+    assert not any(array.tobytes() in message.SerializeToString() for array in (w, m, v))
+    assert ir.to_proto(graph) == ir.to_proto(ir.from_proto(proto))
+    feeds = {"x": random.standard_normal((3, 2, 4, 4)).astype(np.float32)}
+    for outputs in (None, ["n", "y"]):
+        found, expected = (run(source, feeds, outputs, optimise) for source in (graph, proto))
+        assert all(np.array_equal(found[name], array) for name, array in expected.items())
 
 
 def test_exposing_values_leaves_the_model_alone() -> None:
