@@ -43,6 +43,7 @@ def plan(todo: Plan, config: QuantizeConfig, preset: str) -> None:
         "data": f"at most {config.samples} of your images",
         "amplified": f"all of yours, and distilled ones up to {config.samples}, {config.distill.iterations} steps a batch",
         "distilled": f"{config.samples} distilled, {config.distill.iterations} steps a batch",
+        "refined": f"{config.samples} procedural, refined by {config.distill.refine_iterations} steps a batch",
         "procedural": f"{config.samples} procedural",
     }[todo.choice.kind]
     console.print(f"images: {origin} ({todo.choice.reason})")
@@ -59,7 +60,7 @@ def result(done: Result) -> None:
     report = done.report
     parity: dict[str, Any] = report.parity
     kernels = parity["kernels"]
-    weighted = sum(n for op, n in kernels["integer"].items() if op in ("QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger"))
+    weighted = sum(n for op, n in kernels["integer"].items() if op in _LAYER_KERNELS)
     floating = sum(kernels["floating"].values())
     verdict = "the file computes what was simulated" if parity["ok"] else "BROKEN"
     console.print(
@@ -84,6 +85,7 @@ def result(done: Result) -> None:
     )
 
 
+_LAYER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat")
 _HELD_BACK = {"data": "held-back", "procedural": "procedural", "distilled": "distilled"}
 
 
