@@ -24,6 +24,7 @@ PUBLISHED = ["--rounding-lr", "0.001"]
 W2 = ["--wbits", "2", "--recon-iters", "2000", *PUBLISHED]
 W3 = ["--wbits", "3", "--abits", "3", "--recon-iters", "1000", "--rounding-lr", "0.003"]  # at 1e-3: 0.7 points less
 W4 = ["--recon-iters", "1000", *PUBLISHED]
+SHORT = ["--samples", "256", "--recon-iters", "500", "--rounding-lr", "0.005", *PREPROCESSING]
 ROWS = {
     "few-shot W4A4, published points": ("resnet20_folded.onnx", [*FEW, *PAPER, *W4]),
     "few-shot W3A3, published points": ("resnet20_folded.onnx", [*FEW, *PAPER, *W3]),
@@ -35,7 +36,12 @@ ROWS = {
     "zero-shot W2A4": ("resnet20_bn.onnx", [*ZERO, *W2]),
     "zero-shot W4A4, from the generator": ("resnet20_bn.onnx", [*GENIE_D, *W4]),
     "zero-shot W2A4, from the generator": ("resnet20_bn.onnx", [*GENIE_D, *W2]),
-    "procedural W4A4": ("resnet20_folded.onnx", []),  # the plain command
+    "refined W4A4": ("resnet20_folded.onnx", []),  # the plain command
+    "refined W4A4, short": ("resnet20_folded.onnx", SHORT),
+    "refined W2A4, short": ("resnet20_folded.onnx", ["--wbits", "2", *SHORT]),
+    "procedural W4A4, short": ("resnet20_folded.onnx", [*SHORT, "--images", "procedural"]),
+    "procedural W2A4, short": ("resnet20_folded.onnx", ["--wbits", "2", *SHORT, "--images", "procedural"]),
+    "zero-shot W2A4, short": ("resnet20_bn.onnx", ["--wbits", "2", *SHORT]),
 }
 
 

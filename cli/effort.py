@@ -37,5 +37,6 @@ def distill_config(effort: Effort, given: Mapping[str, Any]) -> DistillConfig:
         batch_size=given["distill_batch"],
         swing=given["swing"],
         start=given["start"] or effort.start,
+        refine_iterations=given["distill_iters"] or DistillConfig.refine_iterations,
         train_latent=given["train_latent"],
     )

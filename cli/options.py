@@ -110,7 +110,9 @@ preset = click.option(
 )
 samples = click.option("--samples", type=click.IntRange(min=1), help="Calibration images.  [default: from the preset]")
 distill_iters = click.option(
-    "--distill-iters", type=click.IntRange(min=1), help="Distillation steps for each batch of images.  [default: from the preset]"
+    "--distill-iters",
+    type=click.IntRange(min=1),
+    help="Steps of distillation, or of refinement, for each batch of images.  [default: from the preset; refinement 60]",
 )
 distill_batch = click.option(
     "--distill-batch", type=click.IntRange(min=2), default=128, show_default=True, help="Images distilled together."

@@ -21,10 +21,10 @@ from genie_onnx_cli.placement import placement, placement_config
 @options.set_input
 @click.option(
     "--images",
-    type=click.Choice(["auto", "distill", "procedural"]),
+    type=click.Choice(["auto", "distill", "refine", "procedural"]),
     default="auto",
     show_default=True,
-    help="Images made without --data: auto distils where BatchNorm statistics exist, else procedural.",
+    help="Images made without --data: auto distils where BatchNorm statistics exist, else refines procedural ones.",
 )
 @options.preset
 @options.samples

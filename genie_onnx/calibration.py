@@ -1,4 +1,4 @@
-"""The calibration images themselves: the user's data, distillation (GENIE-D), procedural images, or data and distilled ones.
+"""The calibration images themselves: the user's data, distillation (GENIE-D), procedural ones, refined or not, or a mixture.
 
 Which of them, is decided before (`choice`).
 """
@@ -18,16 +18,22 @@ from genie_onnx.distill import (
     BatchNormStatistics,
     DistillProgress,
     batch_sizes,
+    decisive,
     distill,
+    image_bytes,
     measure,
+    plausible,
     procedural,
     save_contact_sheet,
 )
+from genie_onnx.graph import class_scores
 from genie_onnx.prepare import Prepared
 from genie_onnx.rundir import RunDirectory, write_npz
 from genie_onnx.seeds import stream
 
 MADE_HEADROOM = 2.0  # real images reach up to twice as far in the last block of a ResNet-20 as procedural ones (measured)
+JUDGED = 32  # procedural images that tell a classifier from other networks with an output [N, K]
+REFINE_BYTES = 2**31  # of activations that a batch of refined images may take: detectors are refined a few at a time
 TINY = 1e-6  # deviation of a channel in which all given images are flat
 
 
@@ -83,6 +89,8 @@ def made_images(
     scaling = input_statistics(prepared.shape, config)
     if choice.kind == "distilled":
         images = _distilled(prepared, config, prepared.statistics, config.samples, scaling, run, device, progress)
+    elif choice.kind == "refined":
+        images = _refined(prepared, config, scaling, run, device, progress)
     else:
         mean, std = scaling
         images = procedural(config.samples, prepared.shape, mean=mean, std=std, generator=stream(config.seed, "procedural"))
@@ -123,6 +131,43 @@ def _amplified(
     return replace(given, images=torch.cat([real, made]))
 
 
+def _refined(
+    prepared: Prepared,
+    config: QuantizeConfig,
+    scaling: tuple[tuple[float, ...], tuple[float, ...]] | tuple[None, None],
+    run: RunDirectory,
+    device: torch.device,
+    progress: Callable[[DistillProgress], None],
+) -> Tensor:
+    """Return procedural images, fitted to plausible statistics of every convolution and, for a classifier, to its classes.
+
+    Where the model's input space is not known, it is taken to have mean 0 and deviation 1.
+    """
+    network, channels = prepared.teacher, prepared.shape[0]
+    mean, std = scaling if scaling[0] is not None else ((0.0,) * channels, (1.0,) * channels)
+    values = sorted({*prepared.coverage.covered.values(), *prepared.coverage.missing.values()}, key=list(network.nodes).index)
+    statistics = plausible(
+        network, values, prepared.shape, mean=mean, std=std, generator=stream(config.seed, "plausible"), device=device
+    )
+    scores = _class_scores(prepared, mean, std, config)
+    wanted = values if scores is None else [*values, scores]
+    batch = max(2, min(config.distill.batch_size, REFINE_BYTES // image_bytes(network, wanted, prepared.shape)))
+    steps = config.distill.refine_iterations
+    settings = replace(config, distill=replace(config.distill, start="leaves", iterations=steps, batch_size=batch))
+    return _distilled(prepared, settings, statistics, config.samples, (mean, std), run, device, progress, scores)
+
+
+def _class_scores(prepared: Prepared, mean: Sequence[float], std: Sequence[float], config: QuantizeConfig) -> str | None:
+    """Return the value with the scores of a classifier; None where the model is none."""
+    name = class_scores(prepared.normalised)
+    if name is None:
+        return None
+    network = prepared.teacher.extract(prepared.teacher.inputs, (name,))
+    images = procedural(JUDGED, prepared.shape, mean=mean, std=std, generator=stream(config.seed, "classes"))
+    with torch.no_grad():
+        return name if decisive(network({network.inputs[0]: images})[name]) else None
+
+
 def _distilled(
     prepared: Prepared,
     config: QuantizeConfig,
@@ -132,6 +177,7 @@ def _distilled(
     run: RunDirectory,
     device: torch.device,
     progress: Callable[[DistillProgress], None],
+    scores: str | None = None,
 ) -> Tensor:
     """Distil `samples` images, batch by batch; finished batches of an interrupted run are read from `run`.
 
@@ -154,6 +200,7 @@ def _distilled(
         progress=progress,
         finished=lambda index, images: write_npz(run.image_batch(index), images=images.numpy()),
         done=done,
+        scores=scores,
     )
 
 

@@ -3,7 +3,8 @@
 data given, as many as wanted, or no --amplify        data
 data given, fewer, --amplify                          amplified: the data, and images distilled to go with it
 no data, BatchNorm statistics (the model's or lent)   distilled
-no data, none                                         procedural
+no data, none                                         refined: procedural, fitted to what the network plausibly expects
+... or a network that is mostly not of convolutions   procedural
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from genie_onnx.data import PathLike, Preprocess, open_images
 from genie_onnx.errors import ConfigError
 from genie_onnx.prepare import Prepared
 
-Kind = Literal["data", "amplified", "distilled", "procedural"]
+Kind = Literal["data", "amplified", "distilled", "refined", "procedural"]
 
 AMPLIFY_BY_DEFAULT = False  # as long as benchmarks/amplify.py has not shown over several seeds that it helps
 HELD_BACK = 64  # samples kept for judging the result, when there are more than calibration takes
@@ -34,7 +35,7 @@ class Choice:
     """Where a run takes its images from, what they are, and what to tell the user about it."""
 
     kind: Kind
-    images: str  # data, distilled, procedural, or several of these joined by + : distilled images may be given as data
+    images: str  # data, distilled, refined, procedural, or several of these joined by + : distilled images may be given as data
     reason: str
     notices: tuple[str, ...] = ()
 
@@ -53,6 +54,10 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
     if config.images == "procedural":
         notices = (*_procedural_notices(config), *_unused(prepared))
         return Choice("procedural", "procedural", "asked for with --images procedural", notices)
+    if config.images == "refine":
+        if not prepared.coverage.total:
+            raise ConfigError("--images refine needs convolutions, and the model has none: use --images procedural")
+        return Choice("refined", "refined", "asked for with --images refine", (*_procedural_notices(config), *_unused(prepared)))
     if prepared.statistics:
         return Choice("distilled", "distilled", f"there are {_known(prepared)}", _coverage_notices(prepared))
     lack = "its exporter folded them into the convolutions" if not prepared.batchnorms else "theirs are 0 and 1, never measured"
@@ -63,13 +68,10 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
             "the network with --bn-from; or give a handful of images with --data; or use --images procedural"
         )
     reason = f"the model has no BatchNormalization with statistics: {lack}"
-    cost = (
-        "The model has no BatchNormalization statistics to distil images from, so it is calibrated on procedural images. At "
-        "4-bit weights that usually costs nothing against distilled images, at 2 bits about 1 to 2 points (measured on a CIFAR "
-        "ResNet-20). Better: calibration images with --data; or --bn-from with a state_dict of the model; or an export with "
-        f"BatchNorm kept: {EXPORT_CALL}"
-    )
-    return Choice("procedural", "procedural", reason, (cost, *_procedural_notices(config)))
+    notices = (_lost(), *_procedural_notices(config))
+    if _of_convolutions(prepared):
+        return Choice("refined", "refined", reason, notices)
+    return Choice("procedural", "procedural", f"{reason}; and most of its layers are no convolutions", notices)
 
 
 def input_statistics(
@@ -126,6 +128,22 @@ def _known(prepared: Prepared) -> str:
     found = [f"{own} BatchNormalization nodes in the model"] if own else []
     found += [f"{borrowed} from --bn-from"] if borrowed else []
     return f"BatchNorm statistics of {prepared.coverage} ({' and '.join(found)})"
+
+
+def _of_convolutions(prepared: Prepared) -> bool:
+    """Whether at least half of the quantised layers are convolutions, whose statistics keep refined images plausible."""
+    layers = len(prepared.placement.weights)
+    return layers <= 2 * prepared.coverage.total
+
+
+def _lost() -> str:
+    """Say what it costs that there are neither images nor statistics."""
+    return (
+        "The model has no BatchNormalization statistics to distil images from, so it is calibrated on procedural images. At "
+        "4-bit weights that usually costs nothing against distilled images, at 2 bits about 1 to 2 points (measured on a CIFAR "
+        "ResNet-20). Better: calibration images with --data; or --bn-from with a state_dict of the model; or an export with "
+        f"BatchNorm kept: {EXPORT_CALL}"
+    )
 
 
 def _coverage_notices(prepared: Prepared) -> tuple[str, ...]:

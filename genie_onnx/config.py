@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from genie_onnx.errors import ConfigError
 
 Container = Literal["portable", "int4"]
-Images = Literal["auto", "distill", "procedural"]
+Images = Literal["auto", "distill", "refine", "procedural"]
 Points = Literal["full", "layer-inputs"]
 Order = Literal["rgb", "bgr"]
 Preset = Literal["fast", "balanced", "paper"]
@@ -78,12 +78,14 @@ class DistillConfig:
     generator_lr: float = 0.01  # Adam learning rate of the generator, x 0.95 every 100 iterations; paper 0.01
     start: Start = "generator"  # images are G(z) (paper), or pixels that begin as dead leaves or as noise
     pixel_lr: float = 0.02  # Adam learning rate of pixels that began as dead leaves, reduced on plateau
+    refine_iterations: int = 60  # optimiser steps for each batch of procedural images that are refined, >= 1
     swing: bool = True  # strided convolutions read a randomly shifted input while distilling, and so do dead leaves
     train_latent: bool = True  # False: z stays as drawn and only the generator learns ("GBA")
 
     def __post_init__(self) -> None:
         problems: list[str] = []
-        _require(problems, self.iterations >= 1, f"distill iterations must be at least 1, not {self.iterations}")
+        for name in ("iterations", "refine_iterations"):
+            _require(problems, getattr(self, name) >= 1, f"distill {name} must be at least 1, not {getattr(self, name)}")
         _require(
             problems, self.batch_size >= 2, f"distill batch size must be at least 2 (it has statistics), not {self.batch_size}"
         )

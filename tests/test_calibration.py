@@ -14,15 +14,17 @@ from small_bn_net import SHAPE, small_bn_net
 
 from genie_onnx import DistillConfig, DistillProgress, Event, QuantizeConfig, ReconstructConfig, quantize
 from genie_onnx.calibration import MADE_HEADROOM, Calibration, data_images, made_images
-from genie_onnx.choice import choose_images
+from genie_onnx.choice import choose_images, input_statistics
 from genie_onnx.config import PlacementConfig
-from genie_onnx.distill import measure, procedural
+from genie_onnx.distill import image_bytes, measure, procedural
 from genie_onnx.distill.bn_loss import bn_loss, targets
+from genie_onnx.distill.plausible import DEEPER
 from genie_onnx.graph import fold_batchnorm, load, normalise
 from genie_onnx.prepare import Prepared, prepare
 from genie_onnx.rundir import open_run
 
 CPU = torch.device("cpu")
+REFINE = QuantizeConfig(samples=24, distill=DistillConfig(refine_iterations=60, batch_size=24))
 CONFIG = QuantizeConfig(
     samples=24, amplify=True, distill=DistillConfig(iterations=40, batch_size=16), reconstruct=ReconstructConfig(iterations=2)
 )
@@ -71,6 +73,53 @@ def test_made_images_have_the_statistics_of_the_given_ones(folded: Prepared, few
     losses = [bn_loss(list(part.module(images)), stored).item() for images in (made, painted)]
     assert losses[0] < 0.7 * losses[1]
     torch.testing.assert_close(made.mean((0, 2, 3)), mean, rtol=0, atol=0.2)
+
+
+def refined(prepared: Prepared, run: Path, config: QuantizeConfig = REFINE) -> Calibration:
+    choice = choose_images(prepared, config, ())
+    assert choice.kind == "refined"
+    return made_images(prepared, config, choice, None, open_run(run, {}), CPU, lambda event: None)
+
+
+def test_refined_images_have_plausible_statistics(folded: Prepared, tmp_path: Path) -> None:
+    """They vary more in the last layer than procedural images do, by the factor that is measured of trained networks."""
+    calibration = refined(folded, tmp_path / "refined")
+    assert calibration.images.shape == (24, *SHAPE)
+    assert calibration.headroom == MADE_HEADROOM
+    painted = procedural(512, SHAPE, mean=None, std=None, generator=torch.Generator().manual_seed(3))
+    values = tuple(folded.coverage.missing.values())
+    ours, plain = (measure(folded.teacher, values, images, CPU)[-1].std for images in (calibration.images, painted))
+    assert np.median(ours / plain) == pytest.approx(1 + DEEPER, rel=0.1)
+
+
+def test_refined_images_live_in_the_input_space_of_the_model(tmp_path: Path) -> None:
+    config = replace(REFINE, input_mean=(0.1, 0.5, 0.9), input_std=(0.1, 1.0, 0.5))
+    mean, std = input_statistics(SHAPE, config)
+    assert mean is not None
+    assert std is not None
+    prepared = prepare(ir.to_proto(fold_batchnorm(normalise(load(small_bn_net(mean, std))))), PlacementConfig())
+    known = choose_images(prepared, config, ())
+    made = made_images(prepared, config, known, None, open_run(tmp_path, {}), CPU, lambda event: None).images
+    found = torch.stack([made.mean((0, 2, 3)), made.std((0, 2, 3))])
+    torch.testing.assert_close(found, torch.tensor([mean, std]), rtol=0.2, atol=0.05)
+
+
+def test_detectors_are_refined_a_few_images_at_a_time(folded: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [*folded.coverage.missing.values(), "scores"]
+    monkeypatch.setattr("genie_onnx.calibration.REFINE_BYTES", 7 * image_bytes(folded.teacher, values, SHAPE))
+    monkeypatch.setattr("genie_onnx.calibration.decisive", lambda scores: True)
+    steps: list[DistillProgress] = []
+    config = replace(REFINE, distill=replace(REFINE.distill, refine_iterations=1))
+    choice = choose_images(folded, config, ())
+    made_images(folded, config, choice, None, open_run(tmp_path, {}), CPU, steps.append)
+    assert {step.batches for step in steps} == {4}  # 24 images, 7 at a time at most
+
+
+def test_a_refined_run_goes_on_from_its_batches(folded: Prepared, tmp_path: Path) -> None:
+    whole = refined(folded, tmp_path / "whole").images
+    again = refined(folded, tmp_path / "whole").images
+    assert torch.equal(whole, again)
+    assert not torch.equal(whole, refined(folded, tmp_path / "other", replace(REFINE, seed=1)).images)
 
 
 def test_own_statistics_and_measured_ones_for_the_rest(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

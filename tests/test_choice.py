@@ -46,9 +46,10 @@ def test_without_data_the_statistics_decide(kept: Prepared, folded: Prepared) ->
     assert (choice.kind, choice.images, choice.notices) == ("distilled", "distilled", ())
     assert choice.reason == "there are BatchNorm statistics of 2 of 2 convolutions (2 BatchNormalization nodes in the model)"
     choice = choose_images(folded, QUICK, ())
-    assert (choice.kind, choice.images) == ("procedural", "procedural")
+    assert (choice.kind, choice.images) == ("refined", "refined")
     assert "--bn-from" in choice.notices[0]
     assert choose_images(kept, replace(QUICK, images="procedural"), ()).kind == "procedural"
+    assert choose_images(kept, replace(QUICK, images="refine"), ()).kind == "refined"
     with pytest.raises(ConfigError, match="--bn-from"):
         choose_images(folded, replace(QUICK, images="distill"), ())
 
@@ -122,6 +123,28 @@ def test_images_are_called_what_they_are(tmp_path: Path, few: Path) -> None:
 def test_a_kind_of_somebody_elses_means_nothing(note: np.ndarray, folded: Prepared, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", images=np.zeros((2, *SHAPE), np.float32), kind=note)
     assert choose_images(folded, QUICK, [tmp_path / "x.npz"]).images == "data"
+
+
+def dense_net(dense: int) -> Prepared:
+    """One convolution and `dense` Gemms."""
+    gemms = "".join(f"y{i + 1} = Gemm (y{i}, w{i}) " for i in range(dense))
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N, 3, 2, 2] x) => (float[N, 12] y{dense}) {{ c = Conv (x, k)  y0 = Flatten (c)  {gemms} }}"""
+    model = onnx.parser.parse_model(text)
+    arrays = {f"w{i}": np.eye(12, dtype=np.float32) for i in range(dense)} | {"k": np.ones((3, 3, 1, 1), np.float32)}
+    for name, array in arrays.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    return prepare(model, PlacementConfig())
+
+
+def test_only_networks_of_convolutions_have_their_images_refined(kept: Prepared) -> None:
+    """Their statistics are what keeps refined images plausible; asked for, it is done with any convolution at all."""
+    few_dense, many_dense = dense_net(1), dense_net(2)
+    assert choose_images(few_dense, QUICK, ()).kind == "refined"
+    choice = choose_images(many_dense, QUICK, ())
+    assert choice.kind == "procedural"
+    assert "no convolutions" in choice.reason
+    assert choose_images(many_dense, replace(QUICK, images="refine"), ()).kind == "refined"
 
 
 def test_plan_looks_at_the_data(tmp_path: Path, few: Path) -> None:

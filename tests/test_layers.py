@@ -51,7 +51,7 @@ TABLE = {
     "memory": Row(LEAVES, THIRD),
     "bn_file": Row(LEAVES | {"graph", "prepare"}, ONNX | RUNTIME | CLICK),
     "choice": Row(LEAVES | {"data", "prepare"}, THIRD),
-    "calibration": Row(LEAVES | {"data", "distill", "prepare", "rundir", "choice"}, ONNX | RUNTIME | CLICK),
+    "calibration": Row(LEAVES | {"graph", "data", "distill", "prepare", "rundir", "choice"}, ONNX | RUNTIME | CLICK),
     "judge": Row(LEAVES | {"graph", "reconstruct", "validate", "prepare", "calibration", "choice"}, RUNTIME | CLICK),
     "pipeline": Row(
         LEAVES | CORE | {"prepare", "bn_file", "rundir", "device", "memory", "choice", "calibration", "judge"}, RUNTIME | CLICK

@@ -1,17 +1,23 @@
-"""Calibration images without data: GENIE-D (from BatchNorm statistics) and procedural ones."""
+"""Calibration images without data: GENIE-D (from BatchNorm statistics, or plausible ones) and procedural ones."""
 
 from genie_onnx.distill.bn_loss import BatchNormStatistics, with_measurements
+from genie_onnx.distill.classes import decisive
 from genie_onnx.distill.contact_sheet import save_contact_sheet
 from genie_onnx.distill.dead_leaves import procedural
 from genie_onnx.distill.distill import DistillProgress, batch_sizes, distill
+from genie_onnx.distill.footprint import image_bytes
+from genie_onnx.distill.plausible import plausible
 from genie_onnx.distill.statistics import measure
 
 __all__ = [
     "BatchNormStatistics",
     "DistillProgress",
     "batch_sizes",
+    "decisive",
     "distill",
+    "image_bytes",
     "measure",
+    "plausible",
     "procedural",
     "save_contact_sheet",
     "with_measurements",

@@ -1,6 +1,6 @@
 """One batch of images while it is optimised (paper, Algorithm 1, lines 3-8): a step of Adam on z and G at a time.
 
-    x = scale(u),  u = G(z);      L = bn_loss(teacher(x)) + input_loss(u)
+    x = scale(u),  u = G(z);      L = bn_loss(teacher(x)) + input_loss(u)  (+ WEIGHT class_loss(teacher(x)), where wanted)
 
 z learns at `latent_lr`, reduced when the loss stops falling; G at `generator_lr`, times 0.95 every 100 steps. Pixels that
 are optimised themselves learn as z does, those that began as dead leaves at `pixel_lr`.
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from genie_onnx.config import DistillConfig
+from genie_onnx.distill import classes
 from genie_onnx.distill.bn_loss import Targets, bn_loss
 from genie_onnx.distill.plateau import PlateauRate
 from genie_onnx.distill.scaling import Scaling
@@ -24,8 +25,18 @@ DECAY, DECAY_EVERY = 0.95, 100  # of the generator's learning rate; the publishe
 class Batch:
     """What is optimised, with its optimiser; source and scaling are moved to the device of `stored`."""
 
-    def __init__(self, teacher: Teacher, stored: Targets, source: Source, scaling: Scaling, config: DistillConfig) -> None:
+    def __init__(
+        self,
+        teacher: Teacher,
+        stored: Targets,
+        source: Source,
+        scaling: Scaling,
+        config: DistillConfig,
+        labels: Tensor | None = None,
+    ) -> None:
+        """`labels` int64 [N]: the class that each image is to have, for a teacher that gives class scores."""
         device = stored.mean.device
+        self._labels = None if labels is None else labels.to(device)
         self._teacher, self._stored = teacher, stored
         self._source, self._scaling = source, scaling
         for module in (source, scaling):
@@ -45,8 +56,13 @@ class Batch:
         """Make one step; return Eq. 5 and the whole loss before it, two scalar tensors that are still on the device."""
         self._optimiser.zero_grad()
         u = self._source()
-        bn = bn_loss(self._teacher(self._scaling(self._source.shown(u))), self._stored)
-        loss = bn + self._source.loss(u)
+        values = self._teacher(self._scaling(self._source.shown(u)))
+        loss = self._source.loss(u)
+        if self._labels is not None:
+            *values, scores = values
+            loss = loss + classes.WEIGHT * classes.class_loss(scores, self._labels)
+        bn = bn_loss(values, self._stored)
+        loss = bn + loss
         loss.backward()
         self._optimiser.step()
         bn, loss = bn.detach(), loss.detach()

@@ -23,6 +23,7 @@ from genie_onnx import seeds
 from genie_onnx.config import DistillConfig
 from genie_onnx.distill.batch import Batch
 from genie_onnx.distill.bn_loss import BatchNormStatistics, targets, with_measurements
+from genie_onnx.distill.classes import balanced_labels
 from genie_onnx.distill.scaling import Scaling, search
 from genie_onnx.distill.sources import source
 from genie_onnx.distill.teacher import teacher
@@ -68,6 +69,7 @@ def distill(
     progress: Callable[[DistillProgress], None],
     finished: Callable[[int, Tensor], None] | None = None,
     done: Mapping[int, Tensor] | None = None,
+    scores: str | None = None,
 ) -> Tensor:
     """Return `samples` images, float32 [samples, C, H, W] on the CPU, in the units that the model reads.
 
@@ -76,6 +78,7 @@ def distill(
     progress: told of the first and the last step of each batch, and of about one a second in between.
     finished: told of each finished batch (index, images float32 [n, C, H, W] on the CPU), to save it.
     done: batches that an earlier run of the same call finished; they are taken over, not made again.
+    scores: value [N, K] with the scores of a classifier, to make images of every class as well (classes).
 
     Raises ModelError where there is nothing to distil from, RunError where the loss is not finite.
     """
@@ -89,8 +92,13 @@ def distill(
         # One image alone has no statistics: two are made then, and one is kept.
         images_of = source(max(sizes[index], 2), shape, config, generator)
         swing = generator if config.swing else None
-        teach = teacher(network, batchnorms, swing=swing, device=device)
-        batch = Batch(teach, stored, images_of, Scaling(mean, std, learn=input_mean is None), config)
+        teach = teacher(network, batchnorms, scores=scores, swing=swing, device=device)
+        scaling = Scaling(mean, std, learn=input_mean is None)
+        labels = None
+        if scores is not None:
+            with torch.no_grad():
+                labels = balanced_labels(teach(scaling(images_of()).to(device))[-1].cpu())
+        batch = Batch(teach, stored, images_of, scaling, config, labels)
         for iteration, bn, loss, seconds in _run(batch, config.iterations):
             progress(DistillProgress(index, len(sizes), iteration, config.iterations, bn, loss, seconds))
         images = batch.images()[: sizes[index]].cpu()

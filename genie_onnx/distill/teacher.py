@@ -1,4 +1,4 @@
-"""The network to distil from: images [N, C, H, W] -> what enters each of its BatchNorm layers.
+"""The network to distil from: images [N, C, H, W] -> what enters each of its BatchNorm layers, and its class scores if wanted.
 
 Frozen, without anything behind the last of these values, with swing convolutions if wanted; on a CPU with the channels last,
 which makes its convolutions twice as fast there (measured), forward and backward.
@@ -24,16 +24,25 @@ def place(module: nn.Module, device: torch.device) -> None:
 
 
 def teacher(
-    network: Network, batchnorms: Sequence[BatchNormStatistics], *, swing: torch.Generator | None, device: torch.device
+    network: Network,
+    batchnorms: Sequence[BatchNormStatistics],
+    *,
+    scores: str | None = None,
+    swing: torch.Generator | None,
+    device: torch.device,
 ) -> Teacher:
-    """Return the teacher of `network` (one input; left alone) on `device`; `swing` draws the offsets (None: none)."""
-    values = tuple(dict.fromkeys(batchnorm.value for batchnorm in batchnorms))
+    """Return the teacher of `network` (one input; left alone) on `device`.
+
+    `scores` is the value with the class scores, if these are wanted; `swing` draws the offsets (None: none).
+    """
+    wanted = [*(batchnorm.value for batchnorm in batchnorms), *([scores] if scores is not None else [])]
+    values = tuple(dict.fromkeys(wanted))
     module = with_frozen_bn(network.extract(network.inputs, values).module)
     if swing is not None:
         module = with_swing(module, swing)
     _flush_denormals(module)
     place(module, device)
-    return Teacher(module, tuple(values.index(batchnorm.value) for batchnorm in batchnorms))
+    return Teacher(module, tuple(map(values.index, wanted)))
 
 
 @torch.no_grad()
@@ -49,9 +58,9 @@ class Teacher:
 
     def __init__(self, module: fx.GraphModule, order: tuple[int, ...]) -> None:
         self.module = module
-        self._order = order  # of the module's outputs, for each BatchNorm layer; two layers may read one value
+        self._order = order  # of the module's outputs, for each value wanted; two layers may read one value
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Return what enters each BatchNorm layer, [N, C_l, ...] each, for `images` float32 [N, C, H, W]."""
+        """Return what enters each BatchNorm layer, [N, C_l, ...] each, for `images` float32 [N, C, H, W]; scores [N, K] last."""
         outputs = self.module(images)
         return [outputs[index] for index in self._order]

@@ -2,6 +2,7 @@
 
 from genie_onnx.graph.batchnorms import BatchNorm, batchnorms
 from genie_onnx.graph.check import check, problems
+from genie_onnx.graph.class_scores import class_scores
 from genie_onnx.graph.coverage import Coverage, coverage
 from genie_onnx.graph.fix_inputs import fix_inputs
 from genie_onnx.graph.fold_batchnorm import fold_batchnorm
@@ -20,6 +21,7 @@ __all__ = [
     "batchnorms",
     "borrow",
     "check",
+    "class_scores",
     "coverage",
     "fix_inputs",
     "fold_batchnorm",

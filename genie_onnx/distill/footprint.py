@@ -1,0 +1,30 @@
+"""How much memory the gradient with respect to an image takes: what autograd keeps of the forward pass, counted as it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from genie_onnx.importer import Network
+
+
+def image_bytes(network: Network, values: Sequence[str], shape: tuple[int, int, int]) -> int:
+    """Return the bytes that an image [C, H, W] = `shape` adds to a backward pass from `values` of `network` (one input), >= 1.
+
+    Weights are not counted: they are there once, whatever the batch.
+    """
+    part = network.extract(network.inputs, tuple(values)).module
+    sizes: dict[int, int] = {}  # of each piece of memory, by its address
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        part(torch.zeros(1, *shape, requires_grad=True))
+    for weight in (*part.parameters(), *part.buffers()):
+        sizes.pop(weight.untyped_storage().data_ptr(), None)
+    return max(1, sum(sizes.values()))
