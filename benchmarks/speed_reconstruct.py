@@ -57,7 +57,7 @@ def ours(channels: int, size: int, iterations: int) -> Callable[[int], float]:
         value = initializer(network, name)
         weights.append(Weight(name, value, 0, 4, weight_grid(to_rows(value, 0), 4)))
     x, x_q, y = (to_stored(torch.rand(SAMPLES, channels, size, size, generator=random)) for _ in range(3))
-    data = BlockData((x,), (x_q,), (y,))
+    data = BlockData((x,), (x_q,), (y,), (1,))
     biases = [initializer(network, b.bias) for b in student.biases]
     config = ReconstructConfig(iterations=iterations)
     scales = {name: torch.tensor(STEP) for name in student.scales}

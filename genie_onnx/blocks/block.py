@@ -23,12 +23,16 @@ class Block:
     inputs: tuple[str, ...]  # values of the data path read from outside, in order of first use; no initializers
     outputs: tuple[str, ...]  # values read by other blocks or graph outputs, topological
     targets: tuple[str, ...]  # those of `outputs` that reconstruction compares: their first dimension is the batch
+    channels_last: frozenset[str]  # those of `outputs` whose last axis counts channels; elsewhere it is axis 1
     weights: tuple[str, ...]  # initializers that its weighted nodes multiply by
     kind: Kind  # core: has a fork-join region; gated: has a gate (squeeze-excite); chain: neither; float: has no weights
 
 
-def make_block(graph: ir.Model, flow: Dataflow, nodes: Collection[ir.Node], kind: Kind) -> Block:
-    """Return the block of `nodes`. What it needs of shape arithmetic it computes itself, from values of the data path."""
+def make_block(graph: ir.Model, flow: Dataflow, nodes: Collection[ir.Node], kind: Kind, last: frozenset[str]) -> Block:
+    """Return the block of `nodes`; `last` are the values with channels last.
+
+    What it needs of shape arithmetic it computes itself, from values of the data path.
+    """
     inside = set(nodes)
     ordered = [n for n in graph.graph if n in inside]
     weighted = [n for n in weighted_nodes(graph) if n in inside]
@@ -41,6 +45,7 @@ def make_block(graph: ir.Model, flow: Dataflow, nodes: Collection[ir.Node], kind
         inputs=_names([s for v in read for s in sources(v, flow) if s.producer() not in inside]),
         outputs=outputs,
         targets=outputs,
+        channels_last=last.intersection(outputs),
         weights=_names([weight(n) for n in weighted]),
         kind=kind if weighted else "float",
     )

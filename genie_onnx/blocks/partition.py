@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 import onnx_ir as ir
 
 from genie_onnx.blocks.block import Block, Kind, make_block, violations
+from genie_onnx.blocks.channels import channels_last
 from genie_onnx.blocks.cut import cut
 from genie_onnx.blocks.dataflow import Dataflow, dataflow, sources
 from genie_onnx.blocks.order import topological
@@ -124,7 +125,8 @@ def _blocks(graph: ir.Model, flow: Dataflow, groups: Sequence[Group]) -> tuple[B
     order = topological(list(before), before)
     if len(order) == len(groups):
         groups = [groups[i] for i in order]
-    return tuple(make_block(graph, flow, nodes, kind) for nodes, kind in groups)
+    last = channels_last(graph)
+    return tuple(make_block(graph, flow, nodes, kind, last) for nodes, kind in groups)
 
 
 def _reaching(flow: Dataflow) -> frozenset[int]:

@@ -82,7 +82,7 @@ def _following(flow: Dataflow, heavy: Item, weightless: Sequence[Item], reaches_
     """Return how many of the items behind `heavy` belong to it.
 
     Layout operators do where they end in the layout they began with (a channel shuffle): the reconstruction loss sums over
-    axis 1, which must stay the channels.
+    the channels, which must stay on their axis.
     """
     layout = _layout(flow.nodes[heavy.nodes[-1]])
     moved = False

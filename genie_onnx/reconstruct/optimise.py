@@ -45,11 +45,15 @@ class Weight:
 
 @dataclass(frozen=True)
 class BlockData:
-    """Teacher input x, student input x_q and teacher output y of all samples, each stored as in layout.to_stored."""
+    """Teacher input x, student input x_q and teacher output y of all samples, each stored as in layout.to_stored.
+
+    `channels` has the axis of each y, as it was before it was stored, that counts channels.
+    """
 
     teacher: tuple[Tensor, ...]
     student: tuple[Tensor, ...]
     target: tuple[Tensor, ...]
+    channels: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -95,25 +99,28 @@ def beta_at(iteration: int, config: ReconstructConfig) -> float:
     return config.beta_end + (config.beta_start - config.beta_end) * remaining
 
 
-def error_slopes(outputs: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Tensor]:
+def error_slopes(outputs: Sequence[Tensor], targets: Sequence[Tensor], channels: Sequence[int]) -> list[Tensor]:
     """Return the gradient of `reconstruction_error` with respect to each output: 2 channels / size (output - target).
 
     Given to `backward` directly, so that the error itself is only computed when someone reads it.
     """
     return [
-        torch.sub(output.detach(), target).mul_(2 * _channels(target) / target.numel())
-        for output, target in zip(outputs, targets, strict=True)
+        torch.sub(output.detach(), target).mul_(2 * _channels(target, axis) / target.numel())
+        for output, target, axis in zip(outputs, targets, channels, strict=True)
     ]
 
 
-def reconstruction_error(slopes: Sequence[Tensor]) -> Tensor:
-    """Return the squared error, summed over channels (dim 1), averaged over the rest, added up over outputs, from its slopes."""
-    parts = [(slope.square().sum() * (slope.numel() / (4 * _channels(slope)))) for slope in slopes]
+def reconstruction_error(slopes: Sequence[Tensor], channels: Sequence[int]) -> Tensor:
+    """Return the squared error, summed over channels, averaged over the rest, added up over outputs, from its slopes."""
+    parts = [
+        slope.square().sum() * (slope.numel() / (4 * _channels(slope, axis)))
+        for slope, axis in zip(slopes, channels, strict=True)
+    ]
     return torch.stack(parts).sum()
 
 
-def _channels(x: Tensor) -> int:
-    return x.shape[1] if x.dim() > 1 else 1
+def _channels(x: Tensor, axis: int) -> int:
+    return x.shape[axis] if x.dim() > 1 else 1
 
 
 def optimise_block(
@@ -169,7 +176,7 @@ def optimise_block(
 
         beta = beta_at(iteration, config)
         outputs = forward(inputs, Penalty(beta, rounding_weight) if beta else None)
-        slopes = error_slopes(outputs, targets)
+        slopes = error_slopes(outputs, targets, data.channels)
         # an output that nothing learned feeds has no gradient to take
         ends = [(y, slope) for y, slope in zip(outputs, slopes, strict=True) if y.requires_grad]
         torch.autograd.backward([y for y, _ in ends], [slope for _, slope in ends])
@@ -178,7 +185,7 @@ def optimise_block(
 
         now = time.monotonic()
         if iteration == 0 or iteration == config.iterations - 1 or now - last_report > REPORT_SECONDS:
-            losses.append(float(reconstruction_error(slopes)))  # the only read-back: twice a second
+            losses.append(float(reconstruction_error(slopes, data.channels)))  # the only read-back: twice a second
             if not math.isfinite(losses[-1]):
                 raise RunError(
                     f"the reconstruction loss became {losses[-1]} at iteration {iteration}: check the calibration images for "

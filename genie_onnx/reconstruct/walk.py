@@ -111,7 +111,7 @@ def reconstruct(
             masks = MaskSource(1 - config.drop_probability, generator)
             zero_points = {name: int(grid.zero_point) for name, grid in grids.items()}
             trained = build(network, part if target else block, placement, zero_points, masks)
-            data = BlockData(inputs, inputs_q, target)
+            data = BlockData(inputs, inputs_q, target, tuple(-1 if v in block.channels_last else 1 for v in part.outputs))
             steps = config if target else dataclasses.replace(config, iterations=0)  # nothing to compare: nearest rounding
             result = _optimise(network, trained, data, to_learn, grids, codes, steps, generator, report)
             new = _to_codes(result, to_learn, grids, placement)

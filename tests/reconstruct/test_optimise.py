@@ -48,7 +48,7 @@ class Case:
         x = torch.einsum("oc,nchw->nohw", mixing, torch.randn(samples, 6, 8, 8, generator=random))
         noisy = x + 0.05 * torch.randn(x.shape, generator=random)
         target = self.network.module(x)[0]
-        self.data = BlockData((to_stored(x),), (to_stored(noisy),), (to_stored(target),))
+        self.data = BlockData((to_stored(x),), (to_stored(noisy),), (to_stored(target),), (1,))
         grids = calibrate(self.network, self.placement, x, random)
         self.scales = {name: grid.scale for name, grid in grids.items()}
         self.zero_points = {name: int(grid.zero_point) for name, grid in grids.items()}
@@ -159,15 +159,17 @@ def test_slopes_are_the_gradient_of_the_error() -> None:
     outputs = [
         torch.randn(4, 3, 5, 5, generator=random, requires_grad=True),
         torch.randn(4, 7, generator=random, requires_grad=True),
+        torch.randn(4, 2, 6, generator=random, requires_grad=True),
     ]
+    channels = (1, 1, -1)
     targets = [torch.randn(y.shape, generator=random) for y in outputs]
-    error = sum(((y - t) ** 2).sum(1).mean() for y, t in zip(outputs, targets, strict=True))
+    error = sum(((y - t) ** 2).sum(axis).mean() for y, t, axis in zip(outputs, targets, channels, strict=True))
     assert isinstance(error, torch.Tensor)
     error.backward()
-    slopes = error_slopes(outputs, targets)
+    slopes = error_slopes(outputs, targets, channels)
     for y, slope in zip(outputs, slopes, strict=True):
         assert torch.allclose(y.grad, slope)  # type: ignore[arg-type]
-    assert reconstruction_error(slopes).item() == pytest.approx(error.item(), rel=1e-5)
+    assert reconstruction_error(slopes, channels).item() == pytest.approx(error.item(), rel=1e-5)
 
 
 def test_a_tiny_step_survives_the_published_learning_rate() -> None:
