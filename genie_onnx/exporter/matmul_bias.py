@@ -2,9 +2,11 @@
 
     MatMul(x, w) -> Add(b)   becomes   MatMul(x, w) -> Sum(b)
 
-which are the same by definition. onnxruntime fuses the first into a Gemm and then quantises b by itself (as in bias.py):
-up to one output code in six differs from what was simulated, since a MatMul has no bias to simulate. It leaves the second
-alone, with the product in an integer kernel (1.31.1). A MatMul whose weight stays float would have that quantised too.
+which are the same by definition. onnxruntime fuses the first into a Gemm (where x is a stack of matrices: behind a Reshape,
+if all sizes are known), and then quantises b by itself (as in bias.py) where a QuantizeLinear follows: up to one output code in
+six differs from what was simulated, since a MatMul has no bias to simulate. Where none follows, the Gemm is computed in float.
+It leaves the second alone, with the product in an integer kernel (1.31.1). A MatMul whose weight stays float would have that
+quantised too.
 """
 
 from __future__ import annotations
