@@ -37,14 +37,23 @@ def demands(graph: ir.Model, layers: Layers, config: PlacementConfig) -> list[De
     for node in graph.graph:
         if node in quantised:
             found += _of_layer(node, layers, config)
-        if config.points == "full" and (node in quantised or (computes_in_integers(node) and not beside_kept(node, layers))):
+        if config.points == "full" and (node in quantised or _in_integers(node, layers)):
             found += _of_kernel(node, node in quantised, layers, config.other_bits)
     return found
+
+
+def _in_integers(node: ir.Node, layers: Layers) -> bool:
+    return computes_in_integers(node) and not beside_kept(node, layers) and not reads_probabilities(node, layers)
 
 
 def beside_kept(node: ir.Node, layers: Layers) -> bool:
     """Whether `node` reads or writes what a node that is kept float writes or reads."""
     return not layers.beside_kept.isdisjoint(activations((*node.inputs, written_value(node))))
+
+
+def reads_probabilities(node: ir.Node, layers: Layers) -> bool:
+    """Whether `node` reads what a Softmax computes."""
+    return not layers.probabilities.isdisjoint(activations(node.inputs))
 
 
 def activation_bits(node: ir.Node, layers: Layers, config: PlacementConfig) -> tuple[int, str] | None:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from genie_onnx.config import PlacementConfig
 from genie_onnx.graph.query import WEIGHTED_OPS, weight
-from genie_onnx.placement.demands import beside_kept, weight_bits
+from genie_onnx.placement.demands import beside_kept, reads_probabilities, weight_bits
 from genie_onnx.placement.layers import Layers
 from genie_onnx.placement.operators import (
     FUSED_ACTIVATIONS,
@@ -74,6 +74,8 @@ def _reason(node: ir.Node, layers: Layers, config: PlacementConfig) -> str | Non
         return "no integer kernel in onnxruntime"
     if not computes_in_integers(node):
         return "its other operand is a constant, or itself"
+    if reads_probabilities(node, layers):
+        return "beside a Softmax, whose results stay float"
     if config.points == "layer-inputs":
         return "--points layer-inputs rounds inputs of layers only"
     return "beside a node that is kept float" if beside_kept(node, layers) else None

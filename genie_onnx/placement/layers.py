@@ -21,7 +21,7 @@ import onnx_ir as ir
 from genie_onnx.config import LayerBits
 from genie_onnx.graph.query import WEIGHTED_OPS, attribute, channel_axis, is_constant, weight
 from genie_onnx.placement.control import Control
-from genie_onnx.placement.operators import activations, written_value
+from genie_onnx.placement.operators import activations, probabilities, written_value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class Layers:
     kept: frozenset[ir.Node]  # nodes with or without weights that stay float on request, and layers tied with such
     beside_kept: frozenset[ir.Value]  # activations that kept nodes read or write ...
     beside_kept_layers: frozenset[ir.Value]  # ... and those among them that are a kept layer's
+    probabilities: frozenset[ir.Value]  # what a Softmax computed: never rounded
     bits: Mapping[str, LayerBits]  # quantised node name -> bits that were asked for it alone
 
 
@@ -44,7 +45,8 @@ def find_layers(graph: ir.Model, control: Control) -> Layers:
     """Return the weighted layers of a normalised graph with their roles."""
     nodes = list(graph.graph)
     weighted = [n for n in nodes if n.domain == "" and n.op_type in WEIGHTED_OPS]
-    unfit = {str(n.name): reason for n in weighted if (reason := _reason_to_stay_float(n)) is not None}
+    never_rounded = probabilities(nodes)
+    unfit = {str(n.name): reason for n in weighted if (reason := _reason_to_stay_float(n, never_rounded)) is not None}
     unfit |= _tied(weighted, unfit)
     kept = {str(n.name): f"asked for with --keep-float {p!r}" for n in nodes if (p := control.kept.get(str(n.name)))}
     kept |= _tied(weighted, kept)
@@ -63,6 +65,7 @@ def find_layers(graph: ir.Model, control: Control) -> Layers:
         kept=kept_nodes,
         beside_kept=frozenset(v for n in kept_nodes for v in _touched(n)),
         beside_kept_layers=frozenset(v for n in kept_nodes.intersection(fit) for v in _touched(n)),
+        probabilities=never_rounded,
         bits={str(n.name): control.bits[str(n.name)] for n in quantised if str(n.name) in control.bits},
     )
 
@@ -82,7 +85,7 @@ def _tied(weighted: Iterable[ir.Node], floats: Mapping[str, str]) -> dict[str, s
     return found
 
 
-def _reason_to_stay_float(node: ir.Node) -> str | None:
+def _reason_to_stay_float(node: ir.Node, never_rounded: frozenset[ir.Value]) -> str | None:
     """Return why a node of WEIGHTED_OPS cannot be quantised, None where it can."""
     data, w = node.inputs[0], weight(node)
     if not is_constant(w):
@@ -94,6 +97,8 @@ def _reason_to_stay_float(node: ir.Node) -> str | None:
         return f"it works on {_type(w)} weights and {_type(data)} input; only FLOAT (32 bit) is quantised"
     if is_constant(data):
         return "its input is a constant"
+    if data in never_rounded:
+        return "it reads what a Softmax computes, which has no integer kernel in onnxruntime that rounds as ONNX says"
     if w.is_graph_output():
         return f"its weight '{w.name}' is also an output of the graph"
     shape = w.shape

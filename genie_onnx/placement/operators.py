@@ -16,8 +16,8 @@ from genie_onnx.graph.query import attribute, constant, is_constant
 INTEGER_OPS = frozenset({"Add", "AveragePool", "Concat", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid"})
 """Weightless operators with integer kernels: onnxruntime's QDQ rules for its CPU kernels
 (core/optimizer/qdq_transformer/selectors_actions/qdq_selector_action_transformer.cc, 1.17 to main). Softmax, which has
-one too, is left out: 8 bits are few for what is mostly an output or an attention map. Operators that only repeat
-numbers need no entry, their neighbours' grids reach them."""
+one too, is left out: 8 bits are few for what is mostly an output or an attention map, and the kernel is inexact
+(`probabilities`). Operators that only repeat numbers need no entry, their neighbours' grids reach them."""
 
 BINARY_OPS = frozenset({"Add", "Mul"})
 """Those of INTEGER_OPS that take two activations. With a constant operand they stay float (no integer kernel without a
@@ -80,6 +80,19 @@ def repeated_inputs(node: ir.Node) -> tuple[ir.Value | None, ...]:
             return (node.inputs[0],)
         case _:
             return ()
+
+
+def probabilities(nodes: Iterable[ir.Node]) -> frozenset[ir.Value]:
+    """Return the values with numbers that a Softmax computed, given all nodes in topological order. They are never rounded.
+
+    Between DequantizeLinear and QuantizeLinear, onnxruntime makes of a Softmax QLinearSoftmax, which divides by floor(1 / scale)
+    (core/providers/cpu/quantization/qlinear_softmax.cc): codes are off by one for most scales, which no simulation follows.
+    """
+    found: set[ir.Value] = set()
+    for node in nodes:
+        if (node.domain == "" and node.op_type == "Softmax") or any(v in found for v in repeated_inputs(node)):
+            found.update(node.outputs)
+    return frozenset(found)
 
 
 def _pads_with_zero_or_copies(node: ir.Node) -> bool:

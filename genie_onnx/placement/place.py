@@ -73,6 +73,7 @@ def _activations(graph: ir.Model, layers: Layers, asked: list[Demand], config: P
     for demand in asked:
         by_value.setdefault(demand.value, []).append(demand)
     candidates = layers.feeding if config.points == "full" else between(nodes, by_value)
+    candidates = {v for v in candidates if v not in layers.probabilities}
     specs = []
     for group in connected(nodes, [v for v in order if v in candidates]):
         wishes = [d for v in group for d in by_value.get(v, [])]

@@ -53,3 +53,17 @@ ALWAYS = {
 def test_each_has_its_reason(config: PlacementConfig, more: dict[str, str]):
     """r and e are fused with the convolutions before them, t repeats numbers."""
     assert float_operators(NET, config) == ALWAYS | more
+
+
+def test_beside_a_softmax():
+    net = graph("""
+        agraph (float[N,4,8,8] x, float[4,4,1,1] w1, float[4,4,1,1] w2) => (float[N,4,8,8] y) {
+            a = Conv(x, w1)
+            s = Softmax<axis=1>(a)
+            m = Mul(a, s)
+            y = Conv(m, w2)
+        }""")
+    assert float_operators(net, PlacementConfig()) == {
+        "s": "no integer kernel in onnxruntime",
+        "m": "beside a Softmax, whose results stay float",
+    }

@@ -211,6 +211,48 @@ def test_heads_are_all_last_and_what_follows_them_stays_float():
     assert activation_bits(placement) == {"x": 7, "a": 8, "r": 8}
 
 
+def test_what_a_softmax_computes_is_never_rounded():
+    """Split attention: the logits have codes, a and its copy by Reshape have none, and the Mul that reads it asks for nothing."""
+    placement = place(
+        graph("""
+        agraph (float[N,2,4,4] x, float[2,2,1,1] w1, float[2,2,1,1] w2, float[2,2,1,1] w3) => (float[N,2,4,4] y)
+        <int64[4] shape = {0, 0, 4, 4}> {
+            b = Conv(x, w1)
+            logits = Conv(b, w2)
+            a = Softmax<axis=1>(logits)
+            copy = Reshape(a, shape)
+            weighed = Mul(b, copy)
+            both = Concat<axis=1>(a, b)
+            s = ReduceMax<keepdims=1>(both)
+            n = Mul(s, weighed)
+            h = HardSwish(n)
+            y = Conv(h, w3)
+        }"""),
+        BITS,
+    )
+    assert activation_bits(placement) == {"x": 7, "b": 8, "logits": 7, "weighed": 7, "s": 7, "n": 7, "h": 8}
+
+
+def test_a_layer_that_reads_a_softmax_stays_float_and_the_one_before_it_is_last():
+    """DFL, the box head of YOLO since v8: the mean of 0 .. 2 under a Softmax, as a convolution."""
+    placement = place(
+        graph("""
+        agraph (float[N,2,4,4] x, float[2,2,1,1] w1, float[12,2,1,1] w2, float[1,3,1,1] w3) => (float[N,1,4,16] y)
+        <int64[4] shape = {0, 4, 3, 16}> {
+            a = Conv(x, w1)
+            box = Conv(a, w2)
+            sides = Reshape(box, shape)
+            t = Transpose<perm=[0,2,1,3]>(sides)
+            p = Softmax<axis=1>(t)
+            y = Conv(p, w3)
+        }"""),
+        BITS,
+    )
+    assert {w.value: w.bits for w in placement.weights} == {"w1": 8, "w2": 8}
+    assert activation_bits(placement) == {"x": 7, "a": 8}
+    assert "Softmax" in placement.float_nodes["y"]
+
+
 def test_second_layers_read_first_ones_and_nothing_deeper():
     """Both convolutions behind the stem are second; the one behind the sum of stem and branch is not."""
     placement = place(
