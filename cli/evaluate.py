@@ -21,6 +21,7 @@ from genie_onnx_cli import options
     help="Labelled images: ROOT/CLASS/picture trees, or npz with `images` and `labels` (may be given several times).",
 )
 @options.preprocessing
+@options.set_input
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many images, spread over the whole.")
 @options.as_json
 def evaluate(models: tuple[Path, ...], **given: Any) -> None:
@@ -39,6 +40,7 @@ def evaluate(models: tuple[Path, ...], **given: Any) -> None:
             order=given["channel_order"],
             limit=given["limit"],
             input_size=given["input_size"],
+            set_inputs=dict(given["set_inputs"]),
         )
     if given["as_json"]:
         click.echo(json.dumps({model: accuracy.to_json() for model, accuracy in found.items()}, indent=2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -25,16 +25,21 @@ def evaluate(
     order: Order = "rgb",
     limit: int | None = None,
     input_size: tuple[int, int] | None = None,
+    set_inputs: Mapping[str, Sequence[float]] | None = None,
 ) -> Accuracy:
     """Return top-1 and top-5 of a float or quantised `model` on class-folder trees or npz files with labels.
 
     `mean` and `std` normalise pictures scaled to 0..1 (data.Preprocess). Samples are read batch by batch.
-    Raises ModelError and DataError for what cannot be used.
+    `set_inputs` has numbers for inputs beside the image (graph.fix_inputs); a model without them needs none.
+    Raises ModelError, ConfigError and DataError for what cannot be used.
     """
     loaded = graph.load(model)
+    if set_inputs and len(loaded.graph.inputs) > 1:
+        graph.fix_inputs(loaded, set_inputs)
     graph.widen(loaded)
     if len(loaded.graph.inputs) != 1:
-        raise ModelError(f"{model} has {len(loaded.graph.inputs)} inputs; models with one image input can be evaluated.")
+        names = ", ".join(repr(value.name) for value in loaded.graph.inputs)
+        raise ModelError(f"{model} has {len(loaded.graph.inputs)} inputs ({names}): fix those beside the image with --set-input.")
     dims = query.input_shape(loaded)
     if len(dims) != 4 or dims[1] is None:
         raise ModelError(f"{model}: the input must be [N, C, H, W] with a fixed C, but it is {list(dims)}")

@@ -227,6 +227,27 @@ def test_evaluate_reads_class_folders_and_npz(model: Path, tmp_path: Path) -> No
     assert "top-1" in table.stdout
 
 
+def test_evaluate_fixes_inputs_beside_the_image(tmp_path: Path) -> None:
+    """Of the model that has them; beside it stands the one that lost them. The sign of `gain` decides which score is larger."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N, 1, 2, 2] image{second}) => (float[N, 2] y) {{
+        {constant} s = Constant <value = float[4, 2] {{1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0}}> ()
+        f = Flatten (image)  m = MatMul (f, s)  y = Mul (m, gain) }}"""
+    two, one = tmp_path / "two.onnx", tmp_path / "one.onnx"
+    onnx.save(onnx.parser.parse_model(text.format(second=", float[1] gain", constant="")), two)
+    onnx.save(onnx.parser.parse_model(text.format(second="", constant="gain = Constant <value = float[1] {-2.0}> ()")), one)
+    np.savez(tmp_path / "test.npz", images=np.ones((4, 1, 2, 2), np.float32), labels=np.zeros(4, np.int64))
+    data = ("--data", tmp_path / "test.npz")
+    for given in ((), ("--set-input", "gian=1")):
+        refused = call("evaluate", two, *data, *given)
+        assert_refused(refused)
+        assert "--set-input" in refused.stderr
+        assert "'gain'" in refused.stderr
+    for gain, top1 in (("3", 1.0), ("-3", 0.0)):
+        found = json.loads(call("evaluate", two, one, *data, "--set-input", f"gain={gain}", "--json").stdout)
+        assert (found[str(two)]["top1"], found[str(one)]["top1"]) == (top1, 0.0)
+
+
 def test_a_bad_command_gets_one_line() -> None:
     assert_refused(call("quantise", "x.onnx"))
     assert_refused(call("quantize"))
