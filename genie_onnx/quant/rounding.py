@@ -26,21 +26,17 @@ from genie_onnx.quant.ranges import Grid
 
 GAMMA, ZETA = -0.1, 1.1
 FLAT = -10.0  # a logit at which h is 0 and has no slope
-PIECE = 2**17  # elements worked on at once: a handful of such tensors stays in a core's cache
+PIECE = 2**18  # elements worked on at once: large enough that nothing is lost by it, small against a large weight
 
 
 def h(v: Tensor) -> Tensor:
     """Return the soft bits V in [0, 1] of the logits `v`."""
-    return _stretched(torch.sigmoid(v)).clamp_(0, 1)
+    return torch.clamp(torch.sigmoid(v) * (ZETA - GAMMA) + GAMMA, 0, 1)
 
 
 def inverse_h(soft_bits: Tensor) -> Tensor:
     """Return the logits v with h(v) = `soft_bits`, for soft bits in [0, 1]."""
     return torch.logit((soft_bits - GAMMA) / (ZETA - GAMMA))
-
-
-def _stretched(sigmoid: Tensor) -> Tensor:
-    return torch.mul(sigmoid, ZETA - GAMMA).add_(GAMMA)
 
 
 @dataclass(frozen=True)
@@ -53,15 +49,18 @@ class Penalty:
 
 @dataclass(frozen=True)
 class Piece:
-    """Elements that lie side by side in the flat tensors, and the rows that they are: (k, rows of weight k), row length."""
+    """Rows that lie side by side in the flat tensors: (k, rows of weight k), and their shapes, (number, K_k)."""
 
-    elements: slice
     rows: tuple[tuple[int, slice], ...]
     shapes: tuple[tuple[int, int], ...]
 
+    def take(self, weights: Sequence[Tensor]) -> list[Tensor]:
+        """Return the rows out of the weights [C_k, K_k], or of any [C_k, ...], as views."""
+        return [weights[k] if rows == slice(0, len(weights[k])) else weights[k][rows] for k, rows in self.rows]
+
     def cut(self, elements: Tensor) -> list[Tensor]:
-        """Return the rows as views [rows, K_k] of the flat tensor of this piece's elements."""
-        parts = elements.split([count * length for count, length in self.shapes])
+        """Return the rows as views [number, K_k] of the elements of this piece."""
+        parts = elements.split([number * length for number, length in self.shapes])
         return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
 
@@ -90,22 +89,27 @@ class SoftRounding:
             initial_scale=torch.cat([g.scale for g in grids]),
             zero_points=tuple(g.zero_point for g in grids),
         )
-        for piece in rounding.pieces:
-            places = zip(piece.rows, piece.cut(v[piece.elements]), piece.cut(rounding.base[piece.elements]), strict=True)
-            for (k, rows), logits, base in places:
-                s, z = (part[rows].unsqueeze(1) for part in grids[k])
+        for piece, logits, base in zip(rounding.pieces, rounding.in_pieces(v), rounding.in_pieces(rounding.base), strict=True):
+            rows = zip(piece.rows, piece.take(weights), piece.cut(logits), piece.cut(base), strict=True)
+            for (k, places), w, logit, constant in rows:
+                s, z = (part[places].unsqueeze(1) for part in grids[k])
                 qmax = 2 ** bits[k] - 1
-                ratio = weights[k][rows] / s
+                ratio = w / s
                 floor = torch.floor(ratio)  # B
-                base.copy_((floor + z).clamp_(0, qmax).sub_(z))
+                constant.copy_((floor + z).clamp_(0, qmax).sub_(z))
                 moves = (floor + z >= 0) & (floor + z <= qmax - 1)
-                logits.copy_(inverse_h(ratio.sub_(floor)).masked_fill_(~moves, FLAT))
+                logit.copy_(inverse_h(ratio.sub_(floor)).masked_fill_(~moves, FLAT))
         return rounding, v
 
     @cached_property
     def pieces(self) -> tuple[Piece, ...]:
         """All elements in order, about PIECE at a time: small weights together, large ones some rows at a time."""
         return tuple(_pieces(self.shapes))
+
+    def in_pieces(self, flat: Tensor) -> Sequence[Tensor]:
+        """Return the elements of each piece as views of a flat tensor [P]."""
+        sizes = [sum(number * length for number, length in piece.shapes) for piece in self.pieces]
+        return [flat] if len(sizes) == 1 else flat.split(sizes)
 
     def split(self, flat: Tensor) -> list[Tensor]:
         """Return the views [C_k, K_k] of a flat tensor [P]."""
@@ -117,25 +121,25 @@ class SoftRounding:
 
 
 def _pieces(shapes: Sequence[tuple[int, int]]) -> Iterator[Piece]:
-    start = end = 0
     rows: list[tuple[int, slice]] = []
-    for k, (count, length) in enumerate(shapes):
+    elements = 0
+    for k, (number, length) in enumerate(shapes):
         first = 0
-        while first < count:
-            fitting = min(count - first, (PIECE - (end - start)) // length)
+        while first < number:
+            fitting = min(number - first, (PIECE - elements) // length)
             if rows and not fitting:
-                yield _piece(start, end, rows, shapes)
-                start, rows = end, []
+                yield _piece(rows, shapes)
+                rows, elements = [], 0
                 continue
             last = first + max(fitting, 1)
             rows.append((k, slice(first, last)))
-            end += (last - first) * length
+            elements += (last - first) * length
             first = last
-    yield _piece(start, end, rows, shapes)
+    yield _piece(rows, shapes)
 
 
-def _piece(start: int, end: int, rows: Sequence[tuple[int, slice]], shapes: Sequence[tuple[int, int]]) -> Piece:
-    return Piece(slice(start, end), tuple(rows), tuple((part.stop - part.start, shapes[k][1]) for k, part in rows))
+def _piece(rows: Sequence[tuple[int, slice]], shapes: Sequence[tuple[int, int]]) -> Piece:
+    return Piece(tuple(rows), tuple((part.stop - part.start, shapes[k][1]) for k, part in rows))
 
 
 class _SoftWeights(torch.autograd.Function):
@@ -145,38 +149,36 @@ class _SoftWeights(torch.autograd.Function):
     def forward(ctx: Any, v: Tensor, scale: Tensor, rounding: SoftRounding, penalty: Penalty | None) -> tuple[Tensor, ...]:
         ctx.save_for_backward(v, scale)
         ctx.rounding, ctx.penalty = rounding, penalty
-        weights = tuple(v.new_empty(shape) for shape in rounding.shapes)
-        scales = rounding.split_scale(scale)
-        for piece in rounding.pieces:
-            codes = h(v[piece.elements]).add_(rounding.base[piece.elements])  # clip(B + V + z, 0, 2^b - 1) - z
-            for (k, rows), code in zip(piece.rows, piece.cut(codes), strict=True):
-                torch.mul(code, scales[k][rows], out=weights[k][rows])
-        return weights
+        flat, scales = torch.empty_like(v), rounding.split_scale(scale)
+        parts = (rounding.in_pieces(tensor) for tensor in (v, rounding.base, flat))
+        for piece, logits, base, codes in zip(rounding.pieces, *parts, strict=True):
+            torch.sigmoid(logits, out=codes)
+            codes.mul_(ZETA - GAMMA).add_(GAMMA).clamp_(0, 1).add_(base)  # clip(B + V + z, 0, 2^b - 1) - z
+            for rows, s in zip(piece.cut(codes), piece.take(scales), strict=True):
+                rows.mul_(s)
+        return tuple(rounding.split(flat))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         v, scale = ctx.saved_tensors
         rounding, penalty = ctx.rounding, ctx.penalty
-        grad_v, grad_scale = torch.empty_like(v), torch.empty_like(scale)
-        scales, scale_slopes = rounding.split_scale(scale), rounding.split_scale(grad_scale)
-        for piece in rounding.pieces:
-            sigmoid = torch.sigmoid(v[piece.elements])
-            stretched = _stretched(sigmoid)
-            soft = stretched.clamp(0, 1)
-            codes = soft + rounding.base[piece.elements]
-            slope = grad_v[piece.elements]  # with respect to V, until it is one with respect to v
-            for (k, rows), code, out in zip(piece.rows, piece.cut(codes), piece.cut(slope), strict=True):
-                grad = grads[k][rows]
-                torch.mul(grad, scales[k][rows], out=out)
-                torch.sum(code.mul_(grad), 1, keepdim=True, out=scale_slopes[k][rows])
+        grad_v, grad_scale, scales = torch.empty_like(v), [], rounding.split_scale(scale)
+        parts = (rounding.in_pieces(tensor) for tensor in (v, rounding.base, grad_v))
+        for piece, logits, base, slope in zip(rounding.pieces, *parts, strict=True):
+            sigmoid = torch.sigmoid(logits)
+            soft = torch.mul(sigmoid, ZETA - GAMMA).add_(GAMMA).clamp_(0, 1)
+            for rows, codes, grad, s in zip(
+                piece.cut(slope), piece.cut(soft + base), piece.take(grads), piece.take(scales), strict=True
+            ):
+                torch.mul(grad, s, out=rows)
+                grad_scale.append(codes.mul_(grad).sum(1))
             if penalty is not None:  # d R / d h = -2 beta |2h - 1|^(beta - 1) sign(2h - 1)
-                distance = soft.mul_(2).sub_(1)
-                direction = _power(distance, penalty.beta - 1).mul_(distance.sign())
+                distance = torch.mul(soft, 2).sub_(1)
+                direction = _power(distance, penalty.beta - 1).copysign_(distance)
                 slope.addcmul_(direction, penalty.weight, value=-2 * penalty.beta)
-            through_clip = torch.ops.aten.hardtanh_backward(slope, stretched, 0.0, 1.0)
-            torch.ops.aten.sigmoid_backward(through_clip, sigmoid, grad_input=slope)
-            slope.mul_(ZETA - GAMMA)
-        return grad_v, grad_scale, None, None
+            through_clip = torch.ops.aten.hardtanh_backward(slope, soft, 0.0, 1.0)
+            torch.mul(torch.ops.aten.sigmoid_backward(through_clip, sigmoid), ZETA - GAMMA, out=slope)
+        return grad_v, torch.cat(grad_scale), None, None
 
 
 def _power(distance: Tensor, exponent: float) -> Tensor:
