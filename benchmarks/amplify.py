@@ -1,7 +1,8 @@
 """A handful of images alone, or amplified by distilled ones: ResNet-20 with BatchNorm folded, judged by the bench's own score.py.
 
     python benchmarks/amplify.py BENCH OUT [--seeds 0,1,2] [--counts 8,32,128] [--rows 'W4A4;W2A4'] [--arms plain,amplified]
-                                 [--samples 256] [--distill-iters 60] [--start leaves|generator] [--recon-iters N] [--rounding-lr R]
+                                 [--samples 256] [--distill-iters 60] [--start leaves|generator]
+                                 [--recon-iters N] [--rounding-lr R]
 
 For each seed and count, so many images are drawn from BENCH/cifar/calib1024.npz; both arms get the same ones. Each model is made
 by `genie-onnx quantize`, one after the other, and its line is appended to OUT/results.txt as soon as it is there. What OUT has

@@ -37,7 +37,7 @@ from genie_onnx.validate.session import Array
 IMAGES = 2  # the least of everything: the table is about what works, not about accuracy
 MINIMAL = QuantizeConfig(
     samples=IMAGES,
-    distill=DistillConfig(iterations=1, start=PRESETS["fast"].start),
+    distill=DistillConfig(iterations=1, start=PRESETS["fast"].start, refine_iterations=1),
     reconstruct=ReconstructConfig(iterations=1),
     device="cpu",
 )
@@ -65,7 +65,7 @@ def _stages(tell: Tell, model: Path, size: tuple[int, int] | None, raw_pixels: b
     prepared = prepare(model, PlacementConfig(), size)
     network = prepared.network
     import_seconds, import_mb = time.monotonic() - started, peak_mb()
-    file = ir.load(model)
+    file = ir.external_data.load_to_model(ir.load(model))  # weights beside the file, too
     if query.image_input(file).dtype != ir.DataType.FLOAT:
         file = prepared.user  # half precision, read as float32
     opset = query.opset(file)

@@ -80,7 +80,7 @@ def made_images(
     given: Calibration | None,
     run: RunDirectory,
     device: torch.device,
-    progress: Callable[[DistillProgress], None],
+    progress: Callable[[DistillProgress | str], None],
 ) -> Calibration:
     """Distil or paint images, all or what `given` lacks. Distilled batches are saved to `run` as they are made, and taken from
     there again."""
@@ -115,7 +115,7 @@ def _amplified(
     given: Calibration,
     run: RunDirectory,
     device: torch.device,
-    progress: Callable[[DistillProgress], None],
+    progress: Callable[[DistillProgress | str], None],
 ) -> Calibration:
     """Return the given images followed by as many distilled ones as they are short of `config.samples`.
 
@@ -137,7 +137,7 @@ def _refined(
     scaling: tuple[tuple[float, ...], tuple[float, ...]] | tuple[None, None],
     run: RunDirectory,
     device: torch.device,
-    progress: Callable[[DistillProgress], None],
+    progress: Callable[[DistillProgress | str], None],
 ) -> Tensor:
     """Return procedural images, fitted to plausible statistics of every convolution and, for a classifier, to its classes.
 
@@ -145,6 +145,7 @@ def _refined(
     """
     network, channels = prepared.teacher, prepared.shape[0]
     mean, std = scaling if scaling[0] is not None else ((0.0,) * channels, (1.0,) * channels)
+    progress("statistics that the network plausibly has")
     values = sorted({*prepared.coverage.covered.values(), *prepared.coverage.missing.values()}, key=list(network.nodes).index)
     statistics = plausible(
         network, values, prepared.shape, mean=mean, std=std, generator=stream(config.seed, "plausible"), device=device
@@ -176,7 +177,7 @@ def _distilled(
     scaling: tuple[tuple[float, ...], tuple[float, ...]] | tuple[None, None],
     run: RunDirectory,
     device: torch.device,
-    progress: Callable[[DistillProgress], None],
+    progress: Callable[[DistillProgress | str], None],
     scores: str | None = None,
 ) -> Tensor:
     """Distil `samples` images, batch by batch; finished batches of an interrupted run are read from `run`.

@@ -13,7 +13,7 @@ from property import properties
 from property.strategies import RandomModel, models
 
 import genie_onnx
-from genie_onnx import PlacementConfig, QuantizeConfig, ReconstructConfig
+from genie_onnx import DistillConfig, PlacementConfig, QuantizeConfig, ReconstructConfig
 from genie_onnx.config import Container
 from genie_onnx.graph import fold_batchnorm, load, normalise
 from genie_onnx.placement import place
@@ -40,8 +40,8 @@ def hold(model: RandomModel, placement_config: PlacementConfig, container: Conta
     properties.every_value_is_imported(proto)
     properties.blocks_are_a_partition(proto)
     config = QuantizeConfig(
-        images="procedural",
         samples=3,
+        distill=DistillConfig(iterations=1, refine_iterations=1),
         placement=placement_config,
         reconstruct=RECONSTRUCT,
         container=container,

@@ -43,10 +43,13 @@ def main() -> None:
 def attempt(path: Path) -> tuple[str, str]:
     """Inspect a file and quantise it with as little work as possible."""
     import genie_onnx
-    from genie_onnx import InputError, QuantizeConfig, ReconstructConfig, RunError
+    from genie_onnx import DistillConfig, InputError, QuantizeConfig, ReconstructConfig, RunError
 
     config = QuantizeConfig(
-        images="procedural", samples=2, reconstruct=ReconstructConfig(iterations=1, batch_size=2), device="cpu"
+        samples=2,
+        distill=DistillConfig(iterations=1, refine_iterations=1),
+        reconstruct=ReconstructConfig(iterations=1, batch_size=2),
+        device="cpu",
     )
     try:
         genie_onnx.inspect(path, config)
