@@ -18,6 +18,7 @@ import numpy as np
 
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike, Preprocess, open_images
+from genie_onnx.distill import is_picture
 from genie_onnx.errors import ConfigError
 from genie_onnx.prepare import Prepared
 
@@ -52,12 +53,14 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
     if config.amplify:
         raise ConfigError("--amplify makes more images of those given with --data, and none are given")
     if config.images == "procedural":
-        notices = (*_procedural_notices(config), *_unused(prepared))
+        notices = (*_procedural_notices(prepared, config), *_unused(prepared))
         return Choice("procedural", "procedural", "asked for with --images procedural", notices)
     if config.images == "refine":
         if not prepared.coverage.total:
             raise ConfigError("--images refine needs convolutions, and the model has none: use --images procedural")
-        return Choice("refined", "refined", "asked for with --images refine", (*_procedural_notices(config), *_unused(prepared)))
+        return Choice(
+            "refined", "refined", "asked for with --images refine", (*_procedural_notices(prepared, config), *_unused(prepared))
+        )
     if prepared.statistics:
         return Choice("distilled", "distilled", f"there are {_known(prepared)}", _coverage_notices(prepared))
     lack = "its exporter folded them into the convolutions" if not prepared.batchnorms else "theirs are 0 and 1, never measured"
@@ -68,7 +71,7 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
             "the network with --bn-from; or give a handful of images with --data; or use --images procedural"
         )
     reason = f"the model has no BatchNormalization with statistics: {lack}"
-    notices = (_lost(), *_procedural_notices(config))
+    notices = (_lost(), *_procedural_notices(prepared, config))
     if _of_convolutions(prepared):
         return Choice("refined", "refined", reason, notices)
     return Choice("procedural", "procedural", f"{reason}; and most of its layers are no convolutions", notices)
@@ -84,7 +87,7 @@ def input_statistics(
 
 
 def made_kinds(data: Sequence[PathLike]) -> frozenset[str]:
-    """Return what made the npz files in `data` that a run or `distill` wrote: distilled, procedural; empty for the user's own."""
+    """Return what made the npz files in `data` that a run or `distill` wrote; empty for the user's own."""
     return frozenset(kind for path in data for kind in _kinds(Path(path)) if kind != "data")
 
 
@@ -162,13 +165,19 @@ def _unused(prepared: Prepared) -> tuple[str, ...]:
     return ("The statistics of --bn-from have no part in this run, because no images are distilled.",)
 
 
-def _procedural_notices(config: QuantizeConfig) -> tuple[str, ...]:
-    if config.input_mean is not None:
-        return ()
-    return (
-        "Procedural images are given mean 0 and deviation 1 in each channel, which fits a model whose input is normalised. If it "
-        "takes 0..1, -1..1 or 0..255, say so with --input-mean and --input-std (0..255: --input-mean 0 --input-std 0.003922).",
-    )
+def _procedural_notices(prepared: Prepared, config: QuantizeConfig) -> tuple[str, ...]:
+    notices = []
+    if not is_picture(prepared.shape):
+        notices.append(
+            f"An input of {list(prepared.shape)} is taken for features, not for pictures: procedural samples are "
+            "smooth noise, each channel for itself. A few samples of your own (--data FILE.npz) tell more."
+        )
+    if config.input_mean is None:
+        notices.append(
+            "Procedural images are given mean 0 and deviation 1 in each channel, which fits a model whose input is normalised. If "
+            "it takes 0..1, -1..1 or 0..255, say so with --input-mean and --input-std (0..255: --input-mean 0 --input-std 0.003922)."
+        )
+    return tuple(notices)
 
 
 def _kinds(path: Path) -> frozenset[str]:
@@ -179,6 +188,6 @@ def _kinds(path: Path) -> frozenset[str]:
                 noted = frozenset(str(arrays["kind"]).split("+")) if "kind" in arrays.files else frozenset[str]()
             except ValueError:  # an array of objects, and not one of ours
                 noted = frozenset()
-        if noted and noted <= {"data", "distilled", "procedural"}:
+        if noted and noted <= {"data", "distilled", "refined", "procedural"}:
             return noted
     return frozenset({"data"})

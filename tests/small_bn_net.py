@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from genie_onnx import graph
-from genie_onnx.distill.dead_leaves import procedural
+from genie_onnx.distill import procedural
 from genie_onnx.importer import Network, import_graph
 
 SHAPE = (3, 16, 16)

@@ -101,9 +101,11 @@ def test_images_are_called_what_they_are(tmp_path: Path, few: Path) -> None:
     onnx.save(KEPT, model)
     made = distill_images(model, tmp_path / "made", config=QUICK).images
     painted = quantize(model, tmp_path / "p.onnx", config=replace(QUICK, images="procedural"), run_dir=tmp_path / "p")
+    refined = distill_images(model, tmp_path / "refined", config=replace(QUICK, images="refine")).images
     cases = {
         "distilled": [made],
         "procedural": [tmp_path / "p" / "images.npz"],
+        "refined": [refined],
         "data+distilled": [few, made],
         "data": [few],
     }
@@ -145,6 +147,16 @@ def test_only_networks_of_convolutions_have_their_images_refined(kept: Prepared)
     assert choice.kind == "procedural"
     assert "no convolutions" in choice.reason
     assert choose_images(many_dense, replace(QUICK, images="refine"), ()).kind == "refined"
+
+
+def test_features_that_are_no_pictures_are_named(folded: Prepared) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N, 5, 1, 16] x) => (float[N, 3, 1, 16] y) { y = Conv (x, w) }"""
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((3, 5, 1, 1), np.float32), "w"))
+    notices = choose_images(prepare(model, PlacementConfig()), QUICK, ()).notices
+    assert any("[5, 1, 16]" in notice and "smooth noise" in notice for notice in notices)
+    assert not any("smooth noise" in notice for notice in choose_images(folded, QUICK, ()).notices)
 
 
 def test_plan_looks_at_the_data(tmp_path: Path, few: Path) -> None:

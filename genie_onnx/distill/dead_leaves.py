@@ -1,14 +1,13 @@
-"""Images without any statistics: dead leaves, coloured shapes that hide one another (for models whose BatchNorm is folded away).
+"""Pictures out of nothing: dead leaves, coloured shapes that hide one another.
 
 Random overlapping ellipses and rectangles with power-law sizes have edges, flat parts and the scale invariance of photographs
 (Lee, Mumford and Huang, "Occlusion models for natural images", IJCV 2001); the colours of an image are related, each shape has
-a slight gradient, the whole a little noise and a mild blur. All channels are brought to a given mean and deviation.
+a slight gradient, the whole a little noise and a mild blur.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -28,30 +27,18 @@ BLUR = 0.125  # weight of either neighbour
 PIECE = 2**21  # values painted at a time: bounds the memory at about ten times as many bytes
 
 
-def procedural(
-    samples: int,
-    shape: tuple[int, int, int],
-    *,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    generator: torch.Generator,
-) -> Tensor:
-    """Return float32 [samples, C, H, W] with `mean` and `std` in each channel, over all images (None: 0 and 1).
+def dead_leaves(samples: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    """Return float32 [samples, C, H, W] of any mean and deviation, drawn from `generator` (on the CPU).
 
-    Everything is drawn from `generator` (on the CPU). Images differ in brightness and contrast, as photographs do.
+    Images differ in brightness and contrast, as photographs do.
     """
     channels, height, width = shape
     share = max(1, PIECE // (height * width * max(channels, 8)))
-    pieces = [_paint(len(part), shape, generator) for part in torch.arange(samples).split(share)]
-    images = torch.cat(pieces)
-    deviation, centre = torch.std_mean(images, (0, 2, 3), keepdim=True, correction=0)
-    wanted = torch.tensor(std if std is not None else [1.0] * channels).view(1, -1, 1, 1)
-    offset = torch.tensor(mean if mean is not None else [0.0] * channels).view(1, -1, 1, 1)
-    return (images - centre).mul_(wanted / deviation.clamp_min(1e-6)).add_(offset)
+    return torch.cat([_paint(len(part), shape, generator) for part in torch.arange(samples).split(share)])
 
 
 def _paint(samples: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-    """Dead leaves of any mean and deviation, float32 [samples, C, H, W]."""
+    """One piece of them."""
     channels, height, width = shape
 
     def uniform(*size: int) -> Tensor:

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from genie_onnx.distill.dead_leaves import procedural
+from genie_onnx.distill.procedural import procedural
 from genie_onnx.distill.statistics import Measured, measure
 from genie_onnx.importer import Network
 

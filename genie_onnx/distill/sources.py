@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from genie_onnx.config import DistillConfig
 from genie_onnx.distill.bn_loss import batch_loss, input_loss
-from genie_onnx.distill.dead_leaves import procedural
 from genie_onnx.distill.generator import Generator
+from genie_onnx.distill.procedural import procedural
 from genie_onnx.distill.swing_conv import random_swing
 
 

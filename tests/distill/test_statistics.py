@@ -8,9 +8,8 @@ import torch
 from graphs import graph
 from small_bn_net import SHAPE, imported, small_bn_net
 
-from genie_onnx.distill import measure, statistics
+from genie_onnx.distill import measure, procedural, statistics
 from genie_onnx.distill.bn_loss import mean_std
-from genie_onnx.distill.dead_leaves import procedural
 from genie_onnx.importer import import_graph
 
 CPU = torch.device("cpu")

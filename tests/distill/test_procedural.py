@@ -1,4 +1,4 @@
-"""Dead leaves: any size, the statistics asked for, the same for the same generator, structure that noise has not."""
+"""Procedural samples: any size, the statistics asked for, the same for the same generator, structure that noise has not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_bn_net import SHAPE, imported, small_bn_net
 
-from genie_onnx.distill import dead_leaves, procedural
+from genie_onnx.distill import dead_leaves, is_picture, procedural
 from genie_onnx.distill.bn_loss import bn_loss, targets
 from genie_onnx.distill.teacher import teacher
 
@@ -15,7 +15,7 @@ def made(samples: int, shape: tuple[int, int, int], seed: int = 0) -> torch.Tens
     return procedural(samples, shape, mean=None, std=None, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 97, 31), (5, 24, 94), (3, 1, 40)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 97, 31), (5, 24, 94), (3, 1, 40), (2, 7, 1), (40, 1, 64)], ids=str)
 def test_any_shape_with_the_statistics_asked_for(shape: tuple[int, int, int]) -> None:
     mean, std = [120.0 + c for c in range(shape[0])], [60.0 - c for c in range(shape[0])]
     images = procedural(5, shape, mean=mean, std=std, generator=torch.Generator().manual_seed(0))
@@ -61,6 +61,18 @@ def test_nearer_to_a_trained_network_than_noise() -> None:
     with torch.no_grad():
         ours, noise = bn_loss(teach(images), stored), bn_loss(teach(torch.randn(images.shape)), stored)
     assert ours < 0.1 * noise
+
+
+def test_features_are_smooth_over_time_and_unrelated_between_channels() -> None:
+    features = made(64, (40, 1, 64))
+    along = torch.corrcoef(torch.stack([features[..., 1:].flatten(), features[..., :-1].flatten()]))[0, 1]
+    channels = torch.corrcoef(features.transpose(0, 1).flatten(1)) - torch.eye(40)
+    assert along > 0.7
+    assert channels.abs().max() < 0.2
+    assert torch.corrcoef(made(32, (4, 32, 32)).transpose(0, 1).flatten(1))[0, 1] > 0.7, "a picture, by its channels"
+    assert is_picture((4, 2, 2))
+    assert not is_picture((5, 32, 32))
+    assert not is_picture((1, 1, 640))
 
 
 def test_many_are_painted_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
