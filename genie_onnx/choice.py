@@ -174,8 +174,9 @@ def _procedural_notices(prepared: Prepared, config: QuantizeConfig) -> tuple[str
         )
     if config.input_mean is None:
         notices.append(
-            "Procedural images are given mean 0 and deviation 1 in each channel, which fits a model whose input is normalised. If "
-            "it takes 0..1, -1..1 or 0..255, say so with --input-mean and --input-std (0..255: --input-mean 0 --input-std 0.003922)."
+            "Procedural images are given mean 0 and deviation 1 in each channel, which fits a model whose input is normalised. "
+            "If it takes 0..1, -1..1 or 0..255, say so with --input-mean and --input-std (0..255: --input-mean 0 --input-std "
+            "0.003922)."
         )
     return tuple(notices)
 
