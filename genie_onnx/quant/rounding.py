@@ -26,7 +26,7 @@ from genie_onnx.quant.ranges import Grid
 
 GAMMA, ZETA = -0.1, 1.1
 FLAT = -10.0  # a logit at which h is 0 and has no slope
-PIECE = 2**21  # elements worked on at once: small against a large weight, and few pieces of all others, each two dozen GPU kernels
+PIECE = 2**21  # elements worked on at once: small against a large weight; a piece takes two dozen operators, so few of them
 
 
 def h(v: Tensor) -> Tensor:
