@@ -6,6 +6,7 @@
     BN(ConvTranspose(x, W, b))   -> ConvTranspose(x, s W, s b + t)     W [I, O/g, k...]: the channels of group j, out of
                                                                        I/g input rows, are scaled by s[j O/g : (j+1) O/g]
     BN(alpha x W + beta' b)      -> alpha x (s W) + 1 * (s beta' b + t)       Gemm; s along the output axis of W
+    BN(x W)                      -> x (s W) + t                        MatMul of two matrices, which becomes a Gemm
 
 The folded operator's output takes the name of the BN's output. It is not folded, and stays, where the operator's own
 output is read elsewhere or is a graph output, or where a weight or a statistic is not an initializer. A weight that
@@ -20,7 +21,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from genie_onnx.graph.initializers import add_initializer
-from genie_onnx.graph.query import attribute, bias, channel_axis, constant, weight
+from genie_onnx.graph.query import WEIGHTED_OPS, attribute, bias, channel_axis, constant, weight
 
 Float64 = npt.NDArray[np.float64]
 
@@ -51,7 +52,9 @@ def batchnorm_affine(node: ir.Node) -> tuple[Float64, Float64] | None:
 def _foldable_producer(batchnorm: ir.Node) -> ir.Node | None:
     value = batchnorm.inputs[0]
     node = None if value is None else value.producer()
-    if value is None or node is None or node.domain != "" or node.op_type not in ("Conv", "ConvTranspose", "Gemm"):
+    if value is None or node is None or node.domain != "" or node.op_type not in WEIGHTED_OPS:
+        return None
+    if node.op_type == "MatMul" and any(v is None or v.shape is None or len(v.shape) != 2 for v in node.inputs):
         return None
     if value.is_graph_output() or len(value.uses()) != 1:
         return None
@@ -75,6 +78,8 @@ def _fold(graph: ir.Graph, node: ir.Node, batchnorm: ir.Node, s: Float64, t: Flo
     W = constant(w)
     assert W is not None
     B = np.zeros_like(t) if b is None else np.asarray(constant(b), np.float64)
+    if node.op_type == "MatMul":
+        node.op_type = "Gemm"  # the same for matrices, with room for t
     if node.op_type == "Gemm":
         B = B.reshape(-1) * attribute(node, "beta", 1.0)
         node.attributes.pop("beta", None)  # 1 is the default
