@@ -5,6 +5,7 @@ Add, Mul, Relu, ...                  numpy broadcasting; operands without the ba
 Transpose perm 1 0 2                 (0, t) -> (1, t)
 Softmax, Concat, Gather, ReduceMean  along any axis but the batch
 Attention                            within each sample
+GatherElements, GridSample           each sample at its own places
 MatMul, Gemm                         along rows, columns or stacked matrices, never the axis that is summed over
 """
 
@@ -16,6 +17,7 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from genie_onnx.graph.batch_axis import (
+    Batch,
     Batches,
     Moved,
     Rule,
@@ -149,6 +151,30 @@ def gather(node: ir.Node, batches: Batches) -> Moved:
     axis = attribute(node, "axis", 0) % rank_of(node, value)
     need_other_axis(node, value, batch, axis)
     return Moved(batch if batch.axis < axis else replace(batch, axis=batch.axis - 1 + rank_of(node, node.inputs[1])))
+
+
+def gather_elements(node: ir.Node, batches: Batches) -> Moved:
+    """GatherElements: entry by entry, so that data and indices have the batch on the same axis, and `axis` is another."""
+    value, batch = _both_operands(node, batches)
+    need_other_axis(node, value, batch, attribute(node, "axis", 0))
+    return Moved(batch)
+
+
+def grid_sample(node: ir.Node, batches: Batches) -> Moved:
+    """GridSample: image and grid have the batch on axis 0."""
+    _, batch = _both_operands(node, batches)
+    if batch.axis != 0:
+        raise obstacle(node, f"has the batch on axis {batch.axis} of its input, not on axis 0")
+    return Moved(batch)
+
+
+def _both_operands(node: ir.Node, batches: Batches) -> tuple[ir.Value, Batch]:
+    """Return input 0 and its batch, which input 1 has to have in the same way."""
+    value, places = node.inputs[:2]
+    batch = None if value is None else batches.get(value)
+    if value is None or batch is None or places is None or batches.get(places) != batch:
+        raise obstacle(node, "has operands that do not both have the batch on the same axis")
+    return value, batch
 
 
 def transpose(node: ir.Node, batches: Batches) -> Moved:

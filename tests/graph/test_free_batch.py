@@ -71,6 +71,11 @@ FREEABLE = {
         f"m = GlobalAveragePool(x) s = {K}[-1]>() r = Reshape(m, s) b = Constant<value_int=0>() t = Constant<value_int=3>()"
         f" o = Constant<value_int=1>() i = Range(b, t, o) f = {K}[1,3,1,1]>() j = Reshape(i, f) y = Gather(r, j)",
     ),
+    "gather_elements": ("8,3,3", "i = ArgMax<axis=2, keepdims=1>(x) y = GatherElements<axis=2>(x, i)"),
+    "grid_sample": (
+        "2,4,4",
+        "t = Transpose<perm=[0,2,3,1]>(x) h = Tanh(t) y = GridSample(x, h)",
+    ),
     "layernorm": ("8,3,3", "y = LayerNormalization(x, v)"),
     "baked_constant": (
         "8,3,3",
@@ -139,6 +144,14 @@ STUCK = {
     "cut_across": (
         f"t = Transpose<perm=[1,0,2,3]>(x) s = {K}[6,12]>() y = Reshape(t, s)",
         "Reshape 'y_' from [8, 1, 3, 3] to [6, 12] mixes the batch",
+    ),
+    "elements_of_other_images": (
+        "i = ArgMax<axis=1, keepdims=1>(x) y = GatherElements<axis=0>(x, i)",
+        "GatherElements 'y_' works along the batch",
+    ),
+    "same_places_of_all_images": (
+        f"s = {K}[1,8,1,3]>() i = ConstantOfShape<value = int64[1] {{1}}>(s) y = GatherElements<axis=2>(x, i)",
+        "GatherElements 'y_' has operands that do not both have the batch on the same axis",
     ),
     "joined_on_the_batch": ("y = Concat<axis=0>(x, k)", "Concat 'y_' joins values"),
     "joined_with_constants_between": ("r = Relu(x) y = Concat<axis=1>(x, k, r)", "Concat 'y_' joins values"),
