@@ -73,7 +73,8 @@ bn_from = click.option(
 amplify = click.option(
     "--amplify/--no-amplify",
     default=None,
-    help="Fewer images than --samples: distil the rest from the statistics of all convolutions on them.  [default: no]",
+    help="Fewer images than --samples: distil the rest from the statistics of all convolutions on them.  "
+    "[default: for 16 images or fewer]",
 )
 input_mean = click.option(
     "--input-mean",

@@ -1,7 +1,7 @@
 """Which images a run will use: decided before anything runs, with what a user should know about it.
 
-data given, as many as wanted, or no --amplify        data
-data given, fewer, --amplify                          amplified: the data, and images distilled to go with it
+data given                                            data
+... fewer than wanted: --amplify, or very few         amplified: the data, and images distilled to go with it
 no data, BatchNorm statistics (the model's or lent)   distilled
 no data, none                                         refined: procedural, fitted to what the network plausibly expects
 ... or a network that is mostly not of convolutions   procedural
@@ -24,7 +24,7 @@ from genie_onnx.prepare import Prepared
 
 Kind = Literal["data", "amplified", "distilled", "refined", "procedural"]
 
-AMPLIFY_BY_DEFAULT = False  # as long as benchmarks/amplify.py has not shown over several seeds that it helps
+AMPLIFIED = 16  # so few images or fewer are amplified unless told otherwise: 8 gain, 32 and 128 do not (benchmarks/RESULTS.md)
 HELD_BACK = 64  # samples kept for judging the result, when there are more than calibration takes
 EXPORT_CALL = (
     "torch.onnx.export(model.eval(), x, file, dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)"
@@ -108,7 +108,9 @@ def _given(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathLike])
         )
     images = "+".join(sorted({kind for path in data for kind in _kinds(Path(path))}))
     count = len(opened)
-    wanted = config.amplify if config.amplify is not None else AMPLIFY_BY_DEFAULT and images == "data"
+    wanted = config.amplify
+    if wanted is None:
+        wanted = images == "data" and count <= AMPLIFIED and (bool(prepared.statistics) or _of_convolutions(prepared))
     if not wanted or count >= config.samples:
         if config.amplify:
             notices += (f"--amplify has nothing to do: {config.samples} images are wanted, and as many are given.",)

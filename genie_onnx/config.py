@@ -136,7 +136,7 @@ class QuantizeConfig:
     reconstruct: ReconstructConfig = field(default_factory=ReconstructConfig)
     images: Images = "auto"  # where calibration images come from when no data is given
     samples: int = 1024  # calibration images, >= 1; paper 1024
-    amplify: bool | None = None  # distil images to go with fewer given than `samples`; None: where measured to help (choice)
+    amplify: bool | None = None  # distil images to go with fewer given than `samples`; None: where they are very few (choice)
     container: Container = "portable"  # how codes are stored in the file
     input_mean: tuple[float, ...] | None = None  # subtracted from pixels scaled to 0..1 (data.Preprocess); None: not known
     input_std: tuple[float, ...] | None = None  # ... which are then divided by this; None: not known

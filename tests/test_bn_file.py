@@ -173,7 +173,7 @@ def call(*arguments: object) -> Result:
 def test_quantize_distil_and_inspect_take_it(folded: Path, tmp_path: Path) -> None:
     file = save("safetensors", tmp_path)
     alone, helped = (json.loads(call("inspect", folded, "--json", *more).stdout) for more in ((), ("--bn-from", file)))
-    assert (alone["images"], alone["convolutions"], alone["uncovered"]) == ("procedural", 2, ["Conv_a", "Conv_d"])
+    assert (alone["images"], alone["convolutions"], alone["uncovered"]) == ("refined", 2, ["Conv_a", "Conv_d"])
     assert (helped["images"], helped["convolutions"], helped["uncovered"]) == ("distilled", 2, [])
     assert helped["images_reason"] == "there are BatchNorm statistics of 2 of 2 convolutions (2 from --bn-from)"
     quick = ["--samples", 4, "--distill-iters", 2]

@@ -76,7 +76,6 @@ def test_amplify_only_where_images_are_fewer_than_wanted(kept: Prepared, folded:
         choice = choose_images(prepared, AMPLIFY, [few])
         assert (choice.kind, choice.images) == ("amplified", "data+distilled")
         assert choice.reason.startswith("5 images were given; 3 are distilled from")
-        assert choose_images(prepared, QUICK, [few]).kind == "data"
         assert choose_images(prepared, replace(QUICK, amplify=False), [few]).kind == "data"
     enough = choose_images(folded, replace(AMPLIFY, samples=5), [few])
     assert enough.kind == "data"
@@ -84,6 +83,19 @@ def test_amplify_only_where_images_are_fewer_than_wanted(kept: Prepared, folded:
     assert choose_images(folded, AMPLIFY, [few, few]).kind == "data"  # ten in all
     with pytest.raises(ConfigError, match="--amplify"):
         choose_images(folded, AMPLIFY, ())
+
+
+def test_very_few_images_are_amplified_unless_told_otherwise(folded: Prepared, tmp_path: Path) -> None:
+    """Up to 16 of the user's own; images that were made are left as they are, and so are networks of other layers."""
+    many = replace(QUICK, samples=100)
+    for count, kind in ((1, "amplified"), (16, "amplified"), (17, "data")):
+        np.save(tmp_path / "x.npy", np.zeros((count, *SHAPE), np.float32))
+        assert choose_images(folded, many, [tmp_path / "x.npy"]).kind == kind
+    np.savez(tmp_path / "made.npz", images=np.zeros((4, *SHAPE), np.float32), kind="procedural")
+    assert choose_images(folded, many, [tmp_path / "made.npz"]).kind == "data"
+    np.save(tmp_path / "x.npy", np.zeros((4, 3, 2, 2), np.float32))
+    assert choose_images(dense_net(2), many, [tmp_path / "x.npy"]).kind == "data"
+    assert choose_images(dense_net(1), many, [tmp_path / "x.npy"]).kind == "amplified"
 
 
 def test_amplify_needs_something_to_distil_from(few: Path) -> None:
@@ -110,7 +122,7 @@ def test_images_are_called_what_they_are(tmp_path: Path, few: Path) -> None:
         "data": [few],
     }
     for expected, data in cases.items():
-        choice = plan(model, config=QUICK, data=data).choice
+        choice = plan(model, config=replace(QUICK, amplify=False), data=data).choice
         assert (choice.kind, choice.images) == ("data", expected)
     assert painted.report.images == "procedural"
     again = quantize(model, tmp_path / "d.onnx", config=QUICK, data=[made], run_dir=tmp_path / "d")
@@ -124,7 +136,7 @@ def test_images_are_called_what_they_are(tmp_path: Path, few: Path) -> None:
 @pytest.mark.parametrize("note", [np.array("holiday"), np.array(["distilled", None], dtype=object), np.zeros(3)], ids=str)
 def test_a_kind_of_somebody_elses_means_nothing(note: np.ndarray, folded: Prepared, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", images=np.zeros((2, *SHAPE), np.float32), kind=note)
-    assert choose_images(folded, QUICK, [tmp_path / "x.npz"]).images == "data"
+    assert choose_images(folded, replace(QUICK, amplify=False), [tmp_path / "x.npz"]).images == "data"
 
 
 def dense_net(dense: int) -> Prepared:
