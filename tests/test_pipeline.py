@@ -144,9 +144,9 @@ def test_distillation_needs_batchnorm(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"TrainingMode\.PRESERVE"):
         genie_onnx.plan(folded, config=config(images="distill"))
     automatic = genie_onnx.plan(folded, config=QUICK)
-    assert automatic.choice.kind == "procedural"
+    assert automatic.choice.kind == "refined"
     assert any("--data" in notice for notice in automatic.choice.notices)
-    assert genie_onnx.quantize(folded, config=QUICK).report.images == "procedural"
+    assert genie_onnx.quantize(folded, config=QUICK).report.images == "refined"
 
 
 def test_dots_in_the_name_of_a_model_stay(tmp_path: Path) -> None:
