@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from genie_onnx.choice import HELD_BACK, Choice, Kind, input_statistics, made_kinds
-from genie_onnx.config import QuantizeConfig
+from genie_onnx.config import DistillConfig, QuantizeConfig
 from genie_onnx.data import PathLike, load_images
 from genie_onnx.distill import (
     BatchNormStatistics,
@@ -33,7 +33,7 @@ from genie_onnx.seeds import stream
 
 MADE_HEADROOM = 2.0  # real images reach up to twice as far in the last block of a ResNet-20 as procedural ones (measured)
 JUDGED = 32  # procedural images that tell a classifier from other networks with an output [N, K]
-REFINE_BYTES = 2**31  # of activations that a batch of refined images may take: detectors are refined a few at a time
+BATCH_BYTES = 2**31  # of activations that a batch of refined or amplified images may take: few at a time for detectors
 TINY = 1e-6  # deviation of a channel in which all given images are flat
 
 
@@ -127,7 +127,10 @@ def _amplified(
     std, mean = torch.std_mean(real, (0, 2, 3), correction=0)
     scaling = (tuple(mean.tolist()), tuple(std.clamp_min(TINY).tolist()))
     wanted = config.samples - len(real)
-    made = _distilled(prepared, config, (*prepared.statistics, *measured), wanted, scaling, run, device, progress)
+    statistics: tuple[BatchNormStatistics, ...] = (*prepared.statistics, *measured)
+    distillation = _affordable(prepared, [s.value for s in statistics], config.distill)
+    settings = replace(config, distill=distillation)
+    made = _distilled(prepared, settings, statistics, wanted, scaling, run, device, progress)
     return replace(given, images=torch.cat([real, made]))
 
 
@@ -151,11 +154,15 @@ def _refined(
         network, values, prepared.shape, mean=mean, std=std, generator=stream(config.seed, "plausible"), device=device
     )
     scores = _class_scores(prepared, mean, std, config)
-    wanted = values if scores is None else [*values, scores]
-    batch = max(2, min(config.distill.batch_size, REFINE_BYTES // image_bytes(network, wanted, prepared.shape)))
-    steps = config.distill.refine_iterations
-    settings = replace(config, distill=replace(config.distill, start="leaves", iterations=steps, batch_size=batch))
+    refinement = replace(config.distill, start="leaves", iterations=config.distill.refine_iterations)
+    settings = replace(config, distill=_affordable(prepared, values if scores is None else [*values, scores], refinement))
     return _distilled(prepared, settings, statistics, config.samples, (mean, std), run, device, progress, scores)
+
+
+def _affordable(prepared: Prepared, values: Sequence[str], config: DistillConfig) -> DistillConfig:
+    """Return `config` with batches that fit into memory, for images that nobody asked to be distilled in so large ones."""
+    fitting = BATCH_BYTES // image_bytes(prepared.teacher, values, prepared.shape)
+    return replace(config, batch_size=max(2, min(config.batch_size, fitting)))
 
 
 def _class_scores(prepared: Prepared, mean: Sequence[float], std: Sequence[float], config: QuantizeConfig) -> str | None:

@@ -104,15 +104,22 @@ def test_refined_images_live_in_the_input_space_of_the_model(tmp_path: Path) -> 
     torch.testing.assert_close(found, torch.tensor([mean, std]), rtol=0.2, atol=0.05)
 
 
-def test_detectors_are_refined_a_few_images_at_a_time(folded: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detectors_are_refined_and_amplified_a_few_images_at_a_time(
+    folded: Prepared, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     values = [*folded.coverage.missing.values(), "scores"]
-    monkeypatch.setattr("genie_onnx.calibration.REFINE_BYTES", 7 * image_bytes(folded.teacher, values, SHAPE))
+    monkeypatch.setattr("genie_onnx.calibration.BATCH_BYTES", 7 * image_bytes(folded.teacher, values, SHAPE))
     monkeypatch.setattr("genie_onnx.calibration.decisive", lambda scores: True)
     steps: list[DistillProgress | str] = []
     config = replace(REFINE, distill=replace(REFINE.distill, refine_iterations=1))
     choice = choose_images(folded, config, ())
     made_images(folded, config, choice, None, open_run(tmp_path, {}), CPU, steps.append)
     assert {step.batches for step in steps if isinstance(step, DistillProgress)} == {4}  # 24 images, 7 at a time at most
+    steps.clear()
+    brief = replace(CONFIG, distill=replace(CONFIG.distill, iterations=1))
+    given = data_images(folded, brief, [few])
+    made_images(folded, brief, choose_images(folded, brief, [few]), given, open_run(tmp_path / "few", {}), CPU, steps.append)
+    assert {step.batches for step in steps if isinstance(step, DistillProgress)} == {3}  # the other 16
 
 
 def test_a_refined_run_goes_on_from_its_batches(folded: Prepared, tmp_path: Path) -> None:
