@@ -116,6 +116,7 @@ def test_detectors_are_refined_and_amplified_a_few_images_at_a_time(
     made_images(folded, config, choice, None, open_run(tmp_path, {}), CPU, steps.append)
     assert {step.batches for step in steps if isinstance(step, DistillProgress)} == {4}  # 24 images, 7 at a time at most
     steps.clear()
+    monkeypatch.setattr("genie_onnx.calibration.BATCH_BYTES", 7 * image_bytes(folded.teacher, values[:-1], SHAPE))
     brief = replace(CONFIG, distill=replace(CONFIG.distill, iterations=1))
     given = data_images(folded, brief, [few])
     made_images(folded, brief, choose_images(folded, brief, [few]), given, open_run(tmp_path / "few", {}), CPU, steps.append)
