@@ -3,8 +3,8 @@
 data given                                            data
 ... fewer than wanted: --amplify, or very few         amplified: the data, and images distilled to go with it
 no data, BatchNorm statistics (the model's or lent)   distilled
-no data, none                                         refined: procedural, fitted to what the network plausibly expects
-... or a network that is mostly not of convolutions   procedural
+no data, none, a classifier of convolutions           refined: procedural, fitted to what the network plausibly expects
+no data, none, another network                        procedural
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike, Preprocess, open_images
 from genie_onnx.distill import is_picture
 from genie_onnx.errors import ConfigError
+from genie_onnx.graph import class_scores
 from genie_onnx.prepare import Prepared
 
 Kind = Literal["data", "amplified", "distilled", "refined", "procedural"]
@@ -72,9 +73,11 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
         )
     reason = f"the model has no BatchNormalization with statistics: {lack}"
     notices = (_lost(), *_procedural_notices(prepared, config))
-    if _of_convolutions(prepared):
-        return Choice("refined", "refined", reason, notices)
-    return Choice("procedural", "procedural", f"{reason}; and most of its layers are no convolutions", notices)
+    if not _of_convolutions(prepared):
+        return Choice("procedural", "procedural", f"{reason}; and most of its layers are no convolutions", notices)
+    if class_scores(prepared.normalised) is None:  # refined ones served a detector no better (benchmarks/RESULTS.md)
+        return Choice("procedural", "procedural", f"{reason}; and it is no classifier to refine them with", notices)
+    return Choice("refined", "refined", reason, notices)
 
 
 def input_statistics(

@@ -161,6 +161,18 @@ def test_only_networks_of_convolutions_have_their_images_refined(kept: Prepared)
     assert choose_images(many_dense, replace(QUICK, images="refine"), ()).kind == "refined"
 
 
+def test_only_classifiers_have_their_images_refined() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N, 3, 8, 8] x) => (float[N, 3, 8, 8] map) { map = Conv (x, w) }"""
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "w"))
+    detector = prepare(model, PlacementConfig())
+    choice = choose_images(detector, QUICK, ())
+    assert choice.kind == "procedural"
+    assert "no classifier" in choice.reason
+    assert choose_images(detector, replace(QUICK, images="refine"), ()).kind == "refined"
+
+
 def test_features_that_are_no_pictures_are_named(folded: Prepared) -> None:
     text = """<ir_version: 8, opset_import: ["" : 17]>
     net (float[N, 5, 1, 16] x) => (float[N, 3, 1, 16] y) { y = Conv (x, w) }"""

@@ -50,7 +50,7 @@ TABLE = {
     "device": Row(LEAVES, ONNX | RUNTIME | CLICK),
     "memory": Row(LEAVES, THIRD),
     "bn_file": Row(LEAVES | {"graph", "prepare"}, ONNX | RUNTIME | CLICK),
-    "choice": Row(LEAVES | {"data", "distill", "prepare"}, THIRD),
+    "choice": Row(LEAVES | {"data", "distill", "graph", "prepare"}, THIRD),
     "calibration": Row(LEAVES | {"graph", "data", "distill", "prepare", "rundir", "choice"}, ONNX | RUNTIME | CLICK),
     "judge": Row(LEAVES | {"graph", "reconstruct", "validate", "prepare", "calibration", "choice"}, RUNTIME | CLICK),
     "pipeline": Row(
