@@ -24,7 +24,7 @@ from genie_onnx_cli.placement import placement, placement_config
     type=click.Choice(["auto", "distill", "refine", "procedural"]),
     default="auto",
     show_default=True,
-    help="Images made without --data: auto distils from BatchNorm statistics, else makes procedural ones (a classifier's refined).",
+    help="Images made without --data: auto distils from BatchNorm statistics, else makes procedural ones (refined or not).",
 )
 @options.preset
 @options.samples
