@@ -38,7 +38,8 @@ Written by `python benchmarks/coverage.py`. Every row is a file that went throug
 - **integer layers**: weighted layers that onnxruntime runs in integer kernels at default options;
 - seconds and peak MB of the process up to a network that can run, and at the end (the comparison of values included).
 
-green: all of this held. refused: the message that the user gets. Sizes are small where the network allows it, because the
+green: all of this held. refused: the message that the user gets. A row stands as it was judged, maybe by earlier code, until it
+is judged again. Sizes are small where the network allows it, because the
 table is about what works. Random weights, but for the zoo's.
 """
 

@@ -149,7 +149,8 @@ def _refined(
     network, channels = prepared.teacher, prepared.shape[0]
     mean, std = scaling if scaling[0] is not None else ((0.0,) * channels, (1.0,) * channels)
     progress("statistics that the network plausibly has")
-    values = sorted({*prepared.coverage.covered.values(), *prepared.coverage.missing.values()}, key=list(network.nodes).index)
+    convolved = {*prepared.coverage.covered.values(), *prepared.coverage.missing.values()}
+    values = [value for value in network.nodes if value in convolved]  # in topological order
     statistics = plausible(
         network, values, prepared.shape, mean=mean, std=std, generator=stream(config.seed, "plausible"), device=device
     )

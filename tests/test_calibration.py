@@ -124,9 +124,13 @@ def test_detectors_are_refined_and_amplified_a_few_images_at_a_time(
 
 
 def test_a_refined_run_goes_on_from_its_batches(folded: Prepared, tmp_path: Path) -> None:
+    """Finished batches are read, not made again."""
     whole = refined(folded, tmp_path / "whole").images
-    again = refined(folded, tmp_path / "whole").images
+    steps: list[DistillProgress | str] = []
+    choice, run = choose_images(folded, REFINE, ()), open_run(tmp_path / "whole", {})
+    again = made_images(folded, REFINE, choice, None, run, CPU, steps.append).images
     assert torch.equal(whole, again)
+    assert not any(isinstance(step, DistillProgress) for step in steps)
     assert not torch.equal(whole, refined(folded, tmp_path / "other", replace(REFINE, seed=1)).images)
 
 

@@ -2,8 +2,9 @@
 
     mean_l = mean on dead leaves,  std_l = (1 + DEEPER * depth_l) * deviation on them,  depth_l = 0 .. 1 from first to last layer
 
-Dead leaves come near to what training images leave in a network (correlation of the deviations of a layer's channels mostly above
-0.8), but the deeper the layer, the less they excite it: photographs hold what it looks for, and leaves do not.
+Dead leaves come near to what training images leave in a network (correlation of a layer's logarithmic deviations, median over
+the layers: 0.99 on a CIFAR ResNet-20, 0.82 on an ImageNet MobileNetV1), but the deeper the layer, the
+less they excite it: photographs hold what it looks for, and leaves do not.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class Noise(Source):
 
 
 class Leaves(Source):
-    """u begins as dead leaves drawn from `generator`; if convolutions swing, so does what the network sees.
+    """u begins as procedural samples drawn from `generator`; if convolutions swing, so does what the network sees.
 
     The input term is over the batch: photographs differ in brightness and contrast, and so may these.
     """

@@ -25,7 +25,7 @@ class Report:
     """`parity`, `comparison` and `settings` are the JSON forms of validate.Parity, validate.Comparison and QuantizeConfig."""
 
     settings: dict[str, Any]
-    images: str  # data, distilled, procedural, or several of them joined by +
+    images: str  # data, distilled, refined, procedural, or several of them joined by +
     images_reason: str
     notices: tuple[str, ...]
     samples: int

@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 
-LARGE = 2**16  # bytes
+from genie_onnx.graph.detach import LARGE
 
 
 def lend_weights(model: ir.Model) -> tuple[onnx.ModelProto, dict[str, ort.OrtValue]]:
