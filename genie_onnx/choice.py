@@ -30,6 +30,13 @@ HELD_BACK = 64  # samples kept for judging the result, when there are more than 
 EXPORT_CALL = (
     "torch.onnx.export(model.eval(), x, file, dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)"
 )
+LOST = (
+    "The model has no BatchNormalization statistics to distil images from, so it is calibrated on procedural images. At "
+    "4-bit weights that usually costs next to nothing against distilled images, at 2 bits 1 to 2 points on shifted test "
+    "images (measured on a CIFAR ResNet-20). Better: calibration images with --data; or --bn-from with a state_dict of the "
+    f"model; or an export with BatchNorm kept: {EXPORT_CALL}"
+)
+"""What it costs that there are neither images nor statistics."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
             "the network with --bn-from; or give a handful of images with --data; or use --images procedural"
         )
     reason = f"the model has no BatchNormalization with statistics: {lack}"
-    notices = (_lost(), *_procedural_notices(prepared, config))
+    notices = (LOST, *_procedural_notices(prepared, config))
     if not _of_convolutions(prepared):
         return Choice("procedural", "procedural", f"{reason}; and most of its layers are no convolutions", notices)
     if class_scores(prepared.normalised) is None:  # refined ones served a detector no better (benchmarks/RESULTS.md)
@@ -142,16 +149,6 @@ def _of_convolutions(prepared: Prepared) -> bool:
     """Whether at least half of the quantised layers are convolutions, whose statistics keep refined images plausible."""
     layers = len(prepared.placement.weights)
     return layers <= 2 * prepared.coverage.total
-
-
-def _lost() -> str:
-    """Say what it costs that there are neither images nor statistics."""
-    return (
-        "The model has no BatchNormalization statistics to distil images from, so it is calibrated on procedural images. At "
-        "4-bit weights that usually costs next to nothing against distilled images, at 2 bits 1 to 2 points on shifted test "
-        "images (measured on a CIFAR ResNet-20). Better: calibration images with --data; or --bn-from with a state_dict of the "
-        f"model; or an export with BatchNorm kept: {EXPORT_CALL}"
-    )
 
 
 def _coverage_notices(prepared: Prepared) -> tuple[str, ...]:

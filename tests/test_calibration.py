@@ -123,6 +123,16 @@ def test_detectors_are_refined_and_amplified_a_few_images_at_a_time(
     assert {step.batches for step in steps if isinstance(step, DistillProgress)} == {3}  # the other 16
 
 
+def test_outputs_that_choose_nothing_are_no_classes(folded: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Landmarks, embeddings: their images are refined towards the statistics alone."""
+    made = []
+    for verdict in (True, False):
+        monkeypatch.setattr("genie_onnx.calibration.decisive", lambda scores, verdict=verdict: verdict)
+        made.append(refined(folded, tmp_path / str(verdict)).images)
+    found = [folded.network({"image": images})["scores"].softmax(1).mean(0).min() for images in made]
+    assert found[0] > 1.5 * found[1]
+
+
 def test_a_refined_run_goes_on_from_its_batches(folded: Prepared, tmp_path: Path) -> None:
     """Finished batches are read, not made again."""
     whole = refined(folded, tmp_path / "whole").images

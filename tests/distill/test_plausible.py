@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -30,6 +32,20 @@ def test_deviations_grow_from_the_first_layer_to_the_last(network: Network) -> N
         np.testing.assert_array_equal(ours.mean, seen.mean)
         np.testing.assert_allclose(ours.std, factor * seen.std, rtol=1e-6)
         assert ours.std.dtype == np.float32
+
+
+@pytest.mark.parametrize(("shape", "count"), [((3, 16, 16), 1024), ((3, 64, 64), 256), ((3, 224, 224), 64)], ids=str)
+def test_fewer_images_of_more_pixels(
+    network: Network, shape: tuple[int, int, int], count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(
+        sys.modules["genie_onnx.distill.plausible"],
+        "procedural",
+        lambda samples, *_, **__: seen.append(samples) or torch.zeros(2, *SHAPE),
+    )
+    plausible(network, ["a"], shape, mean=MEAN, std=STD, generator=torch.Generator(), device=CPU)
+    assert seen == [count]
 
 
 def test_one_layer_is_taken_as_it_is_seen(network: Network) -> None:
