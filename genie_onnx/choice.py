@@ -31,8 +31,8 @@ EXPORT_CALL = (
     "torch.onnx.export(model.eval(), x, file, dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)"
 )
 LOST = (
-    "The model has no BatchNormalization statistics to distil images from, so it is calibrated on procedural images. At "
-    "4-bit weights that usually costs next to nothing against distilled images, at 2 bits 1 to 2 points on shifted test "
+    "The model has no BatchNormalization statistics to distil images from, so it is calibrated on made-up ones. At "
+    "4-bit weights that usually costs next to nothing against distilled images, at 2 bits up to 2 points on shifted test "
     "images (measured on a CIFAR ResNet-20). Better: calibration images with --data; or --bn-from with a state_dict of the "
     f"model; or an export with BatchNorm kept: {EXPORT_CALL}"
 )
