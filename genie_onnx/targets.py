@@ -1,0 +1,156 @@
+"""What the file is for: one row a compiler or runtime, each constraint as plain data with its source.
+
+    Constraints   in force while optimising: the grids, and where values are rounded. The simulation is of the target.
+    Form          how the same numbers are written down. Changing it costs nothing but another export.
+
+`figures measured` in a row's `verified` were measured by this project with the version named; "not verified" means that nobody ran
+that tool on our files, and that the row follows its documents alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+ORT_QUANTIZATION = "https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html"
+ORT_QNN = "https://onnxruntime.ai/docs/execution-providers/QNN-ExecutionProvider.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraints:
+    """What a target demands of the numbers. Codes that meet them can be exported for it, whatever they were made for."""
+
+    sums: Literal["rounded", "fused"] = "rounded"  # fused: what a layer writes into an Add is not rounded between the two
+    outputs: Literal["float", "rounded"] = "float"  # rounded: what a last layer writes has Q/DQ too
+    weight_grid: Literal["affine", "symmetric"] = "affine"  # affine: below 7 bits; wider ones are symmetric anyway
+    weight_scale: Literal["channel", "tensor"] = "channel"
+    wide_values: Literal["affine", "symmetric"] = "affine"  # grids of 8-bit values; symmetric: zero point 128, so 0 in INT8
+    scales: Literal["any", "power-of-two"] = "any"  # powers of two are searched, and not learned
+    weight_bits: tuple[int, int] = (2, 8)  # smallest and largest
+    value_bits: tuple[int, int] = (2, 8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """How codes are written down."""
+
+    style: Literal["qdq", "float"] = "qdq"  # float: a float model with rounded weights, the grids in a file beside it
+    weights: Literal["int8", "int4"] = "int8"  # int4: those of at most 4 bits as INT4 or UINT4
+    values: Literal["uint8", "int8"] = "uint8"  # int8: stored less their zero point, which is 0 then
+    clip: Literal["codes", "floats"] = "codes"  # values below 8 bits: Clip between Q and DQ, or in front of Q
+    bias: Literal["int32", "float"] = "int32"
+    largest_opset: int | None = None
+    batch: Literal["as given", "fixed"] = "as given"  # fixed: all dimensions of the input are, an open batch becomes 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A row of the table."""
+
+    name: str
+    reads: str  # what takes the file
+    constraints: Constraints = field(default_factory=Constraints)
+    form: Form = field(default_factory=Form)
+    limits: str = ""
+    verified: str = "not verified"
+    sources: tuple[str, ...] = ()
+
+
+_ROWS = (
+    Target(
+        name="portable",
+        reads="onnxruntime in integer kernels, and whatever reads QDQ files: the default",
+        limits="values below 8 bits have a Clip on UINT8, which some compilers do not take: see their rows",
+        sources=(ORT_QUANTIZATION,),
+    ),
+    Target(
+        name="onnxruntime",
+        reads="onnxruntime on x86 and ARM: the same file as portable",
+        limits="8-bit weights saturate on x86 CPUs without VNNI: --reduce-range",
+        sources=(ORT_QUANTIZATION,),
+    ),
+    Target(
+        name="openvino",
+        reads="OpenVINO",
+        constraints=Constraints(sums="fused"),
+        limits="OpenVINO fuses a convolution with the Add behind it and drops Q/DQ between, so there are none",
+        sources=("https://docs.openvino.ai/2026/openvino-workflow/model-optimization.html",),
+    ),
+    Target(
+        name="tensorrt",
+        reads="TensorRT, by explicit quantization",
+        constraints=Constraints(sums="fused", wide_values="symmetric"),
+        form=Form(values="int8", clip="floats", bias="float"),
+        limits="zero points are 0; INT4 is for weights of Gemm alone and is not used; 8 bits are its native width",
+        verified="not verified: no GPU was at hand; the rules above are checked in every file",
+        sources=(
+            "https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html",
+            "https://github.com/onnx/onnx-tensorrt/blob/main/onnxOpImporters.cpp (QuantDequantLinearHelper)",
+        ),
+    ),
+    Target(
+        name="qnn",
+        reads="Qualcomm HTP, by onnxruntime's QNN execution provider",
+        constraints=Constraints(outputs="rounded", weight_grid="symmetric", value_bits=(8, 8)),
+        form=Form(weights="int4", batch="fixed"),
+        limits="values have 8 bits; weights of at most 4 bits are INT4, all shapes are fixed, outputs are rounded",
+        sources=(ORT_QNN,),
+    ),
+    Target(
+        name="tidl",
+        reads="TI Deep Learning (TDA4VM and later), prequantized models",
+        constraints=Constraints(wide_values="symmetric", value_bits=(8, 8)),
+        form=Form(values="int8", batch="fixed"),
+        limits="values have 8 bits, all symmetric: TDA4VM takes nothing else",
+        sources=("https://github.com/TexasInstruments/edgeai-tidl-tools/blob/master/docs/quantization.md",),
+    ),
+    Target(
+        name="rknn",
+        reads="Rockchip NPUs, by rknn-toolkit2",
+        constraints=Constraints(value_bits=(8, 8)),
+        form=Form(largest_opset=19, batch="fixed"),
+        limits="values have 8 bits (an integer Clip is not understood), opset 19 at most",
+        sources=("rknn-toolkit2: its own error messages",),
+    ),
+    Target(
+        name="vitis",
+        reads="AMD Vitis AI (DPU), Quark's XINT8 form",
+        constraints=Constraints(
+            wide_values="symmetric", weight_grid="symmetric", weight_scale="tensor", scales="power-of-two", value_bits=(8, 8)
+        ),
+        form=Form(values="int8", batch="fixed"),
+        limits="values have 8 bits; one power-of-two scale a tensor, weights too",
+        sources=(
+            "https://docs.amd.com/r/en-US/ug1414-vitis-ai",
+            "https://github.com/ModelTC/MQBench/blob/main/docs/source/user_guide/hardware/vitis.rst",
+        ),
+    ),
+    Target(
+        name="tvm",
+        reads="Apache TVM (relax)",
+        limits="computes in floats behind Q/DQ; INT4 is not read",
+    ),
+    Target(
+        name="iree",
+        reads="IREE (iree-import-onnx, llvm-cpu)",
+        form=Form(clip="floats"),
+        limits="a Clip on UINT8 compiles to wrong numbers, so values are clipped as floats; INT4 is not read",
+    ),
+    Target(
+        name="int4",
+        reads="runtimes with native INT4 weights (onnxruntime from 1.19): half the size",
+        form=Form(weights="int4"),
+        limits="opset 21; onnxruntime unpacks such weights on every run and computes in floats; values stay UINT8, because "
+        "no onnxruntime (1.19 to 1.31) loads UINT4 values beside INT8 weights at its default settings",
+        sources=(ORT_QUANTIZATION,),
+    ),
+    Target(
+        name="encodings",
+        reads="compilers that take a float model and ranges beside it (Hailo, MNN, ncnn, Ethos-U flows)",
+        form=Form(style="float", bias="float"),
+        limits="the compiler has to take the grids from the JSON file; without them it will calibrate by itself",
+    ),
+)
+
+TARGETS: dict[str, Target] = {row.name: row for row in _ROWS}
+PORTABLE = TARGETS["portable"]
