@@ -8,6 +8,21 @@ from typing import Any, TypeVar
 
 import click
 
+# The names in genie_onnx.TARGETS, compared by a test: help is shown without loading the package's parts.
+TARGETS = (
+    "portable",
+    "onnxruntime",
+    "openvino",
+    "tensorrt",
+    "qnn",
+    "tidl",
+    "rknn",
+    "vitis",
+    "tvm",
+    "iree",
+    "int4",
+    "encodings",
+)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -99,6 +114,13 @@ set_input = click.option(
     type=InputValues(),
     metavar="NAME=V[,V...]",
     help="Fix an input beside the image to a number, or to one for each entry; the quantised model does not have it any more.",
+)
+target = click.option(
+    "--target",
+    type=click.Choice(TARGETS),
+    default="portable",
+    show_default=True,
+    help="What the file is for: decides grids, where values are rounded, and how codes are stored (genie-onnx targets).",
 )
 seed = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same machine: same file."

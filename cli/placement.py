@@ -87,6 +87,7 @@ def placement_config(given: Mapping[str, Any]) -> PlacementConfig:
         setting=given["setting"],
         other_bits=given["other_bits"],
         points=given["points"],
+        reduce_range=given["reduce_range"],
         keep_float=(*keep_float, *given["keep_float"]),
         layer_bits=(*bits, *given["bits"]),
     )
@@ -117,6 +118,11 @@ placement = combined(
         default=8,
         show_default=True,
         help="Values that feed no weighted layer, and the input.",
+    ),
+    click.option(
+        "--reduce-range",
+        is_flag=True,
+        help="Weights of 8 bits have 7: onnxruntime's kernels for x86 CPUs without VNNI saturate with more.",
     ),
     click.option(
         "--points",

@@ -52,13 +52,7 @@ from genie_onnx_cli.placement import placement, placement_config
     show_default=True,
     help="QDrop: chance that an element inside a block stays unrounded in a step. A block's inputs are mixed 1:1 at any DROP.",
 )
-@click.option(
-    "--container",
-    type=click.Choice(["portable", "int4"]),
-    default="portable",
-    show_default=True,
-    help="How codes are stored: 8-bit tensors that run everywhere, or native INT4 weights (opset 21).",
-)
+@options.target
 @options.seed
 @options.device
 @click.option(
@@ -98,7 +92,7 @@ def quantize(model: Path, **given: Any) -> None:
         images=given["images"],
         samples=effort.samples,
         amplify=given["amplify"],
-        container=given["container"],
+        target=genie_onnx.TARGETS[given["target"]],
         input_mean=given["input_mean"],
         input_std=given["input_std"],
         channel_order=given["channel_order"],

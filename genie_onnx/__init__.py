@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from genie_onnx.inspection import InspectedBlock, InspectedNode, InspectedValue, Inspection, inspect
     from genie_onnx.pipeline import Event, Plan, Progress, Result, plan, quantize
     from genie_onnx.report import Report
+    from genie_onnx.targets import TARGETS, Constraints, Form, Target
 
 _HOMES = {
     "accuracy": ("evaluate",),
@@ -51,17 +52,21 @@ _HOMES = {
     "inspection": ("InspectedBlock", "InspectedNode", "InspectedValue", "Inspection", "inspect"),
     "pipeline": ("Event", "Plan", "Progress", "Result", "plan", "quantize"),
     "report": ("Report",),
+    "targets": ("TARGETS", "Constraints", "Form", "Target"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "PRESETS",
+    "TARGETS",
     "ConfigError",
+    "Constraints",
     "DataError",
     "DistillConfig",
     "DistillProgress",
     "Effort",
     "Event",
+    "Form",
     "GenieError",
     "InputError",
     "InspectedBlock",
@@ -79,6 +84,7 @@ __all__ = [
     "Report",
     "Result",
     "RunError",
+    "Target",
     "default_preset",
     "distill_images",
     "evaluate",

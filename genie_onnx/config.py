@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from genie_onnx.errors import ConfigError
+from genie_onnx.targets import PORTABLE, Target, target_from_json
 
-Container = Literal["portable", "int4"]
 Images = Literal["auto", "distill", "refine", "procedural"]
 Points = Literal["full", "layer-inputs"]
 Order = Literal["rgb", "bgr"]
@@ -49,6 +49,7 @@ class PlacementConfig:
     first_last_bits: int = 8  # weights of the first and last weighted layer, and the input of the last, 2..8
     setting: Setting = "brecq"  # brecq: the input of the second layer has `first_last_bits` too; qdrop: `abits`
     other_bits: int = 8  # values that feed no weighted layer, and the network's input, 2..8
+    reduce_range: bool = False  # weights of 8 bits have 7: for x86 CPUs without VNNI, where 8 saturate in onnxruntime
     points: Points = "full"  # full: what an integer runtime rounds; layer-inputs: the paper's points, image left float
     keep_float: tuple[str, ...] = ()  # patterns of nodes that stay float (placement.control, placement.demands)
     layer_bits: tuple[LayerBits, ...] = ()  # bits of single layers; they outrank all of the above
@@ -137,7 +138,7 @@ class QuantizeConfig:
     images: Images = "auto"  # where calibration images come from when no data is given
     samples: int = 1024  # calibration images, >= 1; paper 1024
     amplify: bool | None = None  # distil images to go with fewer given than `samples`; None: where they are very few (choice)
-    container: Container = "portable"  # how codes are stored in the file
+    target: Target = PORTABLE  # what the file is for: a row of targets.TARGETS, or one of your own
     input_mean: tuple[float, ...] | None = None  # subtracted from pixels scaled to 0..1 (data.Preprocess); None: not known
     input_std: tuple[float, ...] | None = None  # ... which are then divided by this; None: not known
     channel_order: Order = "rgb"  # of the model's input channels; pictures come as rgb
@@ -150,11 +151,6 @@ class QuantizeConfig:
         _require(problems, self.images in get_args(Images), f"images must be one of {get_args(Images)}, not {self.images!r}")
         _require(
             problems,
-            self.container in get_args(Container),
-            f"container must be one of {get_args(Container)}, not {self.container!r}",
-        )
-        _require(
-            problems,
             self.channel_order in get_args(Order),
             f"channel_order must be one of {get_args(Order)}, not {self.channel_order!r}",
         )
@@ -162,16 +158,37 @@ class QuantizeConfig:
         if self.input_mean is not None and self.input_std is not None:
             _require(problems, len(self.input_mean) == len(self.input_std), "input_mean and input_std differ in length")
             _require(problems, min(self.input_std, default=1.0) > 0, "every input_std must be above 0")
-        if self.container == "int4":
-            bits = [self.placement.wbits, self.placement.first_last_bits, *(layer.wbits for layer in self.placement.layer_bits)]
-            _require(
-                problems,
-                min(bits) <= 4,
-                f"the int4 container holds weights of 2..4 bits, but all weights would have {min(bits)} or more; "
-                "use --container portable",
-            )
+        problems += _beyond(self.target, self.placement)
         if problems:
             raise ConfigError(problems)
+
+
+def _beyond(target: Target, placement: PlacementConfig) -> list[str]:
+    """Return a sentence for each option that asks for bits which `target` cannot hold."""
+    problems = []
+    own = [(f"--bits {layer.pattern}", layer.wbits, layer.abits) for layer in placement.layer_bits]
+    first_last = placement.first_last_bits
+    weights = [("--wbits", placement.wbits), ("--first-last-bits", first_last), *((name, w) for name, w, _ in own)]
+    values = [("--abits", placement.abits), ("--first-last-bits", first_last), ("--other-bits", placement.other_bits)]
+    values += [(name, a) for name, _, a in own]
+    for what, asked, (low, high) in (
+        ("weights", weights, target.constraints.weight_bits),
+        ("values", values, target.constraints.value_bits),
+    ):
+        allowed = f"{low}" if low == high else f"{low} to {high}"
+        problems += [
+            f"target {target.name} holds {what} of {allowed} bits, not {bits} ({name}): use {min(max(bits, low), high)}, or "
+            "another target (genie-onnx targets)"
+            for name, bits in asked
+            if not low <= bits <= high
+        ]
+    smallest = min(bits for _, bits in weights)
+    if target.name == "int4" and smallest > 4:  # its only purpose; others store what is wider as well
+        problems.append(
+            f"target int4 is for weights of 2 to 4 bits, but all weights would have {smallest} or more: "
+            "use --wbits 4, or --target portable"
+        )
+    return problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +232,8 @@ def from_json(text: str) -> QuantizeConfig:
             patterns = raw["placement"]
             patterns["keep_float"] = tuple(patterns.get("keep_float", ()))
             patterns["layer_bits"] = tuple(LayerBits(**bits) for bits in patterns.get("layer_bits", ()))
+        if "target" in raw:
+            raw["target"] = target_from_json(raw["target"])
         parts = {"placement": PlacementConfig, "distill": DistillConfig, "reconstruct": ReconstructConfig}
         return QuantizeConfig(**{k: parts[k](**v) if k in parts else v for k, v in raw.items()})
     except (TypeError, ValueError, AttributeError) as error:

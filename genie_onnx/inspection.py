@@ -107,10 +107,13 @@ def inspect(
     """Analyse a model. Raises ModelError with everything in it that is not supported; `bn_from` and `set_inputs` are
     those of `quantize`."""
     config = config or QuantizeConfig()
-    prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs), bn_from)
+    prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs, config.target.constraints), bn_from)
     choice = choose_images(prepared, config, ())
     user, deploy, placement = prepared.user, prepared.deploy, prepared.placement
-    rows = [InspectedValue(name=row.value, bits=row.bits, why=row.why) for row in explain(deploy, config.placement)]
+    rows = [
+        InspectedValue(name=row.value, bits=row.bits, why=row.why)
+        for row in explain(deploy, config.placement, config.target.constraints)
+    ]
     packed, parameters = _sizes(prepared)
     nodes = _nodes(prepared, config)
     return Inspection(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import torch
 
-from genie_onnx.calibration import Calibration
 from genie_onnx.choice import Kind
 from genie_onnx.graph import query
 from genie_onnx.prepare import Prepared
 from genie_onnx.qparams import quantize
 from genie_onnx.reconstruct import Codes, simulate
-from genie_onnx.validate import Comparison, Parity, check_parity, compare_models
+from genie_onnx.targets import Target
+from genie_onnx.validate import Comparison, Parity, check_parity, check_rounded_weights, compare_models
 
 PARITY_SAMPLES = 8  # every value of the network is compared on these
 
@@ -28,8 +29,11 @@ class Verdict:
     held_back_kind: Kind
 
 
-def judge(prepared: Prepared, codes: Codes, proto: onnx.ModelProto, calibration: Calibration) -> Verdict:
-    """Run the file at onnxruntime's default options against the simulation, then against the float model.
+def judge(
+    prepared: Prepared, codes: Codes, proto: onnx.ModelProto, held_back: torch.Tensor, held_back_kind: Kind, target: Target
+) -> Verdict:
+    """Run the file against the simulation, at onnxruntime's default options where it is for such a runtime, and node by node as
+    written where its biases are float; then against the float model.
 
     Raises onnx.checker.ValidationError where the file is not valid ONNX (a defect of the exporter).
     """
@@ -37,18 +41,27 @@ def judge(prepared: Prepared, codes: Codes, proto: onnx.ModelProto, calibration:
     network = prepared.network.to("cpu")
     # A file of fixed batch is judged on one such batch: inside, a channel shuffle may have [2 N, ...], which cannot be cut.
     fixed = query.input_shape(prepared.user)[0]
-    samples = calibration.held_back[: PARITY_SAMPLES if fixed is None else fixed]
-    values = simulate(network, prepared.placement, prepared.blocks, codes, samples)
-    activations = {
-        value: quantize(_array(values[value]), codes.activations[spec.name])
-        for spec in prepared.placement.activations
-        for value in spec.values
-    }
-    outputs = {name: _array(values[name]) for name in network.outputs}
-    name = network.inputs[0]
-    parity = check_parity(proto, {name: _array(samples)}, codes.weights, activations, outputs)
-    comparison = compare_models(prepared.user, proto, {name: _array(calibration.held_back)})
-    return Verdict(parity, comparison, calibration.held_back_kind)
+    samples = held_back[: PARITY_SAMPLES if fixed is None else fixed]
+    name, form = network.inputs[0], target.form
+    feeds, everything = ({name: _array(images)} for images in (samples, held_back))
+    placement = prepared.placement
+    if form.style == "float":
+        placement = dataclasses.replace(placement, activations=())
+    values = simulate(network, placement, prepared.blocks, codes, samples, form)
+    if form.style == "float":
+        parity = check_rounded_weights(proto, feeds, codes.weights, {v: _array(values[v]) for v in network.outputs})
+    else:
+        activations = {
+            value: quantize(_array(values[value]), codes.activations[spec.name])
+            for spec in placement.activations
+            for value in spec.values
+        }
+        # An output that is itself rounded is compared by its codes.
+        ends = [v for v in network.outputs if target.constraints.outputs == "float" or v not in activations]
+        outputs = {v: _array(values[v]) for v in ends}
+        parity = check_parity(proto, feeds, codes.weights, activations, outputs, optimise=form.bias == "int32")
+    comparison = compare_models(prepared.user, proto, everything)
+    return Verdict(parity, comparison, held_back_kind)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -95,9 +95,9 @@ def plan(
     config = config or QuantizeConfig()
     target = output_path(model, output)
     device = choose_device(config.device)
-    prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs), bn_from)
+    prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs, config.target.constraints), bn_from)
     choice = choose_images(prepared, config, data)
-    exporter.require_container(prepared.deploy, prepared.placement, config.container)
+    exporter.require_form(prepared.deploy, prepared.placement, config.target)
     folder = Path(run_dir) if run_dir is not None else target.with_name(target.name.removesuffix(".onnx") + ".genie")
     if folder.absolute() in (target.absolute(), target.absolute().parent):
         raise ConfigError(f"the run directory {str(folder)!r} is where the output goes: choose another with --run-dir")
@@ -157,8 +157,8 @@ def quantize(
 
     progress("export and verification")
     metadata = {"version": versions()["genie-onnx"], "images": todo.choice.images, "settings": to_json(config)}
-    proto = exporter.export(prepared.deploy, prepared.user, prepared.placement, codes, config.container, metadata)
-    verdict = judge(prepared, codes, proto, calibration)
+    proto = exporter.export(prepared.deploy, prepared.user, prepared.placement, codes, config.target, metadata)
+    verdict = judge(prepared, codes, proto, calibration.held_back, calibration.held_back_kind, config.target)
     report = Report(
         settings=dataclasses.asdict(config),
         images=todo.choice.images,
@@ -219,6 +219,7 @@ def _reconstruct(
         progress=progress,
         finished=save,
         done=codes,
+        constraints=config.target.constraints,
     )
     return codes, losses
 
@@ -227,7 +228,8 @@ def run_identity(prepared: Prepared, config: QuantizeConfig, given: Calibration 
     """Return what makes a run this run: the model, every setting, the data, statistics from another file."""
     digest = None if given is None else hashlib.sha256(given.images.numpy().tobytes()).hexdigest()
     settings = dataclasses.asdict(config)
-    del settings["container"]  # the same codes in another container are the same run: exporting again takes seconds
+    # Codes are the same in whatever form they are written: exporting again takes seconds.
+    settings["target"] = settings["target"]["constraints"]
     identity = {"model": prepared.digest, "data": digest, "shape": list(prepared.shape), "settings": settings}
     if prepared.borrowed:
         arrays = [array.tobytes() for b in prepared.borrowed for array in (b.mean, b.std)]

@@ -26,6 +26,7 @@ from genie_onnx.errors import ConfigError, ModelError, RunError
 from genie_onnx.graph import BatchNorm, Coverage, query
 from genie_onnx.importer import Network, import_graph
 from genie_onnx.placement import Placement, place
+from genie_onnx.targets import PORTABLE, Constraints
 from genie_onnx.validate import first_difference, run
 
 Source = str | os.PathLike[str] | onnx.ModelProto
@@ -84,8 +85,9 @@ def prepare(
     config: PlacementConfig,
     input_size: tuple[int, int] | None = None,
     set_inputs: Mapping[str, Sequence[float]] | None = None,
+    constraints: Constraints = PORTABLE.constraints,
 ) -> Prepared:
-    """Load, check and analyse a model.
+    """Load, check and analyse a model, for a target with these `constraints`.
 
     `input_size` (H, W) is needed where the model leaves them open; `set_inputs` has numbers for inputs beside the image
     (graph.fix_inputs). Raises ModelError for what is not supported, all of it at once, and ConfigError where the size is
@@ -94,7 +96,7 @@ def prepare(
     user, notices = _load(source, set_inputs or {})
     normalised = graph.check(user)
     deploy = graph.fold_batchnorm(normalised)
-    placement = place(deploy, config)
+    placement = place(deploy, config, constraints)
     if not placement.weights:
         raise _nothing_to_quantize(placement)
     prepared = Prepared(

@@ -3,14 +3,15 @@
     Constraints   in force while optimising: the grids, and where values are rounded. The simulation is of the target.
     Form          how the same numbers are written down. Changing it costs nothing but another export.
 
-`figures measured` in a row's `verified` were measured by this project with the version named; "not verified" means that nobody ran
-that tool on our files, and that the row follows its documents alone.
+What a row's `verified` says was seen by this project with the version named; "not verified" means that nobody ran that tool
+on our files, and that the row follows its documents alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 ORT_QUANTIZATION = "https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html"
 ORT_QNN = "https://onnxruntime.ai/docs/execution-providers/QNN-ExecutionProvider.html"
@@ -37,7 +38,9 @@ class Form:
     style: Literal["qdq", "float"] = "qdq"  # float: a float model with rounded weights, the grids in a file beside it
     weights: Literal["int8", "int4"] = "int8"  # int4: those of at most 4 bits as INT4 or UINT4
     values: Literal["uint8", "int8"] = "uint8"  # int8: stored less their zero point, which is 0 then
-    clip: Literal["codes", "floats"] = "codes"  # values below 8 bits: Clip between Q and DQ, or in front of Q
+    clip: Literal["codes", "floats"] = (
+        "codes"  # of values below 8 bits, between Q and DQ or in front of Q; codes: float Relu and Clip go there too
+    )
     bias: Literal["int32", "float"] = "int32"
     largest_opset: int | None = None
     batch: Literal["as given", "fixed"] = "as given"  # fixed: all dimensions of the input are, an open batch becomes 1
@@ -92,7 +95,7 @@ _ROWS = (
         name="qnn",
         reads="Qualcomm HTP, by onnxruntime's QNN execution provider",
         constraints=Constraints(outputs="rounded", weight_grid="symmetric", value_bits=(8, 8)),
-        form=Form(weights="int4", batch="fixed"),
+        form=Form(weights="int4", clip="floats", batch="fixed"),
         limits="values have 8 bits; weights of at most 4 bits are INT4, all shapes are fixed, outputs are rounded",
         sources=(ORT_QNN,),
     ),
@@ -100,7 +103,7 @@ _ROWS = (
         name="tidl",
         reads="TI Deep Learning (TDA4VM and later), prequantized models",
         constraints=Constraints(wide_values="symmetric", value_bits=(8, 8)),
-        form=Form(values="int8", batch="fixed"),
+        form=Form(values="int8", clip="floats", batch="fixed"),
         limits="values have 8 bits, all symmetric: TDA4VM takes nothing else",
         sources=("https://github.com/TexasInstruments/edgeai-tidl-tools/blob/master/docs/quantization.md",),
     ),
@@ -108,7 +111,7 @@ _ROWS = (
         name="rknn",
         reads="Rockchip NPUs, by rknn-toolkit2",
         constraints=Constraints(value_bits=(8, 8)),
-        form=Form(largest_opset=19, batch="fixed"),
+        form=Form(clip="floats", largest_opset=19, batch="fixed"),
         limits="values have 8 bits (an integer Clip is not understood), opset 19 at most",
         sources=("rknn-toolkit2: its own error messages",),
     ),
@@ -118,7 +121,7 @@ _ROWS = (
         constraints=Constraints(
             wide_values="symmetric", weight_grid="symmetric", weight_scale="tensor", scales="power-of-two", value_bits=(8, 8)
         ),
-        form=Form(values="int8", batch="fixed"),
+        form=Form(values="int8", clip="floats", batch="fixed"),
         limits="values have 8 bits; one power-of-two scale a tensor, weights too",
         sources=(
             "https://docs.amd.com/r/en-US/ug1414-vitis-ai",
@@ -154,3 +157,13 @@ _ROWS = (
 
 TARGETS: dict[str, Target] = {row.name: row for row in _ROWS}
 PORTABLE = TARGETS["portable"]
+
+
+def target_from_json(raw: Mapping[str, Any]) -> Target:
+    """Return the row that `dataclasses.asdict` made `raw` of, also by way of JSON. Raises TypeError for unknown fields."""
+    row = _tuples(raw)
+    return Target(**{**row, "constraints": Constraints(**_tuples(row["constraints"])), "form": Form(**_tuples(row["form"]))})
+
+
+def _tuples(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(entry) if isinstance(entry, list) else entry for key, entry in raw.items()}

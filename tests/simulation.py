@@ -17,11 +17,11 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from genie_onnx import graph
-from genie_onnx.config import Container
 from genie_onnx.exporter import export
 from genie_onnx.graph import query
 from genie_onnx.placement import ActivationSpec, Placement, WeightSpec
 from genie_onnx.qparams import QParams, QTensor, bias_codes, bias_scale, quantize
+from genie_onnx.targets import TARGETS
 
 Array = npt.NDArray[Any]
 
@@ -63,7 +63,7 @@ def quantised(
     proto: onnx.ModelProto,
     place: Callable[[ir.Model], Placement],
     feeds: Mapping[str, Array],
-    container: Container = "portable",
+    target: str = "portable",
     codes: Codes | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Case:
@@ -72,7 +72,7 @@ def quantised(
     deploy = graph.fold_batchnorm(graph.normalise(user))
     placement = place(deploy)
     codes = codes or minmax_codes(deploy, placement, feeds)
-    exported = export(deploy, user, placement, codes, container, metadata or {})
+    exported = export(deploy, user, placement, codes, TARGETS[target], metadata or {})
     return Case(user=user, deploy=deploy, placement=placement, codes=codes, proto=exported)
 
 

@@ -168,7 +168,7 @@ def test_every_option_reaches_the_settings(model: Path) -> None:
         "--rounding-lr": ("reconstruct.rounding_lr", 0.004),
         "--rounding-weight": ("reconstruct.rounding_weight", 0.1),
         "--drop": ("reconstruct.drop_probability", 0.25),
-        "--container": ("container", "portable"),
+        "--target": ("target.name", "openvino"),
         "--images": ("images", "procedural"),
         "--channel-order": ("channel_order", "bgr"),
         "--seed": ("seed", 15),

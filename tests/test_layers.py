@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = frozenset({"config", "errors", "seeds", "qparams"})
+LEAVES = frozenset({"config", "errors", "seeds", "qparams", "targets"})
 ONNX = frozenset({"onnx", "onnx_ir", "onnxscript", "onnx2torch"})
 RUNTIME = frozenset({"onnxruntime"})
 TORCH = frozenset({"torch", "torchvision", "onnx2torch"})
@@ -29,7 +29,8 @@ CORE = frozenset(
     {"graph", "placement", "blocks", "importer", "data", "distill", "quant", "reconstruct", "exporter", "validate", "report"}
 )
 TABLE = {
-    "config": Row(frozenset({"errors"}), THIRD),
+    "config": Row(frozenset({"errors", "targets"}), THIRD),
+    "targets": Row(frozenset(), THIRD),
     "errors": Row(frozenset(), THIRD),
     "qparams": Row(frozenset({"errors"}), THIRD),
     "seeds": Row(frozenset(), ONNX | RUNTIME | CLICK),

@@ -64,7 +64,7 @@ def test_every_width_keeps_parity(model: Path, wbits: int, abits: int) -> None:
 
 
 def test_native_int4(model: Path) -> None:
-    result = genie_onnx.quantize(model, config=config(images="procedural", container="int4"))
+    result = genie_onnx.quantize(model, config=config(images="procedural", target=genie_onnx.TARGETS["int4"]))
     assert result.report.parity["ok"]
     types = {t.data_type for t in onnx.load(result.output).graph.initializer}
     assert types & {onnx.TensorProto.INT4, onnx.TensorProto.UINT4}
@@ -159,9 +159,9 @@ def test_a_container_that_the_graph_cannot_have_is_refused_before_the_run(model:
         raise RuntimeError(f"no adapter to {version}")
 
     monkeypatch.setattr(onnx.version_converter, "convert_version", convert)
-    with pytest.raises(ModelError, match=r"the int4 container needs opset 21, .* \(no adapter to 21\); use --container portable"):
-        genie_onnx.plan(model, config=config(container="int4"))
-    assert genie_onnx.plan(model, config=config(container="portable")).output
+    with pytest.raises(ModelError, match=r"target int4 needs opset 21, .* \(no adapter to 21\); use --target portable"):
+        genie_onnx.plan(model, config=config(target=genie_onnx.TARGETS["int4"]))
+    assert genie_onnx.plan(model, config=config(target=genie_onnx.TARGETS["portable"])).output
 
 
 def test_a_block_with_nothing_but_tied_weights_of_others_learns_nothing(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from genie_onnx.exporter.assemble import Codes, export, require_container
+from genie_onnx.exporter.assemble import Codes, export, require_form
 from genie_onnx.exporter.files import save
+from genie_onnx.exporter.fixed_shapes import fix_shapes
 
-__all__ = ["Codes", "export", "require_container", "save"]
+__all__ = ["Codes", "export", "fix_shapes", "require_form", "save"]

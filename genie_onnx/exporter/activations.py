@@ -1,10 +1,12 @@
 """Values become codes and come back: QuantizeLinear, an integer Clip below 8 bits, DequantizeLinear.
 
-    v -> readers        v -> QuantizeLinear -> Clip(0, qmax) on UINT8 -> DequantizeLinear -> readers
+    v -> readers        v -> QuantizeLinear -> Clip(0, qmax) on UINT8 -> DequantizeLinear -> readers          clip: codes
+                        v -> Clip(s (0 - z), s (qmax - z)) -> QuantizeLinear -> DequantizeLinear -> readers   clip: floats
 
-The codes in the file are those of the grid (0 .. 2^bits - 1, its own zero point). A Clip on the codes, unlike one on the
-floats, leaves the layers before and after it in integer kernels (onnxruntime, OpenVINO). A graph output that is
-quantised on its way to other nodes stays float itself.
+The codes in the file are those of the grid (0 .. 2^bits - 1, its own zero point), or less that (containers). A Clip on the codes,
+unlike one on the floats, leaves the layers before and after it in integer kernels (onnxruntime, OpenVINO); some
+compilers have no such Clip. Both give the same codes. A graph output that is quantised on its way to other nodes stays float
+itself, unless outputs are rounded: then DequantizeLinear yields it.
 
 A float Relu or Clip between a layer and QuantizeLinear also keeps the layer out of integer kernels, unless
 QuantizeLinear saturates where it does. Where it does not, the bounds move to the integer Clip:
@@ -17,21 +19,25 @@ exactly, because rounding to a grid is monotone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx_ir as ir
 
 from genie_onnx.exporter.builder import Builder
+from genie_onnx.exporter.containers import StoredGrid, store_grid
 from genie_onnx.graph import query
 from genie_onnx.placement import ActivationSpec
 from genie_onnx.qparams import QParams
-
-UINT8_MAX = 255
+from genie_onnx.targets import Target
 
 
 def quantize_activations(
-    builder: Builder, values: Mapping[str, ir.Value], specs: tuple[ActivationSpec, ...], grids: Mapping[str, QParams]
+    builder: Builder,
+    values: Mapping[str, ir.Value],
+    specs: tuple[ActivationSpec, ...],
+    grids: Mapping[str, QParams],
+    target: Target,
 ) -> dict[str, str]:
     """Put Q/DQ on every value of `specs` in place. Return the name of the tensor of codes by value name.
 
@@ -42,38 +48,78 @@ def quantize_activations(
         grid = grids[spec.name]
         if grid.axis is not None:
             raise ValueError(f"the grid of value '{spec.name}' is per channel; values are quantised per tensor")
+        stored = store_grid(spec.name, grid, target.form)
         scale = builder.initializer(f"{spec.name}_scale", grid.scale)
-        zero_point = builder.initializer(f"{spec.name}_zero_point", grid.zero_point.astype(np.uint8))
+        zero_point = builder.initializer(f"{spec.name}_zero_point", stored.zero_point)
         for name in spec.values:
-            codes[name] = _quantize_value(builder, values[name], grid, scale, zero_point)
+            round_off = _clipped_floats if target.form.clip == "floats" else _clipped_codes
+            rounded, dequantized = round_off(builder, values[name], grid, stored, [scale, zero_point])
+            if target.constraints.outputs == "rounded" and values[name].is_graph_output():
+                _hand_out(builder.graph, values[name], dequantized)
+            codes[name] = str(rounded.name)
     return codes
 
 
-def _quantize_value(builder: Builder, value: ir.Value, grid: QParams, scale: ir.Value, zero_point: ir.Value) -> str:
-    name = value.name
-    assert name is not None
-    readers = value.uses()
+def _hand_out(graph: ir.Graph, value: ir.Value, dequantized: ir.Value) -> None:
+    """Make `dequantized` the graph output that `value` was, under its name."""
+    outputs = graph.outputs
+    for index, output in enumerate(outputs):
+        if output is value:
+            outputs[index] = dequantized
+    value.name, dequantized.name = dequantized.name, value.name
+
+
+def _clipped_codes(
+    builder: Builder, value: ir.Value, grid: QParams, stored: StoredGrid, parameters: list[ir.Value]
+) -> tuple[ir.Value, ir.Value]:
+    """Insert Q, Clip, DQ behind `value`; return the codes and the floats they stand for."""
+    name, readers = str(value.name), value.uses()
     source, low, high = _without_float_clip(value, grid)
-    clip = low > 0 or high < UINT8_MAX
-    output = f"{name}_rounded" if clip else f"{name}_quantized"
-    nodes = [builder.node("QuantizeLinear", [source, scale, zero_point], name, output)]
+    low, high = low - stored.offset, high - stored.offset
+    clip = (low, high) != stored.limits
+    nodes = [builder.node("QuantizeLinear", [source, *parameters], name, f"{name}_rounded" if clip else f"{name}_quantized")]
     if clip:
+        kind = stored.zero_point.dtype
         bounds = [
-            builder.initializer(f"{name}_min", np.asarray(low, dtype=np.uint8)),
-            builder.initializer(f"{name}_max", np.asarray(high, dtype=np.uint8)),
+            builder.initializer(f"{name}_min", np.asarray(low, dtype=kind)),
+            builder.initializer(f"{name}_max", np.asarray(high, dtype=kind)),
         ]
         nodes.append(builder.node("Clip", [nodes[0].outputs[0], *bounds], name, f"{name}_quantized"))
     codes = nodes[-1].outputs[0]
-    nodes.append(builder.node("DequantizeLinear", [codes, scale, zero_point], name, f"{name}_dequantized"))
+    nodes.append(builder.node("DequantizeLinear", [codes, *parameters], name, f"{name}_dequantized"))
     _insert(builder.graph, source, nodes)
-    for node, index in readers:
-        node.replace_input_with(index, nodes[-1].outputs[0])
+    _read_instead(readers, nodes[-1].outputs[0])
     if source is not value:
         producer = value.producer()
         assert producer is not None
         builder.graph.remove(producer, safe=True)
-    assert codes.name is not None
-    return codes.name
+    return codes, nodes[-1].outputs[0]
+
+
+def _clipped_floats(
+    builder: Builder, value: ir.Value, grid: QParams, stored: StoredGrid, parameters: list[ir.Value]
+) -> tuple[ir.Value, ir.Value]:
+    """Insert Clip, Q, DQ behind `value`; return the codes and the floats they stand for."""
+    name, readers, nodes, source = str(value.name), value.uses(), list[ir.Node](), value
+    low, high = -int(grid.zero_point), grid.qmax - int(grid.zero_point)
+    if (-stored.offset, grid.qmax - stored.offset) != stored.limits:
+        bounds = [
+            builder.initializer(f"{name}_min", np.asarray(low * grid.scale, np.float32)),
+            builder.initializer(f"{name}_max", np.asarray(high * grid.scale, np.float32)),
+        ]
+        nodes.append(builder.node("Clip", [value, *bounds], name, f"{name}_clipped"))
+        source = nodes[-1].outputs[0]
+    nodes.append(builder.node("QuantizeLinear", [source, *parameters], name, f"{name}_quantized"))
+    codes = nodes[-1].outputs[0]
+    nodes.append(builder.node("DequantizeLinear", [codes, *parameters], name, f"{name}_dequantized"))
+    _insert(builder.graph, value, nodes)
+    _read_instead(readers, nodes[-1].outputs[0])
+    return codes, nodes[-1].outputs[0]
+
+
+def _read_instead(readers: Iterable[tuple[ir.Node, int]], value: ir.Value) -> None:
+    for node, index in readers:
+        node.replace_input_with(index, value)
 
 
 def _insert(graph: ir.Graph, source: ir.Value, nodes: list[ir.Node]) -> None:

@@ -15,7 +15,6 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
-from genie_onnx.config import Container
 from genie_onnx.errors import ModelError
 from genie_onnx.exporter.activations import quantize_activations
 from genie_onnx.exporter.bias import quantize_biases
@@ -24,10 +23,12 @@ from genie_onnx.exporter.containers import needs_opset
 from genie_onnx.exporter.float_layers import float_layers, keep_float
 from genie_onnx.exporter.interface import minimal_ir_version, restore_interface
 from genie_onnx.exporter.matmul_bias import keep_matmul_biases
+from genie_onnx.exporter.rounded_weights import round_weights
 from genie_onnx.exporter.weights import quantize_weights, quantized_readers
 from genie_onnx.graph import query
 from genie_onnx.placement import Placement
 from genie_onnx.qparams import QParams, QTensor
+from genie_onnx.targets import Target
 
 
 class Codes(Protocol):
@@ -43,7 +44,7 @@ class Codes(Protocol):
 
 
 def export(
-    deploy: ir.Model, user: ir.Model, placement: Placement, codes: Codes, container: Container, metadata: Mapping[str, str]
+    deploy: ir.Model, user: ir.Model, placement: Placement, codes: Codes, target: Target, metadata: Mapping[str, str]
 ) -> onnx.ModelProto:
     """Return the quantised model; `deploy` and `user` are left as they are.
 
@@ -52,25 +53,17 @@ def export(
     `genie_onnx.`, and two tables in JSON, `genie_onnx.weights` and `genie_onnx.activations`:
     {name: {"bits": true bit width, "codes": name of the tensor that has the codes in this file}}.
 
-    Raises ModelError where the container needs an opset that the graph cannot be raised to.
+    Shapes are the user's; `fix_shapes` is for targets that need fixed ones. Raises ModelError where the target needs an opset
+    that the graph cannot be brought to.
     """
-    opset = needs_opset(placement, container)
-    model = _raised(deploy, opset) if query.opset(deploy) < opset else deploy.clone()
-    builder = Builder(model.graph)
+    model = _at_fitting_opset(deploy, placement, target)
+    if target.form.style == "float":
+        weights, activations = round_weights(model.graph, placement.weights, codes.weights), dict[str, str]()
+    else:
+        weights, activations = _in_qdq_form(model, placement, codes, target)
     grids = {value: codes.activations[spec.name] for spec in placement.activations for value in spec.values}
-
-    readers = quantized_readers(model.graph, placement.weights)
-    floats = float_layers(model.graph, readers, grids)
-    quantize_biases(builder, codes.weights, grids, readers)
-    keep_matmul_biases(model.graph, [*readers, *(str(node.name) for node in floats)], grids)
-    for node in floats:
-        if node.op_type != "MatMul":
-            keep_float(builder, node)
-    weights = quantize_weights(builder, placement.weights, codes.weights, container)
-    activations = quantize_activations(builder, query.value_map(model), placement.activations, codes.activations)
-
     tables = {
-        "container": container,
+        "target": target.name,
         "weights": json.dumps({n: {"bits": codes.weights[n].qparams.bits, "codes": c} for n, c in weights.items()}),
         "activations": json.dumps({n: {"bits": grids[n].bits, "codes": c} for n, c in activations.items()}),
     }
@@ -78,30 +71,50 @@ def export(
     return _finished(model)
 
 
-def require_container(deploy: ir.Model, placement: Placement, container: Container) -> None:
-    """Raise the ModelError of `export` for a container that this graph cannot have, before there are any codes."""
-    opset = needs_opset(placement, container)
-    if query.opset(deploy) < opset:
-        _raised(deploy, opset)
+def _in_qdq_form(model: ir.Model, placement: Placement, codes: Codes, target: Target) -> tuple[dict[str, str], dict[str, str]]:
+    """Put codes and Q/DQ into `model` in place; return the names of the tensors of codes, of weights and of values."""
+    builder = Builder(model.graph)
+    grids = {value: codes.activations[spec.name] for spec in placement.activations for value in spec.values}
+
+    readers = quantized_readers(model.graph, placement.weights)
+    floats = float_layers(model.graph, readers, grids)
+    if target.form.bias == "int32":
+        quantize_biases(builder, codes.weights, grids, readers)
+        keep_matmul_biases(model.graph, [*readers, *(str(node.name) for node in floats)], grids)
+        for node in floats:
+            if node.op_type != "MatMul":
+                keep_float(builder, node)
+    weights = quantize_weights(builder, placement.weights, codes.weights, target.form)
+    return weights, quantize_activations(builder, query.value_map(model), placement.activations, codes.activations, target)
 
 
-def _raised(deploy: ir.Model, opset: int) -> ir.Model:
-    """Return a copy of `deploy` at `opset`."""
+def require_form(deploy: ir.Model, placement: Placement, target: Target) -> None:
+    """Raise the ModelError of `export` for a target whose form this graph cannot have, before there are any codes."""
+    _at_fitting_opset(deploy, placement, target)
+
+
+def _at_fitting_opset(deploy: ir.Model, placement: Placement, target: Target) -> ir.Model:
+    """Return a copy of `deploy` at its own opset, or at the nearest one that `target` can have."""
+    own, least, most = query.opset(deploy), needs_opset(placement, target.form), target.form.largest_opset
+    opset = max(own, least) if most is None else min(max(own, least), most)
+    if opset == own:
+        return deploy.clone()
+    limit = f"needs opset {opset}" if opset > own else f"takes opset {opset} at most"
     source = ir.to_proto(deploy)
     try:
-        raised = ir.from_proto(onnx.version_converter.convert_version(source, opset))
+        converted = ir.from_proto(onnx.version_converter.convert_version(source, opset))
     except RuntimeError as error:
         raise ModelError(
-            f"the int4 container needs opset {opset}, and this model, opset {query.opset(deploy)}, cannot be raised to it "
-            f"({error}); use --container portable, or export the model at opset {opset}"
+            f"target {target.name} {limit}, and this model, opset {own}, cannot be brought to it "
+            f"({error}); use --target portable, or export the model at opset {opset}"
         ) from error
-    lost = set(query.value_map(deploy)) - set(query.value_map(raised))
+    lost = set(query.value_map(deploy)) - set(query.value_map(converted))
     if lost:
         raise ModelError(
-            f"raising this model to opset {opset} for the int4 container loses the values {', '.join(sorted(lost))}; "
-            f"use --container portable, or export the model at opset {opset}"
+            f"target {target.name} {limit}, and bringing this model, opset {own}, to it loses the values "
+            f"{', '.join(sorted(lost))}; use --target portable, or export the model at opset {opset}"
         )
-    return raised
+    return converted
 
 
 def _finished(model: ir.Model) -> onnx.ModelProto:

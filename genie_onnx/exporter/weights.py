@@ -11,24 +11,24 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from genie_onnx.config import Container
 from genie_onnx.exporter.builder import Builder
 from genie_onnx.exporter.containers import store_weight
 from genie_onnx.placement import WeightSpec
 from genie_onnx.qparams import QTensor
+from genie_onnx.targets import Form
 
 
 def quantize_weights(
-    builder: Builder, specs: tuple[WeightSpec, ...], weights: Mapping[str, QTensor], container: Container
+    builder: Builder, specs: tuple[WeightSpec, ...], weights: Mapping[str, QTensor], form: Form
 ) -> dict[str, str]:
     """Replace the initializer of every spec in place. Return the name of the tensor of codes by initializer name.
 
     A reader that is not among the spec's nodes keeps the float initializer, which then stays in the graph.
     """
-    return {spec.value: _quantize(builder, spec, weights[spec.value], container) for spec in specs}
+    return {spec.value: _quantize(builder, spec, weights[spec.value], form) for spec in specs}
 
 
-def _quantize(builder: Builder, spec: WeightSpec, weight: QTensor, container: Container) -> str:
+def _quantize(builder: Builder, spec: WeightSpec, weight: QTensor, form: Form) -> str:
     graph, name = builder.graph, spec.value
     value = graph.initializers[name]
     if tuple(value.shape or ()) != weight.codes.shape:
@@ -37,7 +37,7 @@ def _quantize(builder: Builder, spec: WeightSpec, weight: QTensor, container: Co
     stays = len(readers) < len(value.uses())
     codes, output = builder.dequantized(
         name,
-        store_weight(name, weight, container),
+        store_weight(name, weight, form),
         weight.qparams.scale,
         weight.qparams.axis,
         f"{name}_dequantized",

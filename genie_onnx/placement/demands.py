@@ -17,8 +17,12 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from genie_onnx.config import PlacementConfig
+from genie_onnx.placement.ends import fused_into_sums
 from genie_onnx.placement.layers import Layers
 from genie_onnx.placement.operators import activations, computes_in_integers, is_activation, written_value
+from genie_onnx.targets import Constraints
+
+REDUCED = 7  # bits of a weight with --reduce-range: two products of 8 and 7 bits fit into 16 (pmaddubsw of CPUs without VNNI)
 
 
 class Demand(NamedTuple):
@@ -30,15 +34,18 @@ class Demand(NamedTuple):
     why: str
 
 
-def demands(graph: ir.Model, layers: Layers, config: PlacementConfig) -> list[Demand]:
+def demands(graph: ir.Model, layers: Layers, config: PlacementConfig, constraints: Constraints) -> list[Demand]:
     """Return every demand, in topological order of the nodes that ask."""
     quantised = set(layers.quantised)
+    fused = fused_into_sums(graph, layers) if constraints.sums == "fused" else frozenset()
     found: list[Demand] = []
     for node in graph.graph:
         if node in quantised:
             found += _of_layer(node, layers, config)
         if config.points == "full" and (node in quantised or _in_integers(node, layers)):
-            found += _of_kernel(node, node in quantised, layers, config.other_bits)
+            found += [d for d in _of_kernel(node, node in quantised, layers, config.other_bits) if d.value not in fused]
+        if constraints.outputs == "rounded" and node in quantised and str(node.name) in layers.last:
+            found.append(Demand(node.outputs[0], config.other_bits, False, f"written by last layer '{node.name}'"))
     return found
 
 
@@ -76,6 +83,13 @@ def activation_bits(node: ir.Node, layers: Layers, config: PlacementConfig) -> t
 
 def weight_bits(node: ir.Node, layers: Layers, config: PlacementConfig) -> tuple[int, str]:
     """Return (bits, why) of a quantised layer's weight."""
+    bits, why = _weight_bits(node, layers, config)
+    if config.reduce_range and bits > REDUCED:
+        return REDUCED, f"{why} (--reduce-range)"
+    return bits, why
+
+
+def _weight_bits(node: ir.Node, layers: Layers, config: PlacementConfig) -> tuple[int, str]:
     if (own := layers.bits.get(str(node.name))) is not None:
         return own.wbits, f"weight of layer '{node.name}' (--bits {own.pattern})"
     for role, names in (("first", layers.first), ("last", layers.last)):

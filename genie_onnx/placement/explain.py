@@ -20,6 +20,7 @@ from genie_onnx.placement.operators import (
     written_value,
 )
 from genie_onnx.placement.place import analyse
+from genie_onnx.targets import PORTABLE, Constraints
 
 
 class Row(NamedTuple):
@@ -30,9 +31,9 @@ class Row(NamedTuple):
     why: str
 
 
-def explain(graph: ir.Model, config: PlacementConfig) -> tuple[Row, ...]:
+def explain(graph: ir.Model, config: PlacementConfig, constraints: Constraints = PORTABLE.constraints) -> tuple[Row, ...]:
     """Return a row for each value that `place` rounds, weights first, saying who asked for it."""
-    layers, asked, placement = analyse(graph, config)
+    layers, asked, placement = analyse(graph, config, constraints)
     whys: dict[str, list[str]] = {}
     for node in layers.quantised:
         whys.setdefault(str(weight(node).name), []).append(weight_bits(node, layers, config)[1])
@@ -50,7 +51,7 @@ def float_operators(graph: ir.Model, config: PlacementConfig) -> dict[str, str]:
 
     Operators that only repeat numbers, activations fused into the node before them, and shape arithmetic are not among them.
     """
-    layers = analyse(graph, config)[0]
+    layers = analyse(graph, config, PORTABLE.constraints)[0]
     fused = {node for producer in graph.graph for node in _fused(producer)}
     found = {}
     for node in graph.graph:

@@ -16,10 +16,12 @@ from genie_onnx.config import PlacementConfig
 from genie_onnx.graph.query import channel_axis, weight
 from genie_onnx.placement.control import refuse_vain_bits, resolve
 from genie_onnx.placement.demands import Demand, demands, weight_bits
+from genie_onnx.placement.ends import written_last
 from genie_onnx.placement.groups import between, connected, roots
 from genie_onnx.placement.layers import Layers, find_layers
 from genie_onnx.placement.operators import is_activation
 from genie_onnx.placement.specs import ActivationSpec, Placement, WeightSpec
+from genie_onnx.targets import PORTABLE, Constraints
 
 
 class Analysis(NamedTuple):
@@ -30,22 +32,22 @@ class Analysis(NamedTuple):
     placement: Placement
 
 
-def place(graph: ir.Model, config: PlacementConfig) -> Placement:
+def place(graph: ir.Model, config: PlacementConfig, constraints: Constraints = PORTABLE.constraints) -> Placement:
     """Return which weights and activations of a deploy graph (normalised, BN folded) are rounded, and to how many bits.
 
-    Raises ConfigError for patterns of `config` that mean nothing in this graph.
+    `constraints` are those of the target. Raises ConfigError for patterns of `config` that mean nothing in this graph.
     """
-    return analyse(graph, config).placement
+    return analyse(graph, config, constraints).placement
 
 
-def analyse(graph: ir.Model, config: PlacementConfig) -> Analysis:
+def analyse(graph: ir.Model, config: PlacementConfig, constraints: Constraints) -> Analysis:
     """Return the same with the layers and demands it follows from."""
     layers = find_layers(graph, resolve(graph, config))
     refuse_vain_bits(graph, config, layers.float_nodes)
-    asked = demands(graph, layers, config)
+    asked = demands(graph, layers, config, constraints)
     placement = Placement(
         weights=_weights(layers, config),
-        activations=_activations(graph, layers, asked, config),
+        activations=_activations(graph, layers, asked, config, constraints),
         float_nodes=layers.float_nodes,
     )
     return Analysis(layers, asked, placement)
@@ -66,13 +68,17 @@ def _weights(layers: Layers, config: PlacementConfig) -> tuple[WeightSpec, ...]:
     )
 
 
-def _activations(graph: ir.Model, layers: Layers, asked: list[Demand], config: PlacementConfig) -> tuple[ActivationSpec, ...]:
+def _activations(
+    graph: ir.Model, layers: Layers, asked: list[Demand], config: PlacementConfig, constraints: Constraints
+) -> tuple[ActivationSpec, ...]:
     order = [v for v in (*graph.graph.inputs, *(v for n in graph.graph for v in n.outputs)) if is_activation(v)]
     nodes = [n for n in graph.graph if n not in layers.kept]
     by_value: dict[ir.Value, list[Demand]] = {}
     for demand in asked:
         by_value.setdefault(demand.value, []).append(demand)
     candidates = layers.feeding if config.points == "full" else between(nodes, by_value)
+    if constraints.outputs == "rounded":
+        candidates = {*candidates, *written_last(graph, layers)}
     candidates = {v for v in candidates if v not in layers.probabilities}
     specs = []
     for group in connected(nodes, [v for v in order if v in candidates]):

@@ -2,20 +2,29 @@
 
 s(r) = r (max - min) / (2^b - 1),   z = round(-min / s(1)),   r = 1.00, 0.99 ... 0.01
 s0   = argmin_r  mean |x - s (clip(round(x / s) + z, 0, 2^b - 1) - z)|^2.4
+
+A target may ask for symmetric grids, one grid a tensor, or scales that are powers of two (targets.Constraints).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from genie_onnx.targets import Constraints
+
 RATIOS = tuple(k / 100 for k in range(100, 0, -1))
 NORM = 2.4  # exponent of the error, as in the published results of BRECQ, QDrop and GENIE
-# INT8 weights are stored without a zero point: an asymmetric grid of 8 bits would not fit (facts: codes - z in -128..127)
-WIDEST_ASYMMETRIC_WEIGHT = 7
+OCTAVES = 8  # powers of two that are tried from the whole range on: down to less than RATIOS go
+# INT8 weights are stored without a zero point, as codes - z. An asymmetric grid of 8 bits would not fit. One of 7 would, up to
+# -127..127; but what --reduce-range and onnxruntime's kernels for CPUs without VNNI take for 7 bits are -64..63.
+WIDEST_ASYMMETRIC_WEIGHT = 6
+WIDE = 8  # bits of values that `Constraints.wide_values` is about
+ANY = Constraints()
 SEARCHED = 2**17  # elements of a weight that are rounded a hundred times before the next ones are: they stay in a core's cache
 SMALLEST_SCALE = 2**-14  # of a tensor's largest scale: what is lost by it is far below the 8-bit steps of the largest channel
 
@@ -27,17 +36,21 @@ class Grid(NamedTuple):
     zero_point: Tensor
 
 
-def weight_grid(weight: Tensor, bits: int) -> Grid:
-    """Search one grid per row of `weight` [C, K] (C output channels, float32): asymmetric, symmetric at 8 bits.
+def weight_grid(weight: Tensor, bits: int, constraints: Constraints = ANY) -> Grid:
+    """Search one grid per row of `weight` [C, K] (C output channels, float32): asymmetric, symmetric from 7 bits on.
 
     A row of (almost) zeros gets at least SMALLEST_SCALE of the largest scale: its bias is stored in steps of s_x s_w, and would
     overflow INT32 at the scale that fits such a row best.
     """
+    if constraints.weight_scale == "tensor":
+        one = weight_grid(weight.reshape(1, -1), bits, replace(constraints, weight_scale="channel"))
+        return Grid(*(part.expand(len(weight)).clone() for part in one))
     low, high = weight.amin(1).clamp(max=0), weight.amax(1).clamp(min=0)
-    full = _symmetric(low, high, bits) if bits > WIDEST_ASYMMETRIC_WEIGHT else _affine(low, high, bits)
+    symmetric = bits > WIDEST_ASYMMETRIC_WEIGHT or constraints.weight_grid == "symmetric"
+    full = _symmetric(low, high, bits) if symmetric else _affine(low, high, bits)
     rows = max(1, SEARCHED // weight.shape[1])
     parts = zip(weight.split(rows), full.scale.split(rows), full.zero_point.split(rows), strict=True)
-    found = [_search(part, _shrunk(Grid(scale, zero_point)), bits)[0] for part, scale, zero_point in parts]
+    found = [_search(part, _shrunk(Grid(scale, zero_point), bits, constraints), bits)[0] for part, scale, zero_point in parts]
     best = Grid(torch.cat([grid.scale for grid in found]), torch.cat([grid.zero_point for grid in found]))
     alive = torch.where(high > low, best.scale, torch.zeros_like(best.scale))
     typical = alive.max() if bool((alive > 0).any()) else torch.ones_like(alive[0])
@@ -45,7 +58,7 @@ def weight_grid(weight: Tensor, bits: int) -> Grid:
     return Grid(floored, best.zero_point)
 
 
-def activation_grid(sample: Tensor, low: Tensor, high: Tensor, bits: int) -> Grid:
+def activation_grid(sample: Tensor, low: Tensor, high: Tensor, bits: int, constraints: Constraints = ANY) -> Grid:
     """Search the grid of a tensor from a `sample` [K] of its elements and its true range [low, high] (0-dim).
 
     No negative value: unsigned, z = 0. Otherwise signed with z = 2^(b-1), or affine where that loses less: a SiLU
@@ -54,17 +67,28 @@ def activation_grid(sample: Tensor, low: Tensor, high: Tensor, bits: int) -> Gri
     """
     row = sample.reshape(1, -1)
     low, high = low.reshape(1).clamp(max=0), high.reshape(1).clamp(min=0)
-    candidates = [_shrunk(_affine(low, high, bits))]  # z = 0 where low = 0
-    if bool(low < 0):
-        candidates.append(_shrunk(_symmetric(low, high, bits)))
-        candidates.append(_affine(low, high * ratio, bits) for ratio in RATIOS)
+    symmetric = _shrunk(_symmetric(low, high, bits), bits, constraints)
+    candidates = [_shrunk(_affine(low, high, bits), bits, constraints)]  # z = 0 where low = 0
+    if _symmetric_values(bits, constraints):
+        candidates = [symmetric]
+    elif bool(low < 0):
+        candidates.append(symmetric)
+        if constraints.scales == "any":
+            candidates.append(_affine(low, high * ratio, bits) for ratio in RATIOS)
     grid, _ = min((_search(row, c, bits) for c in candidates), key=lambda found: float(found[1]))
     return Grid(grid.scale.reshape(()), grid.zero_point.reshape(()))
 
 
-def range_grid(low: float, high: float, bits: int) -> Grid:
+def range_grid(low: float, high: float, bits: int, constraints: Constraints = ANY) -> Grid:
     """Return the per-tensor grid that spans [low, high] (and zero) without clipping; nothing is searched."""
-    return Grid(*(part.reshape(()) for part in _affine(torch.tensor([min(low, 0.0)]), torch.tensor([max(high, 0.0)]), bits)))
+    ends = torch.tensor([min(low, 0.0)]), torch.tensor([max(high, 0.0)])
+    full = _symmetric(*ends, bits) if _symmetric_values(bits, constraints) else _affine(*ends, bits)
+    widest = next(iter(_shrunk(full, bits, constraints)))
+    return Grid(*(part.reshape(()) for part in widest))
+
+
+def _symmetric_values(bits: int, constraints: Constraints) -> bool:
+    return bits >= WIDE and constraints.wide_values == "symmetric"
 
 
 def _usable(scale: Tensor) -> Tensor:
@@ -85,9 +109,17 @@ def _symmetric(low: Tensor, high: Tensor, bits: int) -> Grid:
     return Grid(_usable(torch.maximum(-low, high) / (half - 1)), torch.full_like(low, half))
 
 
-def _shrunk(full: Grid) -> Iterator[Grid]:
-    """Yield the hundred grids of Eq. 6: both ends of the range shrink, so the zero point stays."""
-    return (Grid(full.scale * ratio, full.zero_point) for ratio in RATIOS)
+def _shrunk(full: Grid, bits: int, constraints: Constraints) -> Iterator[Grid]:
+    """Yield the hundred grids of Eq. 6: both ends of the range shrink, so the zero point stays.
+
+    Or those whose scale is a power of two, from the first that spans the whole range on; the zero point follows the lower end.
+    """
+    if constraints.scales == "any":
+        return (Grid(full.scale * ratio, full.zero_point) for ratio in RATIOS)
+    powers = (torch.exp2(torch.ceil(torch.log2(full.scale)) - octave) for octave in range(OCTAVES))
+    if bool((full.zero_point == 2 ** (bits - 1)).all()):
+        return (Grid(scale, full.zero_point) for scale in powers)
+    return (Grid(scale, torch.round(full.zero_point * full.scale / scale).clamp(0, 2**bits - 1)) for scale in powers)
 
 
 def _search(x: Tensor, candidates: Iterable[Grid], bits: int) -> tuple[Grid, Tensor]:

@@ -14,7 +14,8 @@ from torch import Tensor
 from genie_onnx.errors import RunError
 from genie_onnx.importer import Network
 from genie_onnx.placement import ActivationSpec, Placement
-from genie_onnx.quant import Grid, activation_grid, range_grid
+from genie_onnx.quant import ANY, Grid, activation_grid, range_grid
+from genie_onnx.targets import Constraints
 
 IMAGES = 256  # images looked at
 WIDE_BITS = 8  # grids with resolution to spare
@@ -23,13 +24,18 @@ ELEMENTS = 2**16  # elements of each value that the search looks at, beside the 
 
 
 def calibrate(
-    network: Network, placement: Placement, images: Tensor, generator: torch.Generator, headroom: float = 1.0
+    network: Network,
+    placement: Placement,
+    images: Tensor,
+    generator: torch.Generator,
+    headroom: float = 1.0,
+    constraints: Constraints = ANY,
 ) -> dict[str, Grid]:
     """Return the grid of each ActivationSpec by name, from the float values on `images` [N, C, H, W] (first 256).
 
     `headroom` above 1 is for images that are not real ones: what the 8-bit values of real images span is underestimated by
     them (by up to half in the last blocks of a ResNet-20), and 8 bits have resolution to spare, 4 bits have not. Grids of
-    WIDE_BITS then span `headroom` times the range, all others are searched.
+    WIDE_BITS then span `headroom` times the range, all others are searched. `constraints` are those of the target.
     """
     roots = {value: spec for spec in placement.activations for value in spec.roots}
     if not roots:
@@ -52,11 +58,15 @@ def calibrate(
                 else:
                     samples[value].append(flat)
                 ranges[value].append(torch.stack(flat.aminmax()))
-    return {spec.name: _group_grid(spec, samples, ranges, headroom) for spec in placement.activations}
+    return {spec.name: _group_grid(spec, samples, ranges, headroom, constraints) for spec in placement.activations}
 
 
 def _group_grid(
-    spec: ActivationSpec, samples: Mapping[str, list[Tensor]], ranges: Mapping[str, list[Tensor]], headroom: float
+    spec: ActivationSpec,
+    samples: Mapping[str, list[Tensor]],
+    ranges: Mapping[str, list[Tensor]],
+    headroom: float,
+    constraints: Constraints,
 ) -> Grid:
     sample = torch.cat([s for value in spec.roots for s in samples[value]])
     limits = torch.stack([r for value in spec.roots for r in ranges[value]])
@@ -64,6 +74,6 @@ def _group_grid(
         raise RunError(f"value {spec.name!r} is not finite on the calibration images: check them against the model's input range")
     low, high = limits[:, 0].min(), limits[:, 1].max()
     if headroom > 1 and spec.bits >= WIDE_BITS:
-        wide = range_grid(headroom * float(low), headroom * float(high), spec.bits)
+        wide = range_grid(headroom * float(low), headroom * float(high), spec.bits, constraints)
         return Grid(wide.scale.to(low.device), wide.zero_point.to(low.device))
-    return activation_grid(sample, low, high, spec.bits)
+    return activation_grid(sample, low, high, spec.bits, constraints)

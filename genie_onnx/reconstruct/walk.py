@@ -25,13 +25,14 @@ from genie_onnx.errors import RunError
 from genie_onnx.importer import Network
 from genie_onnx.placement import Placement, WeightSpec
 from genie_onnx.qparams import QParams, QTensor, bias_codes, bias_scale
-from genie_onnx.quant import Grid, MaskSource, range_grid, weight_grid
+from genie_onnx.quant import ANY, Grid, MaskSource, range_grid, weight_grid
 from genie_onnx.reconstruct.calibrate import calibrate
 from genie_onnx.reconstruct.codes import Codes
 from genie_onnx.reconstruct.layout import from_stored, to_rows, to_stored
 from genie_onnx.reconstruct.optimise import BlockData, Learned, Weight, optimise_block
 from genie_onnx.reconstruct.student import BiasArgument, Student, build, initializer
 from genie_onnx.seeds import stream
+from genie_onnx.targets import PORTABLE, Constraints, Form
 
 FORWARD_BATCH = 64  # samples per forward pass when values are carried from block to block ...
 FORWARD_ELEMENTS = 2**22  # ... but no more than have so many elements at a block's inputs: bounds the memory at high resolutions
@@ -72,20 +73,22 @@ def reconstruct(
     progress: Callable[[Progress], None],
     finished: Callable[[BlockResult], None],
     done: Codes | None = None,
+    constraints: Constraints = ANY,
 ) -> Codes:
     """Return the codes of every weight and the grid of every activation in `placement`.
 
     `images` is float32 [N, C, H, W], in the space the model takes, and `input_range` what real images span there: the network's
     input is 8-bit data already, so its grid is that range and is not learned from images that may span less. `headroom` (see
     `calibrate`) does the same for inner 8-bit values; it is 1 with real images. `finished` gets each block's result as soon as
-    it exists; `done` holds the codes of blocks finished in an earlier run, which are then only carried forward.
+    it exists; `done` holds the codes of blocks finished in an earlier run, which are then only carried forward. `constraints`
+    are the target's; scales that have to be powers of two are those found by search.
     Raises RunError where a loss or an activation is not finite.
     """
     network = network.to(device)
-    grids = calibrate(network, placement, images.to(device), stream(seed, "calibrate", device), headroom)
+    grids = calibrate(network, placement, images.to(device), stream(seed, "calibrate", device), headroom, constraints)
     image_spec = placement.activation_of(network.inputs[0])
     if image_spec is not None:
-        grids[image_spec.name] = range_grid(*input_range, image_spec.bits)
+        grids[image_spec.name] = range_grid(*input_range, image_spec.bits, constraints)
     readers = Counter(value for block in blocks for value in block.inputs)
     source = to_stored(images.to(device))
     teacher, student = {network.inputs[0]: source}, {network.inputs[0]: source}
@@ -113,8 +116,8 @@ def reconstruct(
             trained = build(network, part if target else block, placement, zero_points, masks)
             data = BlockData(inputs, inputs_q, target, tuple(-1 if v in block.channels_last else 1 for v in part.outputs))
             steps = config if target else dataclasses.replace(config, iterations=0)  # nothing to compare: nearest rounding
-            result = _optimise(network, trained, data, to_learn, grids, codes, steps, generator, report)
-            new = _to_codes(result, to_learn, grids, placement)
+            result = _optimise(network, trained, data, to_learn, grids, codes, steps, constraints, generator, report)
+            new = _to_codes(result, to_learn, grids, placement, constraints)
             codes = codes.merged(new)
             finished(BlockResult(block.name, new, result.loss))
         codes = codes.merged(_unlearned(block, network, placement, grids, codes))
@@ -130,8 +133,10 @@ def reconstruct(
     return codes
 
 
-def simulate(network: Network, placement: Placement, blocks: Sequence[Block], codes: Codes, images: Tensor) -> dict[str, Tensor]:
-    """Return the outputs of the quantised network and every quantised value, as the exported file computes them.
+def simulate(
+    network: Network, placement: Placement, blocks: Sequence[Block], codes: Codes, images: Tensor, form: Form = PORTABLE.form
+) -> dict[str, Tensor]:
+    """Return the outputs of the quantised network and every quantised value, as the file exported in `form` computes them.
 
     Keys are value names: graph outputs as they are, the values of every ActivationSpec *before* they are rounded (those
     behind a pass-through operator are on their grid already). `images` is [N, C, H, W].
@@ -141,7 +146,7 @@ def simulate(network: Network, placement: Placement, blocks: Sequence[Block], co
     for block in blocks:
         inner = [v for v in _own_values(network, block) if v in quantised and v not in block.outputs]
         probe = dataclasses.replace(block, outputs=(*block.outputs, *inner))
-        function = _final(network, probe, placement, codes, images.device)
+        function = _final(network, probe, placement, codes, images.device, form)
         with torch.no_grad():
             values.update(zip(probe.outputs, function(*(values[v] for v in block.inputs)), strict=True))
     return {value: y for value, y in values.items() if value in quantised or value in network.outputs}
@@ -190,37 +195,49 @@ def _optimise(
     grids: Mapping[str, Grid],
     codes: Codes,
     config: ReconstructConfig,
+    constraints: Constraints,
     generator: torch.Generator,
     report: Callable[[int, float], None],
 ) -> Learned:
     weights = []
     for spec in to_learn:
         value = initializer(network, spec.value)
-        weights.append(Weight(spec.value, value, spec.axis, spec.bits, weight_grid(to_rows(value, spec.axis), spec.bits)))
+        grid = weight_grid(to_rows(value, spec.axis), spec.bits, constraints)
+        weights.append(Weight(spec.value, value, spec.axis, spec.bits, grid))
     device = weights[0].value.device
     learned = {w.name for w in weights}
     known = {name: codes.activations[name].scale for name in student.scales if name in codes.activations}
+    fixed = {name: torch.tensor(scale, device=device) for name, scale in known.items()}
+    free = {name: grids[name].scale for name in student.scales if name not in codes.activations}
+    if constraints.scales == "power-of-two":
+        fixed, free = {**fixed, **free}, {}
+    if constraints.scales == "power-of-two" or constraints.weight_scale == "tensor":
+        config = dataclasses.replace(config, learn_weight_scale=False)
     return optimise_block(
         student,
         data,
         weights,
         [initializer(network, b.bias) for b in student.biases],
         {w: torch.from_numpy(codes.weights[w].dequantize()).to(device) for w in student.weights if w not in learned},
-        {name: grids[name].scale for name in student.scales if name not in codes.activations},
-        {name: torch.tensor(scale, device=device) for name, scale in known.items()},
+        free,
+        fixed,
         config,
         generator,
         report,
     )
 
 
-def _to_codes(result: Learned, specs: Sequence[WeightSpec], grids: Mapping[str, Grid], placement: Placement) -> Codes:
+def _to_codes(
+    result: Learned, specs: Sequence[WeightSpec], grids: Mapping[str, Grid], placement: Placement, constraints: Constraints
+) -> Codes:
     """Turn the learned tensors of one block into integer codes and grids."""
     codes = Codes()
     for spec in specs:
-        scale = result.scales[spec.value]
+        steps = _float32(result.scales[spec.value])
         zero_point = result.zero_points[spec.value].cpu().numpy().astype(np.int64)
-        qparams = QParams(bits=spec.bits, scale=_float32(scale), zero_point=zero_point, axis=spec.axis)
+        qparams = QParams(bits=spec.bits, scale=steps, zero_point=zero_point, axis=spec.axis)
+        if constraints.weight_scale == "tensor":  # all channels have one grid, which nothing has moved
+            qparams = QParams(bits=spec.bits, scale=steps[0, ...], zero_point=zero_point[0, ...])
         codes.weights[spec.value] = QTensor.from_centred(result.codes[spec.value].cpu().numpy(), qparams)
     for name, scale in result.activations.items():
         codes.activations[name] = _activation(name, scale, grids, placement)
@@ -245,13 +262,15 @@ def _float32(tensor: Tensor) -> np.ndarray:
 
 
 def _final(
-    network: Network, block: Block, placement: Placement, codes: Codes, device: torch.device
+    network: Network, block: Block, placement: Placement, codes: Codes, device: torch.device, form: Form = PORTABLE.form
 ) -> Callable[..., tuple[Tensor, ...]]:
-    """Return `block` as a function at its final codes, biases rounded as the file stores them."""
+    """Return `block` as a function at its final codes, biases as the file stores them."""
     student = build(network, block, placement, {n: int(q.zero_point) for n, q in codes.activations.items()}, None)
     weights = {w: torch.from_numpy(codes.weights[w].dequantize()).to(device) for w in student.weights}
     scales = {name: torch.tensor(codes.activations[name].scale, device=device) for name in student.scales}
-    biases = [_stored_bias(initializer(network, b.bias), b, codes) for b in student.biases]
+    biases = [initializer(network, b.bias) for b in student.biases]
+    if form.bias == "int32":
+        biases = [_stored_bias(bias, b, codes) for bias, b in zip(biases, student.biases, strict=True)]
     return lambda *inputs: student(inputs, weights, biases, scales)
 
 

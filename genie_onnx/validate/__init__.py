@@ -5,7 +5,7 @@ from __future__ import annotations
 from genie_onnx.validate.compare import Comparison, Difference, OutputComparison, compare, compare_models, first_difference
 from genie_onnx.validate.evaluate import Accuracy, evaluate
 from genie_onnx.validate.kernels import KernelCounts, integer_kernels
-from genie_onnx.validate.parity import OutputParity, Parity, ValueParity, check_parity, require_parity
+from genie_onnx.validate.parity import OutputParity, Parity, ValueParity, check_parity, check_rounded_weights, require_parity
 from genie_onnx.validate.session import Session, run
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Session",
     "ValueParity",
     "check_parity",
+    "check_rounded_weights",
     "compare",
     "compare_models",
     "evaluate",

@@ -20,9 +20,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from onnx import numpy_helper
 
 from genie_onnx.errors import ParityError
-from genie_onnx.qparams import FloatArray, QTensor
+from genie_onnx.qparams import FloatArray, QParams, QTensor
 from genie_onnx.validate.compare import sqnr
 from genie_onnx.validate.grids import grid_problems, weight_problems
 from genie_onnx.validate.kernels import KernelCounts, integer_kernels
@@ -99,12 +100,14 @@ def check_parity(
     weights: Mapping[str, QTensor],
     activations: Mapping[str, QTensor],
     outputs: Mapping[str, FloatArray],
+    optimise: bool = True,
 ) -> Parity:
     """Compare `model` with a simulation of it on `feeds` (float32 [n, ...] by input name).
 
     `weights` has the codes of every quantised initializer, `activations` the simulated codes [n, ...] of quantised values
     (where one is left out, the layers before and behind it are judged together), `outputs` the simulated outputs; all by
-    the names they have in the user's model. What is found is returned, not raised.
+    the names they have in the user's model. `optimise` False runs every node as it is written: for files whose form onnxruntime
+    would change by itself, as it rounds float biases. What is found is returned, not raised.
     """
     proto = as_proto(model)
     kernels = integer_kernels(proto)
@@ -116,21 +119,47 @@ def check_parity(
         return Parity(samples=_count(feeds), weights=0, values=(), outputs=(), kernels=kernels, problems=(str(error),))
     tensors = {name: file.codes("activations", name) for name in activations}
     wanted = [*tensors.values(), *outputs]
-    single = Session(probe.model, wanted)({**feeds, **probe.feeds})
-    whole = Session(proto, wanted)(feeds)
+    single = Session(probe.model, wanted, optimise)({**feeds, **probe.feeds})
+    whole = Session(proto, wanted, optimise)(feeds)
 
-    flipped = [name for name, q in activations.items() if not np.array_equal(single[tensors[name]], q.codes)]
+    stored = {name: file.stored(name, q) for name, q in activations.items()}
+    flipped = [name for name in activations if not np.array_equal(single[tensors[name]], stored[name])]
     before_rounding = _before_rounding(probe, file, feeds, flipped)
     values = tuple(
-        _compare_codes(name, q, single[tensors[name]], whole[tensors[name]], before_rounding.get(name))
+        _compare_codes(name, stored[name], q.qparams, single[tensors[name]], whole[tensors[name]], before_rounding.get(name))
         for name, q in activations.items()
     )
     ends = tuple(_compare_output(name, y, single[name], whole[name]) for name, y in outputs.items())
-    if integer_kernels(probe.model).integer != kernels.integer:
+    if optimise and integer_kernels(probe.model).integer != kernels.integer:
         problems.append("the layer-by-layer copy runs on other integer kernels than the file")
     problems += _flip_problems(values) + [text for end in ends for text in _output_problems(end)]
     return Parity(
         samples=_count(feeds), weights=len(weights), values=values, outputs=ends, kernels=kernels, problems=tuple(problems)
+    )
+
+
+def check_rounded_weights(
+    model: File, feeds: Mapping[str, Array], weights: Mapping[str, QTensor], outputs: Mapping[str, FloatArray]
+) -> Parity:
+    """Compare a float `model` that has rounded weights with a simulation that rounds nothing else (as `check_parity` does)."""
+    proto = as_proto(model)
+    found = {t.name: t for t in proto.graph.initializer if t.name in weights}
+    problems = [f"weight '{name}' is not in the file" for name in weights if name not in found]
+    problems += [
+        f"weight '{name}' is not what its codes stand for"
+        for name, tensor in found.items()
+        if not np.array_equal(numpy_helper.to_array(tensor), weights[name].dequantize())
+    ]
+    whole = Session(proto, list(outputs))(feeds)
+    ends = tuple(_compare_output(name, y, whole[name], whole[name]) for name, y in outputs.items())
+    problems += [text for end in ends for text in _output_problems(end)]
+    return Parity(
+        samples=_count(feeds),
+        weights=len(weights),
+        values=(),
+        outputs=ends,
+        kernels=integer_kernels(proto),
+        problems=tuple(problems),
     )
 
 
@@ -150,16 +179,16 @@ def _before_rounding(probe: Probe, file: QdqFile, feeds: Mapping[str, Array], na
     return {name: found[source] for name, source in sources.items()}
 
 
-def _compare_codes(name: str, expected: QTensor, single: Array, whole: Array, rounded: Array | None) -> ValueParity:
-    steps, whole_steps = (np.abs(codes.astype(np.int16) - expected.codes) for codes in (single, whole))
+def _compare_codes(name: str, expected: Array, grid: QParams, single: Array, whole: Array, rounded: Array | None) -> ValueParity:
+    steps, whole_steps = (np.abs(codes.astype(np.int16) - expected) for codes in (single, whole))
     unexplained = 0
     if rounded is not None:
-        position = rounded.astype(np.float64) / expected.qparams.scale
+        position = rounded.astype(np.float64) / grid.scale
         at_boundary = np.abs(position - np.floor(position) - 0.5) <= BOUNDARY
         unexplained = int(((steps > 1) | ((steps == 1) & ~at_boundary)).sum())
     return ValueParity(
         name=name,
-        elements=expected.codes.size,
+        elements=expected.size,
         flips=int((steps > 0).sum()),
         unexplained=unexplained,
         max_step=int(steps.max(initial=0)),

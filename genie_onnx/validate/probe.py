@@ -43,7 +43,7 @@ def layer_probe(proto: onnx.ModelProto, file: QdqFile, activations: Mapping[str,
         shape = ["samples" if batch is None else f"{given}_first", *q.codes.shape[1:]]
         model.graph.input.append(onnx.helper.make_tensor_value_info(given, element_type, shape))
         renamed[codes] = given
-        feeds[given] = q.codes.astype(onnx.helper.tensor_dtype_to_np_dtype(element_type))
+        feeds[given] = file.stored(name, q)
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in renamed:
             node.input[0] = renamed[node.input[0]]

@@ -17,6 +17,7 @@ import onnx
 from onnx import numpy_helper
 
 from genie_onnx.errors import ParityError
+from genie_onnx.qparams import QTensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,13 @@ class QdqFile:
     def grid(self, name: str) -> FileGrid:
         """Return the grid on which value `name` is rounded and read."""
         return self._one_grid(name, [self.quantizer(name), *self._dequantizers(self.codes("activations", name))])
+
+    def stored(self, name: str, value: QTensor) -> npt.NDArray[Any]:
+        """Return the codes of `value`, simulated under the name `name`, in the type and with the zero point of the file."""
+        codes = self.codes("activations", name)
+        shift = int(self.grid(name).zero_point) - int(value.qparams.zero_point)
+        kind = onnx.helper.tensor_dtype_to_np_dtype(self.element_type(codes))
+        return np.add(value.codes, np.int16(shift), dtype=np.int16).astype(kind)
 
     def quantizer(self, name: str) -> onnx.NodeProto:
         """Return the QuantizeLinear that rounds value `name`; an integer Clip may follow it."""

@@ -11,9 +11,9 @@ import onnx_ir as ir
 import pytest
 from simulation import everywhere, model, quantised
 
-from genie_onnx.config import Container
 from genie_onnx.errors import ConfigError
 from genie_onnx.exporter import export, save
+from genie_onnx.targets import TARGETS
 from genie_onnx.validate import run
 
 RNG = np.random.default_rng(3)
@@ -39,11 +39,11 @@ def _user(batch: str = "batch", opset: int = 13, ir_version: int = 8) -> onnx.Mo
 PLACE = everywhere(4, 4, "image", "a=scores")
 
 
-@pytest.mark.parametrize("container", ["portable", "int4"])
+@pytest.mark.parametrize("target", ["portable", "int4"])
 @pytest.mark.parametrize("batch", ["batch", "1"])
-def test_interface_is_the_users(batch: str, container: Container) -> None:
+def test_interface_is_the_users(batch: str, target: str) -> None:
     user = _user(batch)
-    proto = quantised(user, PLACE, X, container, metadata={"version": "0.1", "images": "procedural"}).proto
+    proto = quantised(user, PLACE, X, target, metadata={"version": "0.1", "images": "procedural"}).proto
     for ours, theirs in ((proto.graph.input, user.graph.input), (proto.graph.output, user.graph.output)):
         assert [v.SerializeToString() for v in ours] == [v.SerializeToString() for v in theirs]
     for field in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):
@@ -71,10 +71,10 @@ def test_int4_raises_the_opset_and_keeps_names() -> None:
     assert before <= {n.name for n in case.proto.graph.node}
 
 
-@pytest.mark.parametrize("container", ["portable", "int4"])
+@pytest.mark.parametrize("target", ["portable", "int4"])
 @pytest.mark.parametrize("batch", ["batch", "1"])
-def test_every_value_has_a_true_shape(batch: str, container: Container) -> None:
-    proto = quantised(_user(batch), PLACE, X, container).proto
+def test_every_value_has_a_true_shape(batch: str, target: str) -> None:
+    proto = quantised(_user(batch), PLACE, X, target).proto
     onnx.checker.check_model(proto, full_check=True)
     onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
     shapes = {v.name: v.type.tensor_type.shape for v in proto.graph.value_info}
@@ -95,8 +95,8 @@ def test_fixed_batch_runs_in_that_batch() -> None:
 def test_export_leaves_its_inputs_alone() -> None:
     case = quantised(_user(), PLACE, X)
     before = [ir.to_proto(m).SerializeToString(deterministic=True) for m in (case.deploy, case.user)]
-    for container in ("portable", "int4"):
-        export(case.deploy, case.user, case.placement, case.codes, container, {"images": "none"})
+    for target in ("portable", "int4"):
+        export(case.deploy, case.user, case.placement, case.codes, TARGETS[target], {"images": "none"})
     assert [ir.to_proto(m).SerializeToString(deterministic=True) for m in (case.deploy, case.user)] == before
 
 

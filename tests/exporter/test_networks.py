@@ -9,7 +9,7 @@ import onnx
 import pytest
 from simulation import Case, model, quantised
 
-from genie_onnx.config import Container, PlacementConfig
+from genie_onnx.config import PlacementConfig
 from genie_onnx.placement import place
 from genie_onnx.validate import check_parity, integer_kernels, run
 
@@ -20,9 +20,9 @@ def _array(*shape: int) -> np.ndarray:
     return (RNG.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
 
 
-def _quantised(proto: onnx.ModelProto, feeds: dict[str, np.ndarray], container: Container = "portable", **config: int) -> Case:
+def _quantised(proto: onnx.ModelProto, feeds: dict[str, np.ndarray], target: str = "portable", **config: int) -> Case:
     settings = PlacementConfig(**config)  # type: ignore[arg-type]
-    return quantised(proto, lambda deploy: place(deploy, settings), feeds, container)
+    return quantised(proto, lambda deploy: place(deploy, settings), feeds, target)
 
 
 def _block(name: str, source: str) -> str:
@@ -94,16 +94,16 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("container", ["portable", "int4"])
+@pytest.mark.parametrize("target", ["portable", "int4"])
 @pytest.mark.parametrize("bits", [3, 8])
 @pytest.mark.parametrize("kind", NETS)
-def test_operators(kind: str, bits: int, container: Container) -> None:
+def test_operators(kind: str, bits: int, target: str) -> None:
     text = f"""<ir_version: 8, opset_import: ["" : 13]> g (float[N,3,8,8] x) => (float y) {{ {NETS[kind]} }}"""
     used = text.replace(",", " ").replace(")", " ").replace("(", " ").split()
     arrays = {name: _array(*shape) for name, shape in SHAPES.items()} | CONSTANTS
     proto = model(text, **{name: array for name, array in arrays.items() if name in used})
     proto.graph.output[0].type.tensor_type.ClearField("shape")
-    case = _quantised(proto, IMAGES, container, wbits=min(bits, 4), abits=bits)
+    case = _quantised(proto, IMAGES, target, wbits=min(bits, 4), abits=bits)
     _parity(case, IMAGES)
 
 

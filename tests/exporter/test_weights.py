@@ -8,7 +8,6 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from simulation import Case, Codes, everywhere, model, quantised
 
-from genie_onnx.config import Container
 from genie_onnx.placement import Placement, WeightSpec
 from genie_onnx.qparams import QParams, QTensor
 from genie_onnx.validate import integer_kernels, run
@@ -35,20 +34,20 @@ def _weight(bits: int, zero_points: list[int], axis: int = 0, shape: tuple[int, 
     return QTensor(codes=codes, qparams=QParams(bits=bits, scale=scale, zero_point=np.array(zero_points), axis=axis))
 
 
-def _export(weight: QTensor, container: Container = "portable", text: str = CONV) -> Case:
+def _export(weight: QTensor, target: str = "portable", text: str = CONV) -> Case:
     proto = model(text, w=np.zeros(weight.codes.shape, np.float32))
-    return quantised(proto, everywhere(weight.qparams.bits, 8), X, container, Codes(weights={"w": weight}))
+    return quantised(proto, everywhere(weight.qparams.bits, 8), X, target, Codes(weights={"w": weight}))
 
 
 def _zero_points(bits: int) -> list[int]:
     return [128] * 4 if bits == 8 else [0, 1, 2 ** (bits - 1), 2**bits - 1]
 
 
-@pytest.mark.parametrize("container", ["portable", "int4"])
+@pytest.mark.parametrize("target", ["portable", "int4"])
 @pytest.mark.parametrize("bits", range(2, 9))
-def test_every_bit_width_and_zero_point(bits: int, container: Container) -> None:
+def test_every_bit_width_and_zero_point(bits: int, target: str) -> None:
     weight = _weight(bits, _zero_points(bits))
-    case = _export(weight, container)
+    case = _export(weight, target)
     for optimise in (False, True):
         found = run(case.proto, X, ["w", "y"], optimise)
         np.testing.assert_array_equal(found["w"], weight.dequantize())
@@ -56,7 +55,7 @@ def test_every_bit_width_and_zero_point(bits: int, container: Container) -> None
 
 
 @pytest.mark.parametrize(
-    ("bits", "zero_points", "container", "element_type"),
+    ("bits", "zero_points", "target", "element_type"),
     [
         (4, [8, 8, 8, 8], "portable", TensorProto.INT8),
         (4, [8, 8, 8, 8], "int4", TensorProto.INT4),
@@ -66,9 +65,9 @@ def test_every_bit_width_and_zero_point(bits: int, container: Container) -> None
         (8, [128, 128, 128, 128], "portable", TensorProto.INT8),
     ],
 )
-def test_type_and_zero_point_in_the_file(bits: int, zero_points: list[int], container: Container, element_type: int) -> None:
+def test_type_and_zero_point_in_the_file(bits: int, zero_points: list[int], target: str, element_type: int) -> None:
     weight = _weight(bits, zero_points)
-    case = _export(weight, container)
+    case = _export(weight, target)
     codes, zero_point = _stored(case, "w_quantized"), _stored(case, "w_zero_point")
     assert codes.data_type == zero_point.data_type == element_type
     moved = element_type == TensorProto.UINT4

@@ -14,7 +14,6 @@ from property.strategies import RandomModel, models
 
 import genie_onnx
 from genie_onnx import DistillConfig, PlacementConfig, QuantizeConfig, ReconstructConfig
-from genie_onnx.config import Container
 from genie_onnx.graph import fold_batchnorm, load, normalise
 from genie_onnx.placement import place
 
@@ -32,11 +31,11 @@ RECONSTRUCT = ReconstructConfig(iterations=2, batch_size=2)
 CONTAINERS = st.sampled_from(["portable", "int4"])
 
 
-def hold(model: RandomModel, placement_config: PlacementConfig, container: Container) -> None:
+def hold(model: RandomModel, placement_config: PlacementConfig, target: str) -> None:
     """Assert every property of one model."""
     proto = model.proto
     if proto.opset_import[0].version < 21 or min(placement_config.wbits, placement_config.first_last_bits) > 4:
-        container = "portable"  # 4-bit integers came with opset 21
+        target = "portable"  # 4-bit integers came with opset 21
     properties.every_value_is_imported(proto)
     properties.blocks_are_a_partition(proto)
     config = QuantizeConfig(
@@ -44,7 +43,7 @@ def hold(model: RandomModel, placement_config: PlacementConfig, container: Conta
         distill=DistillConfig(iterations=1, refine_iterations=1),
         placement=placement_config,
         reconstruct=RECONSTRUCT,
-        container=container,
+        target=target,
         device="cpu",
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -60,12 +59,12 @@ def hold(model: RandomModel, placement_config: PlacementConfig, container: Conta
 
 @settings(max_examples=20, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(models(), PLACEMENTS, CONTAINERS)
-def test_random_networks(model: RandomModel, placement: PlacementConfig, container: Container) -> None:
-    hold(model, placement, container)
+def test_random_networks(model: RandomModel, placement: PlacementConfig, target: str) -> None:
+    hold(model, placement, target)
 
 
 @pytest.mark.slow
 @settings(max_examples=200, derandomize=False, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 @given(models(), PLACEMENTS, CONTAINERS)
-def test_many_random_networks(model: RandomModel, placement: PlacementConfig, container: Container) -> None:
-    hold(model, placement, container)
+def test_many_random_networks(model: RandomModel, placement: PlacementConfig, target: str) -> None:
+    hold(model, placement, target)

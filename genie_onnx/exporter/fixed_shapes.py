@@ -1,0 +1,28 @@
+"""A model whose input has open dimensions -> the same with all of them fixed, for compilers that take nothing else."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import ShapeInferencePass
+
+from genie_onnx.graph import query
+
+
+def fix_shapes(proto: onnx.ModelProto, shape: tuple[int, int, int]) -> onnx.ModelProto:
+    """Return `proto` with its image input [batch, *shape]: an open batch becomes 1, one that is fixed stays."""
+    model = ir.from_proto(proto)
+    image = query.image_input(model)
+    batch = query.input_shape(model)[0]
+    image.shape = ir.Shape([1 if batch is None else batch, *shape])
+    open_outputs = {v: v.shape for v in model.graph.outputs if v.shape is None or not v.shape.is_static()}
+    for value in {v for node in model.graph for v in node.outputs if not v.is_graph_output()} | set(open_outputs):
+        value.shape = None
+    ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)(model)
+    for value, shape_given in open_outputs.items():
+        if value.shape is None:  # what only a run can tell
+            value.shape = shape_given
+    fixed = ir.to_proto(model)
+    if fixed.ByteSize() < onnx.checker.MAXIMUM_PROTOBUF:
+        onnx.checker.check_model(fixed, full_check=True)
+    return fixed
