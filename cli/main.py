@@ -14,6 +14,7 @@ from genie_onnx_cli.distill import distill
 from genie_onnx_cli.evaluate import evaluate
 from genie_onnx_cli.inspect import inspect
 from genie_onnx_cli.quantize import quantize
+from genie_onnx_cli.verify import verify
 
 from genie_onnx.errors import GenieError, InputError
 
@@ -62,8 +63,9 @@ def main() -> None:
     genie-onnx inspect model.onnx                           what is in it, what would be done
     genie-onnx quantize model.onnx --wbits 4 --abits 4      -> model.quant.onnx, verified in onnxruntime
     genie-onnx evaluate model.onnx model.quant.onnx --data val/
+    genie-onnx verify model.quant.onnx --float model.onnx   in every runtime that is installed
     """
 
 
-for _command in (quantize, distill, inspect, evaluate):
+for _command in (quantize, distill, inspect, evaluate, verify):
     main.add_command(_command)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from genie_onnx.pipeline import Event, Plan, Progress, Result, plan, quantize
     from genie_onnx.report import Report
     from genie_onnx.targets import TARGETS, Constraints, Form, Target
+    from genie_onnx.validate.runtimes import OutputError, RuntimeFinding
+    from genie_onnx.verification import Verification, verify
 
 _HOMES = {
     "accuracy": ("evaluate",),
@@ -53,6 +55,8 @@ _HOMES = {
     "pipeline": ("Event", "Plan", "Progress", "Result", "plan", "quantize"),
     "report": ("Report",),
     "targets": ("TARGETS", "Constraints", "Form", "Target"),
+    "validate.runtimes": ("OutputError", "RuntimeFinding"),
+    "verification": ("Verification", "verify"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -75,6 +79,7 @@ __all__ = [
     "Inspection",
     "LayerBits",
     "ModelError",
+    "OutputError",
     "ParityError",
     "PlacementConfig",
     "Plan",
@@ -84,7 +89,9 @@ __all__ = [
     "Report",
     "Result",
     "RunError",
+    "RuntimeFinding",
     "Target",
+    "Verification",
     "default_preset",
     "distill_images",
     "evaluate",
@@ -93,6 +100,7 @@ __all__ = [
     "plan",
     "quantize",
     "to_json",
+    "verify",
 ]
 
 

@@ -10,14 +10,16 @@ import onnx
 import torch
 
 from genie_onnx.choice import Kind
+from genie_onnx.errors import ParityError
 from genie_onnx.graph import query
 from genie_onnx.prepare import Prepared
 from genie_onnx.qparams import quantize
 from genie_onnx.reconstruct import Codes, simulate
 from genie_onnx.targets import Target
-from genie_onnx.validate import Comparison, Parity, check_parity, check_rounded_weights, compare_models
+from genie_onnx.validate import Comparison, Parity, check_parity, check_rounded_weights, compare_models, first_difference, run
 
 PARITY_SAMPLES = 8  # every value of the network is compared on these
+FIXED_TOLERANCE = 1e-6  # the same nodes run one by one on the same input
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Verdict:
 def judge(
     prepared: Prepared, codes: Codes, proto: onnx.ModelProto, held_back: torch.Tensor, held_back_kind: Kind, target: Target
 ) -> Verdict:
-    """Run the file against the simulation, at onnxruntime's default options where it is for such a runtime, and node by node as
-    written where its biases are float; then against the float model.
+    """Run the file against the simulation, at onnxruntime's default options where the target's form suits it, else node by node
+    as written; then against the float model.
 
     Raises onnx.checker.ValidationError where the file is not valid ONNX (a defect of the exporter).
     """
@@ -59,9 +61,19 @@ def judge(
         # An output that is itself rounded is compared by its codes.
         ends = [v for v in network.outputs if target.constraints.outputs == "float" or v not in activations]
         outputs = {v: _array(values[v]) for v in ends}
-        parity = check_parity(proto, feeds, codes.weights, activations, outputs, optimise=form.bias == "int32")
+        parity = check_parity(proto, feeds, codes.weights, activations, outputs, optimise=form.for_onnxruntime)
     comparison = compare_models(prepared.user, proto, everything)
     return Verdict(parity, comparison, held_back_kind)
+
+
+def require_same(free: onnx.ModelProto, fixed: onnx.ModelProto, samples: torch.Tensor) -> None:
+    """Raise ParityError where a file computes something else once its shapes are `fixed`."""
+    name = free.graph.input[0].name
+    shape = fixed.graph.input[0].type.tensor_type.shape.dim
+    feeds = {name: _array(samples[: shape[0].dim_value])}
+    difference = first_difference(run(free, feeds, optimise=False), run(fixed, feeds, optimise=False), FIXED_TOLERANCE)
+    if difference is not None:
+        raise ParityError(f"the file computes something else once its shapes are fixed: {difference}")
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -27,7 +27,7 @@ from genie_onnx.data import PathLike
 from genie_onnx.device import choose_device
 from genie_onnx.distill import DistillProgress
 from genie_onnx.errors import ConfigError
-from genie_onnx.judge import judge
+from genie_onnx.judge import judge, require_same
 from genie_onnx.memory import memory_errors
 from genie_onnx.prepare import Prepared, Source, check_import, output_path, prepare
 from genie_onnx.reconstruct import BlockResult, Codes
@@ -179,6 +179,10 @@ def quantize(
     )
     write_text(run.report, report.to_json())
     require_parity(verdict.parity)
+    if config.target.form.batch == "fixed":
+        fixed = exporter.fix_shapes(proto, prepared.shape)
+        require_same(proto, fixed, calibration.held_back)
+        proto = fixed
     exporter.save(proto, todo.output, [] if isinstance(model, onnx.ModelProto) else [Path(model)])
     write_text(report_path(todo.output), report.to_json())
     return Result(todo.output, report, run.path)

@@ -45,6 +45,12 @@ class Form:
     largest_opset: int | None = None
     batch: Literal["as given", "fixed"] = "as given"  # fixed: all dimensions of the input are, an open batch becomes 1
 
+    @property
+    def for_onnxruntime(self) -> bool:
+        """Whether onnxruntime's optimised kernels compute such a file as it is written (it rounds float biases by itself, and its
+        kernels for INT8 values depend on what surrounds them)."""
+        return self.style == "qdq" and self.values == "uint8" and self.bias == "int32"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Target:

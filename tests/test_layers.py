@@ -65,8 +65,24 @@ TABLE = {
     "inspection": Row(
         LEAVES | {"data", "graph", "placement", "distill", "prepare", "bn_file", "choice"}, RUNTIME | TORCH | CLICK
     ),
+    "verification": Row(LEAVES | {"graph", "data", "distill", "validate"}, RUNTIME | TORCH | CLICK),
     "__init__": Row(
-        frozenset({"config", "device", "errors", "report", "distill", "pipeline", "accuracy", "distillation", "inspection"}),
+        frozenset(
+            {
+                "config",
+                "targets",
+                "device",
+                "errors",
+                "report",
+                "distill",
+                "pipeline",
+                "accuracy",
+                "distillation",
+                "inspection",
+                "validate",
+            }
+            | {"verification"}
+        ),
         THIRD,
     ),
     "__main__": Row(frozenset(), THIRD),  # the door to genie_onnx_cli, which no other module may open

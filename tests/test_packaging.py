@@ -17,6 +17,14 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
+DRIVERS = ROOT / "genie_onnx" / "validate" / "runtimes"  # where runtimes may be imported that are not required
+RUNTIMES = {
+    "openvino": ("openvino",),
+    "tvm": ("apache-tvm",),
+    "iree": ("iree-base-compiler", "iree-base-runtime"),
+    "rknn": (),  # no extra: they want a Python of their own
+    "onnxruntime_qnn": (),
+}
 FOLDERS = {"genie_onnx": ROOT / "genie_onnx", "genie_onnx_cli": ROOT / "cli"}
 PLATFORMS = {
     "linux-x86_64": {"sys_platform": "linux", "platform_machine": "x86_64"},
@@ -36,6 +44,15 @@ def lines(section: str, option: str) -> list[str]:
 
 def requirements() -> list[Requirement]:
     return [Requirement(line) for line in lines("options", "install_requires")]
+
+
+def extras() -> list[str]:
+    """Return the names of the extras that are runtimes."""
+    return [name for name, distributions in RUNTIMES.items() if distributions]
+
+
+def extra_requirements(extra: str) -> list[Requirement]:
+    return [Requirement(line) for line in lines("options.extras_require", extra)]
 
 
 def packages() -> dict[str, Path]:
@@ -66,7 +83,7 @@ def test_requirements_are_what_is_imported() -> None:
                 names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
                 names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
                 for name in (name.split(".")[0] for name in names):
-                    if name in sys.stdlib_module_names or name in FOLDERS:
+                    if name in sys.stdlib_module_names or name in FOLDERS or (file.parent == DRIVERS and name in RUNTIMES):
                         continue
                     providers = {canonicalize_name(found) for found in distributions.get(name, [name])} & required
                     used |= providers
@@ -77,13 +94,18 @@ def test_requirements_are_what_is_imported() -> None:
     assert required - used - {"onnxruntime", "onnxruntime-gpu", "onnx2torch"} == set()
 
 
+@pytest.mark.parametrize("extra", extras())
+def test_an_extra_is_what_its_runtime_imports(extra: str) -> None:
+    assert tuple(requirement.name for requirement in extra_requirements(extra)) == RUNTIMES[extra]
+
+
 def test_every_requirement_has_a_tested_version_within_its_range() -> None:
     pinned = {}
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         if line and not line.startswith("#"):
             name, version = line.split("==")
             pinned[canonicalize_name(name)] = version
-    for requirement in [*requirements(), *map(Requirement, lines("options.extras_require", "test"))]:
+    for requirement in [*requirements(), *(r for extra in ("test", *extras()) for r in extra_requirements(extra))]:
         assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
 
 

@@ -130,7 +130,8 @@ def reconstruct(
             readers[value] -= 1
             if not readers[value]:
                 del teacher[value], student[value]
-    return codes
+    left = [spec.name for spec in placement.activations if spec.name not in codes.activations]  # outputs, where they are rounded
+    return codes.merged(Codes(activations={name: _activation(name, grids[name].scale, grids, placement) for name in left}))
 
 
 def simulate(

@@ -15,7 +15,7 @@ import onnxruntime as ort
 
 from genie_onnx.validate.session import File, session_options
 
-_FLOAT = ("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
+FLOAT_KERNELS = ("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 _INTEGER = ("QGemm", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat")  # beside QLinear...
 
 
@@ -42,5 +42,5 @@ def integer_kernels(model: File) -> KernelCounts:
         counts = Counter(node.op_type for node in onnx.load_model(optimised).graph.node)
     return KernelCounts(
         integer={op: n for op, n in sorted(counts.items()) if op.startswith("QLinear") or op in _INTEGER},
-        floating={op: n for op, n in sorted(counts.items()) if op in _FLOAT},
+        floating={op: n for op, n in sorted(counts.items()) if op in FLOAT_KERNELS},
     )
