@@ -18,6 +18,7 @@ from genie_onnx.distill import with_measurements
 from genie_onnx.graph import query
 from genie_onnx.placement import explain, float_operators
 from genie_onnx.prepare import Prepared, Source, prepare
+from genie_onnx.sizes import packed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,8 @@ def inspect(
         InspectedValue(name=row.value, bits=row.bits, why=row.why)
         for row in explain(deploy, config.placement, config.target.constraints)
     ]
-    packed, parameters = _sizes(prepared)
+    weight_bits = {spec.value: spec.bits for spec in placement.weights}
+    packed_bytes, parameters = packed(deploy, weight_bits)
     nodes = _nodes(prepared, config)
     return Inspection(
         opset=query.opset(user),
@@ -143,7 +145,7 @@ def inspect(
         tied=_tied(deploy),
         kept_float=dict(placement.float_nodes),
         float_bytes=ir.to_proto(user).ByteSize(),
-        packed_bytes=packed,
+        packed_bytes=packed_bytes,
         parameters=parameters,
         images=choice.kind,
         images_reason=choice.reason,
@@ -192,16 +194,3 @@ def _fixed(user: ir.Model) -> dict[str, int]:
 def _shape(value: ir.Value) -> tuple[int | str | None, ...]:
     dims = value.shape or ()
     return tuple(d if isinstance(d, int) else d.value for d in dims)
-
-
-def _sizes(prepared: Prepared) -> tuple[int, int]:
-    """Return bytes with every quantised weight at its true bits, and the number of parameters."""
-    bits = {spec.value: spec.bits for spec in prepared.placement.weights}
-    total_bits = parameters = 0
-    for name, value in prepared.deploy.graph.initializers.items():
-        array = query.constant(value)
-        if array is None:
-            continue
-        total_bits += array.size * bits.get(name, 8 * array.itemsize)
-        parameters += array.size if array.dtype.kind == "f" else 0
-    return -(-total_bits // 8), parameters

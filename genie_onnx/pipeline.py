@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import onnx
-import onnx_ir as ir
 import torch
 
 from genie_onnx import exporter, reconstruct
@@ -24,17 +23,16 @@ from genie_onnx.calibration import Calibration, data_images, made_images, save_i
 from genie_onnx.choice import Choice, choose_images
 from genie_onnx.config import QuantizeConfig, to_json
 from genie_onnx.data import PathLike
+from genie_onnx.delivery import deliver, report_path, write
 from genie_onnx.device import choose_device
 from genie_onnx.distill import DistillProgress
 from genie_onnx.errors import ConfigError
-from genie_onnx.judge import judge, require_same
 from genie_onnx.memory import memory_errors
 from genie_onnx.prepare import Prepared, Source, check_import, output_path, prepare
 from genie_onnx.reconstruct import BlockResult, Codes
 from genie_onnx.report import BlockLoss, Report, versions
 from genie_onnx.rundir import RunDirectory, open_run, write_text
 from genie_onnx.seeds import stream
-from genie_onnx.validate import require_parity
 
 Event: TypeAlias = DistillProgress | reconstruct.Progress | str  # a str names the stage that begins
 Progress = Callable[[Event], None]
@@ -52,11 +50,6 @@ class Result:
     def report_file(self) -> Path:
         """The report beside the output."""
         return report_path(self.output)
-
-
-def report_path(output: Path) -> Path:
-    """Return where the report of `output` goes: a name of its own, so that no file of the user's has it."""
-    return output.with_name(output.name.removesuffix(".onnx") + ".report.json")
 
 
 @dataclass(frozen=True)
@@ -157,8 +150,8 @@ def quantize(
 
     progress("export and verification")
     metadata = {"version": versions()["genie-onnx"], "images": todo.choice.images, "settings": to_json(config)}
-    proto = exporter.export(prepared.deploy, prepared.user, prepared.placement, codes, config.target, metadata)
-    verdict = judge(prepared, codes, proto, calibration.held_back, calibration.held_back_kind, config.target)
+    delivery = deliver(prepared, codes, config.target, calibration.held_back, calibration.held_back_kind, metadata)
+    verdict = delivery.verdict
     report = Report(
         settings=dataclasses.asdict(config),
         images=todo.choice.images,
@@ -167,8 +160,7 @@ def quantize(
         samples=len(calibration.images),
         device=str(todo.device),
         blocks=tuple(losses),
-        float_bytes=ir.to_proto(prepared.user).ByteSize(),
-        quantized_bytes=proto.ByteSize(),
+        sizes=delivery.sizes.to_json(),
         weights={spec.value: spec.bits for spec in prepared.placement.weights},
         activations={spec.name: spec.bits for spec in prepared.placement.activations},
         kept_float=dict(prepared.placement.float_nodes),
@@ -178,12 +170,7 @@ def quantize(
         seconds=time.monotonic() - started,
     )
     write_text(run.report, report.to_json())
-    require_parity(verdict.parity)
-    if config.target.form.batch == "fixed":
-        fixed = exporter.fix_shapes(proto, prepared.shape)
-        require_same(proto, fixed, calibration.held_back)
-        proto = fixed
-    exporter.save(proto, todo.output, [] if isinstance(model, onnx.ModelProto) else [Path(model)])
+    write(delivery, todo.output, [] if isinstance(model, onnx.ModelProto) else [Path(model)])
     write_text(report_path(todo.output), report.to_json())
     return Result(todo.output, report, run.path)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from genie_onnx.exporter.assemble import Codes, export, require_form
+from genie_onnx.exporter.encodings import encodings
 from genie_onnx.exporter.files import save
 from genie_onnx.exporter.fixed_shapes import fix_shapes
 
-__all__ = ["Codes", "export", "fix_shapes", "require_form", "save"]
+__all__ = ["Codes", "encodings", "export", "fix_shapes", "require_form", "save"]

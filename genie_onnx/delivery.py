@@ -1,0 +1,71 @@
+"""Codes -> a file for a target: exported, judged, its shapes fixed where the target asks for it, written with its encodings.
+
+The last step of `quantize`, and all that exporting a finished run again has to do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from torch import Tensor
+
+from genie_onnx import exporter
+from genie_onnx.choice import Kind
+from genie_onnx.judge import Verdict, judge, require_same
+from genie_onnx.prepare import Prepared
+from genie_onnx.reconstruct import Codes
+from genie_onnx.rundir import write_text
+from genie_onnx.sizes import Sizes, sizes
+from genie_onnx.targets import Target
+from genie_onnx.validate import require_parity
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A model ready to be written, and what is to be said of it."""
+
+    proto: onnx.ModelProto
+    verdict: Verdict
+    sizes: Sizes
+    encodings: str  # JSON
+
+
+def deliver(
+    prepared: Prepared, codes: Codes, target: Target, samples: Tensor, kind: Kind, metadata: Mapping[str, str]
+) -> Delivery:
+    """Export `codes` for `target` and judge the result on `samples` ([N, C, H, W], of `kind`), which the verdict says."""
+    placement = prepared.placement
+    proto = exporter.export(prepared.deploy, prepared.user, placement, codes, target, metadata)
+    verdict = judge(prepared, codes, proto, samples, kind, target)
+    if target.form.batch == "fixed" and verdict.parity.ok:
+        free, proto = proto, exporter.fix_shapes(proto, prepared.shape)
+        require_same(free, proto, samples)
+    table = exporter.encodings(placement, codes, {block.name: block.nodes for block in prepared.blocks}, target)
+    bits = {spec.value: spec.bits for spec in placement.weights}
+    return Delivery(proto, verdict, sizes(prepared.user, prepared.deploy, bits, proto), json.dumps(table))
+
+
+def write(delivery: Delivery, output: Path, sources: Sequence[Path]) -> None:
+    """Write the file and its encodings, never over one of `sources`. Raises ParityError for one that was judged broken."""
+    require_parity(delivery.verdict.parity)
+    exporter.save(delivery.proto, output, sources)
+    write_text(encodings_path(output), delivery.encodings)
+
+
+def encodings_path(output: Path) -> Path:
+    """Return where the encodings of `output` go."""
+    return beside(output, "encodings.json")
+
+
+def report_path(output: Path) -> Path:
+    """Return where the report of `output` goes."""
+    return beside(output, "report.json")
+
+
+def beside(output: Path, ending: str) -> Path:
+    """Return a name of its own beside `output`, so that no file of the user's has it."""
+    return output.with_name(f"{output.name.removesuffix('.onnx')}.{ending}")

@@ -1,0 +1,185 @@
+"""Does a file compute what it says, in the runtimes that are to run it?
+
+file, samples -> node by node as written (the reference, which every `quantize` run proves to be what was simulated)
+              -> in each runtime, in a process of its own -> error, agreement, integer layers, time against the float model
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from genie_onnx import graph
+from genie_onnx.data import Order, PathLike, Preprocess, load_images
+from genie_onnx.distill import procedural
+from genie_onnx.errors import ConfigError, ModelError
+from genie_onnx.graph import query
+from genie_onnx.seeds import stream
+from genie_onnx.validate import Session
+from genie_onnx.validate.runtimes import LIMIT, RUNTIMES, Runtime, RuntimeFinding, ask, is_installed, judge
+from genie_onnx.validate.saturation import has_vnni, wide_weights
+
+SATURATES = (
+    "{count} weights have more than 7 bits, and this CPU has no VNNI: onnxruntime's integer kernels saturate with them here. "
+    "Quantize to 7 bits or fewer, or set the session's option session.x64quantprecision to 1"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What `verify` found. `limit` is that of the mean error as a share of an output's range."""
+
+    model: Path
+    samples: int
+    images: str  # data or procedural
+    limit: float
+    bytes: int  # of the file
+    float_bytes: int | None
+    notices: tuple[str, ...]
+    runtimes: tuple[RuntimeFinding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every runtime computes what the file says."""
+        return all(finding.problem is None for finding in self.runtimes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        rows = [finding.to_json() for finding in self.runtimes]
+        return {**asdict(self), "ok": self.ok, "model": str(self.model), "runtimes": rows}
+
+
+def verify(
+    model: PathLike,
+    *,
+    float_model: PathLike | None = None,
+    runtimes: Sequence[str] | None = None,
+    pythons: Mapping[str, str] | None = None,
+    data: Sequence[PathLike] = (),
+    samples: int = 16,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    order: Order = "rgb",
+    input_size: tuple[int, int] | None = None,
+    seed: int = 0,
+    seconds: float = 600,
+    progress: Callable[[str], None] = lambda runtime: None,
+) -> Verification:
+    """Run the file `model` in other runtimes and hold what they compute against the file, computed node by node.
+
+    Args:
+        model: a quantised ONNX file with one input [N, C, H, W].
+        float_model: the model it was made from; each runtime's time for it is the one to compare with.
+        runtimes: names from `RUNTIMES`; None: all that are installed.
+        pythons: interpreters by name of the runtime, for those that are installed in an environment of their own.
+        data: images, as for `quantize`; without them procedural ones are made.
+        samples: how many images.
+        mean: of the model's preprocessing, as `std`, `order` and `input_size` (data.Preprocess).
+        seconds: after which a runtime is stopped.
+        progress: is told the name of each runtime before it starts.
+
+    Raises ModelError, ConfigError and DataError for what cannot be used, a runtime that is not installed included. What a
+    runtime cannot do is a finding, not an error.
+    """
+    chosen = _choose(runtimes, pythons or {})
+    path = Path(model)
+    loaded = graph.load(path)
+    shape, batch = _input(loaded, path, input_size)
+    name = str(loaded.graph.inputs[0].name)
+    if data:
+        array = load_images(data, shape, mean=mean, std=std, order=order, limit=samples).numpy()
+    elif mean is not None and std is not None:
+        space = Preprocess(shape=shape, mean=tuple(mean), std=tuple(std), order=order)
+        array = _made(samples, shape, seed, space.statistics())
+    else:
+        array = _within(_made(samples, shape, seed, (None, None)), _grid(loaded))
+    batches = array[: len(array) // batch * batch].reshape(-1, batch, *shape)
+    if not len(batches):
+        raise ConfigError(f"{path} takes {batch} samples at a time, and there are {len(array)}: give more, or --samples {batch}")
+    session = Session(path, optimise=False)
+    runs = [session({name: feed}) for feed in batches]
+    reference = {output: np.stack([run[output] for run in runs]) for output in session.outputs}
+    findings = []
+    for row, python in chosen:
+        progress(row.name)
+        answer = ask(
+            row,
+            path,
+            {name: batches},
+            float_model=None if float_model is None else Path(float_model),
+            python=python,
+            seconds=seconds,
+        )
+        findings.append(judge(row.name, answer, reference))
+    wide = wide_weights(onnx.load(path)) if has_vnni() is False else ()
+    return Verification(
+        model=path,
+        samples=batches.shape[0] * batch,
+        images="data" if data else "procedural",
+        limit=LIMIT,
+        bytes=path.stat().st_size,
+        float_bytes=None if float_model is None else Path(float_model).stat().st_size,
+        notices=(SATURATES.format(count=len(wide)),) if wide else (),
+        runtimes=tuple(findings),
+    )
+
+
+def _choose(names: Sequence[str] | None, pythons: Mapping[str, str]) -> list[tuple[Runtime, str]]:
+    """Return the runtimes to try with the interpreter of each, in the order of the table or as named."""
+    unknown = [name for name in dict.fromkeys((*(names or ()), *pythons)) if name not in RUNTIMES]
+    if unknown:
+        raise ConfigError(f"there is no runtime {', '.join(map(repr, unknown))}: known are {', '.join(RUNTIMES)}")
+    rows = [(RUNTIMES[name], pythons.get(name, sys.executable)) for name in dict.fromkeys(names or RUNTIMES)]
+    there = [(row, python) for row, python in rows if is_installed(row, python)]
+    demanded = (*names, *pythons) if names else tuple(pythons)
+    missing = [(row, python) for row, python in rows if row.name in demanded and (row, python) not in there]
+    if missing:
+        raise ConfigError([f"{row.name} is not installed for {python}: {row.install}" for row, python in missing])
+    return there
+
+
+def _input(model: ir.Model, path: Path, input_size: tuple[int, int] | None) -> tuple[tuple[int, int, int], int]:
+    """Return C, H, W of a sample and how many samples the file takes at a time: 1 where that is open."""
+    dims = query.input_shape(model) if len(model.graph.inputs) == 1 else ()
+    if len(dims) != 4 or dims[1] is None:
+        shapes = ", ".join(f"'{value.name}' {value.shape}" for value in model.graph.inputs)
+        raise ModelError(f"{path} must have one input [N, C, H, W] with a fixed C, but has {shapes}")
+    height, width = (fixed or given for fixed, given in zip(dims[2:], input_size or (None, None), strict=True))
+    if height is None or width is None:
+        raise ModelError(f"{path} leaves height or width of its input open: give a size with --input-size HxW")
+    return (dims[1], height, width), dims[0] or 1
+
+
+def _made(
+    count: int, shape: tuple[int, int, int], seed: int, statistics: tuple[Sequence[float], Sequence[float]] | tuple[None, None]
+) -> np.ndarray:
+    """Return procedural images float32 [count, C, H, W] with these means and deviations."""
+    mean, std = statistics
+    return procedural(count, shape, mean=mean, std=std, generator=stream(seed, "verify")).numpy()
+
+
+def _within(images: np.ndarray, grid: tuple[float, float] | None) -> np.ndarray:
+    """Return `images` stretched over `grid`, so that they exercise all codes of the input."""
+    if grid is None:
+        return images
+    low, high = grid
+    return np.asarray(low + (high - low) * (images - images.min()) / max(float(np.ptp(images)), 1e-6), np.float32)
+
+
+def _grid(model: ir.Model) -> tuple[float, float] | None:
+    """Return the smallest and largest number that the file's input can be after its rounding, None where it is not rounded."""
+    rounding = (node for node, _ in model.graph.inputs[0].uses() if node.op_type == "QuantizeLinear" and len(node.inputs) == 3)
+    for node in rounding:
+        scale, zero_point = (query.constant(value) for value in node.inputs[1:])
+        if scale is not None and zero_point is not None and scale.size == 1:
+            codes = np.iinfo(zero_point.dtype.name)
+            low, high = (float((code - zero_point.item()) * scale.item()) for code in (codes.min, codes.max))
+            return low, high
+    return None
