@@ -1,0 +1,51 @@
+"""What `verify` found, as a table: one row a runtime."""
+
+from __future__ import annotations
+
+from genie_onnx_cli.show import console, size, table
+
+from genie_onnx import RuntimeFinding, Verification
+
+_ROUNDING = 1e-5  # of the range
+
+
+def verification(found: Verification) -> None:
+    """Print a row for each runtime, then what is wrong with those that cannot use the file."""
+    timed = any(row.milliseconds is not None for row in found.runtimes)
+    rows = table("runtime", "file", "top-1", "max / mean error", "integer", *(["ms", "x float"] if timed else []))
+    for row in found.runtimes:
+        rows.add_row(*_cells(row), *(_times(row) if timed else ()))
+    console.print(rows)
+    console.print(
+        f"top-1 and error: against the file computed node by node, on {found.samples} "
+        f"{'of your' if found.images == 'data' else 'procedural'} images; errors as shares of an output's range, above "
+        f"{100 * found.limit:g} % in the mean is wrong\ninteger: convolutions and matrix products that compute in integers"
+        + ("; ms: one batch, one thread, shortest of several runs" if timed else "")
+    )
+    for row in found.runtimes:
+        if row.problem is not None:
+            console.print(f"{row.runtime}: {row.problem}")
+    before = "" if found.float_bytes is None else f"{size(found.float_bytes)} float -> "
+    console.print(f"size: {before}{size(found.bytes)} in the file")
+    for notice in found.notices:
+        console.print(f"note: {notice}")
+
+
+def _cells(row: RuntimeFinding) -> list[str]:
+    worst = row.worst
+    verdict = "ok" if row.problem is None else "fails" if worst is None else "wrong"
+    error = "" if worst is None else f"{_percent(worst.max_share)} / {_percent(worst.mean_share)} %"
+    agreements = [output.agreement for output in row.outputs if output.agreement is not None]
+    layers = "" if row.integer_layers is None else f"{row.integer_layers} of {row.integer_layers + (row.float_layers or 0)}"
+    agreement = f"{100 * min(agreements):.1f} %" if agreements else ""
+    return [f"{row.runtime} {row.version or ''}".rstrip(), verdict, agreement, error, layers]
+
+
+def _percent(share: float) -> str:
+    """Return a share in percent; what is only float rounding is not spelt out."""
+    return f"{100 * share:.2g}" if share == 0 or not share < _ROUNDING else f"<{100 * _ROUNDING:g}"
+
+
+def _times(row: RuntimeFinding) -> list[str]:
+    milliseconds = "" if row.milliseconds is None else f"{row.milliseconds:.3g}"
+    return [milliseconds, "" if row.speedup is None else f"{row.speedup:.2f}"]

@@ -1,0 +1,101 @@
+"""`genie-onnx verify`: a quantised file in other runtimes, held against what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from genie_onnx_cli import options
+
+from genie_onnx.errors import RunError
+
+
+class Interpreter(click.ParamType):
+    """A runtime and a path: ``rknn=/opt/rknn/bin/python`` -> ("rknn", "/opt/rknn/bin/python")."""
+
+    name = "interpreter"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Parse `value`; a tuple is already parsed."""
+        if isinstance(value, tuple):
+            return value
+        runtime, _, path = str(value).partition("=")
+        if not path:
+            self.fail(f"{value!r} is not RUNTIME=PATH, such as rknn=/opt/rknn/bin/python", param, ctx)
+        return runtime, path
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path), metavar="QUANT.onnx")
+@click.option(
+    "--float",
+    "float_model",
+    type=click.Path(path_type=Path),
+    metavar="FLOAT.onnx",
+    help="The model it was made from: its time in each runtime, and its size, are what the file's are compared with.",
+)
+@click.option(
+    "--with",
+    "runtimes",
+    metavar="NAME[,NAME...]",
+    help="onnxruntime, openvino, tvm, iree, rknn, qnn.  [default: those that are installed]",
+)
+@click.option(
+    "--python",
+    "pythons",
+    multiple=True,
+    type=Interpreter(),
+    metavar="NAME=PATH",
+    help="The Python of a runtime that is installed in an environment of its own (needs numpy and onnx there).",
+)
+@click.option(
+    "--data",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Images: folder, npz or npy (may be given several times). Without it images are made.",
+)
+@options.preprocessing
+@click.option("--samples", type=click.IntRange(min=1), default=16, show_default=True, help="Images.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0, min_open=True), default=600, show_default=True, help="Time for each runtime."
+)
+@options.seed
+@options.quiet
+@options.as_json
+def verify(model: Path, **given: Any) -> None:
+    """Run QUANT.onnx in other runtimes and hold what they compute against the file, computed node by node.
+
+    \b
+    genie-onnx verify model.quant.onnx --float model.onnx
+    genie-onnx verify model.quant.onnx --with openvino,rknn --python rknn=/opt/rknn/bin/python --data photos/
+    """
+    from genie_onnx_cli import show_verification
+
+    import genie_onnx
+
+    names = given["runtimes"]
+    found = genie_onnx.verify(
+        model,
+        float_model=given["float_model"],
+        runtimes=None if names is None else [name.strip() for name in names.split(",")],
+        pythons=dict(given["pythons"]),
+        data=given["data"],
+        samples=given["samples"],
+        mean=given["input_mean"],
+        std=given["input_std"],
+        order=given["channel_order"],
+        input_size=given["input_size"],
+        seed=given["seed"],
+        seconds=given["seconds"],
+        progress=(lambda name: None) if given["quiet"] else (lambda name: click.echo(f"{name} ...", err=True)),
+    )
+    if given["as_json"]:
+        click.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        show_verification.verification(found)
+    if not found.ok:
+        failed = [row.runtime for row in found.runtimes if row.problem is not None]
+        raise RunError(f"{len(failed)} of {len(found.runtimes)} runtimes cannot use the file: {', '.join(failed)}")

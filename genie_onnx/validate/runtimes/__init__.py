@@ -1,0 +1,9 @@
+"""Trying a file in other runtimes, each in a process of its own, and holding what they compute against the file."""
+
+from __future__ import annotations
+
+from genie_onnx.validate.runtimes.child import Answer, ask
+from genie_onnx.validate.runtimes.finding import LIMIT, OutputError, RuntimeFinding, judge
+from genie_onnx.validate.runtimes.table import RUNTIMES, Runtime, is_installed
+
+__all__ = ["LIMIT", "RUNTIMES", "Answer", "OutputError", "Runtime", "RuntimeFinding", "ask", "is_installed", "judge"]

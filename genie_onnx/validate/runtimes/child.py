@@ -1,0 +1,110 @@
+"""Running a file in a runtime, in a process of its own: what it raises, how it dies, or that it never comes back, is an answer.
+
+model file, float32 [batches, n, ...] by input name -> Answer with outputs [batches, ...] in the file's order
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genie_onnx.validate.runtimes.table import Runtime
+from genie_onnx.validate.session import Array
+
+WORKER = Path(__file__).parent / "worker.py"
+ROUNDS = 50  # timed runs, of which the shortest counts
+# One thread wherever the driver has no option for it: times of two models are compared, on a machine that may be busy.
+THREADS = {"OMP_NUM_THREADS": "1", "TVM_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a runtime made of a file; None and empty where it did not come so far, and `problem` is why, in one line."""
+
+    version: str | None
+    problem: str | None
+    outputs: tuple[Array, ...]  # [batches, ...] each
+    operators: Mapping[str, int]  # how many run, as the runtime calls them
+    milliseconds: float | None  # shortest run of one batch
+    float_milliseconds: float | None
+
+
+def ask(
+    runtime: Runtime,
+    model: Path,
+    inputs: Mapping[str, Array],
+    *,
+    float_model: Path | None = None,
+    python: str = sys.executable,
+    seconds: float,
+) -> Answer:
+    """Run `model` on `inputs`, one batch after another, in a child of the interpreter `python`; end it after `seconds`."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        job = {
+            "model": str(model.resolve()),
+            "float_model": None if float_model is None else str(float_model.resolve()),
+            "rounds": ROUNDS if runtime.timed else 0,
+        }
+        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        arrays: dict[str, Any] = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        np.savez(folder / "inputs.npz", **arrays)
+        end = _run([python, str(WORKER), str(runtime.driver.resolve()), str(folder)], folder, seconds)
+        answer: dict[str, Any] = _json(folder / "answer.json")
+        return Answer(
+            version=answer.get("version"),
+            problem=answer.get("problem", None if "done" in answer else end),
+            outputs=_arrays(folder / "outputs.npz") if "ran" in answer else (),
+            operators=answer.get("operators", {}),
+            milliseconds=answer.get("milliseconds"),
+            float_milliseconds=answer.get("float_milliseconds"),
+        )
+
+
+def _run(command: list[str], folder: Path, seconds: float) -> str:
+    """Run the child in `folder`, where its messages go as well; return what became of it."""
+    with (folder / "messages").open("wb") as messages:
+        try:
+            done = subprocess.run(  # noqa: S603
+                command,
+                cwd=folder,
+                env={**os.environ, **THREADS},
+                stdin=subprocess.DEVNULL,
+                stdout=messages,
+                stderr=messages,
+                timeout=seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return f"its process had to {_stage(folder)} when {seconds:g} s were over"
+    if done.returncode == 0:
+        return f"its process ended when it was to {_stage(folder)}"  # of no interest where it wrote that it is done
+    how = f"exit code {done.returncode}" if done.returncode > 0 else str(signal.strsignal(-done.returncode))
+    lines = (folder / "messages").read_text(encoding="utf-8", errors="replace").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f"its process died ({how}) when it was to {_stage(folder)}" + (f": {last}" if last else "")
+
+
+def _stage(folder: Path) -> str:
+    stage = folder / "stage"
+    return stage.read_text(encoding="utf-8") if stage.exists() else "start"
+
+
+def _json(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return found
+
+
+def _arrays(file: Path) -> tuple[Array, ...]:
+    with np.load(file, allow_pickle=False) as arrays:
+        return tuple(arrays[str(k)] for k in range(len(arrays.files)))
