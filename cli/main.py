@@ -12,8 +12,10 @@ from typing import Any
 import click
 from genie_onnx_cli.distill import distill
 from genie_onnx_cli.evaluate import evaluate
+from genie_onnx_cli.export import export
 from genie_onnx_cli.inspect import inspect
 from genie_onnx_cli.quantize import quantize
+from genie_onnx_cli.targets import targets
 from genie_onnx_cli.verify import verify
 
 from genie_onnx.errors import GenieError, InputError
@@ -62,10 +64,11 @@ def main() -> None:
     \b
     genie-onnx inspect model.onnx                           what is in it, what would be done
     genie-onnx quantize model.onnx --wbits 4 --abits 4      -> model.quant.onnx, verified in onnxruntime
+    genie-onnx export model.quant.genie --target int4       the same codes for another compiler
     genie-onnx evaluate model.onnx model.quant.onnx --data val/
     genie-onnx verify model.quant.onnx --float model.onnx   in every runtime that is installed
     """
 
 
-for _command in (quantize, distill, inspect, evaluate, verify):
+for _command in (quantize, export, targets, distill, inspect, evaluate, verify):
     main.add_command(_command)

@@ -8,21 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-# The names in genie_onnx.TARGETS, compared by a test: help is shown without loading the package's parts.
-TARGETS = (
-    "portable",
-    "onnxruntime",
-    "openvino",
-    "tensorrt",
-    "qnn",
-    "tidl",
-    "rknn",
-    "vitis",
-    "tvm",
-    "iree",
-    "int4",
-    "encodings",
-)
+from genie_onnx import TARGETS
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -117,7 +104,7 @@ set_input = click.option(
 )
 target = click.option(
     "--target",
-    type=click.Choice(TARGETS),
+    type=click.Choice(tuple(TARGETS)),
     default="portable",
     show_default=True,
     help="What the file is for: decides grids, where values are rounded, and how codes are stored (genie-onnx targets).",

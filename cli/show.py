@@ -79,10 +79,21 @@ def result(done: Result) -> None:
         agreement = "" if output["agreement"] is None else f"{100 * output['agreement']:.1f} %"
         rows.add_row(output["name"], f"{output['sqnr_db']:.1f}", f"{output['cosine']:.4f}", agreement)
     console.print(rows)
-    console.print(f"size: {size(report.float_bytes)} float -> {size(report.quantized_bytes)} in the file")
+    show_sizes(report.sizes)
     console.print(
         f"{done.output}   ({report.seconds:.0f} s; report in {done.report_file.name}, images and codes in {done.run_dir})"
     )
+
+
+def show_sizes(found: Mapping[str, int | None]) -> None:
+    """Print the sizes of a float and a quantised file."""
+    before, packed, after = found["float_file"], found["packed"], found["file"]
+    assert before is not None
+    assert packed is not None
+    assert after is not None
+    zipped = [found["float_gzip"], found["file_gzip"]]
+    gzip = "" if None in zipped else f"; gzip {size(zipped[0] or 0)} -> {size(zipped[1] or 0)}"
+    console.print(f"size: {size(before)} float -> {size(after)} in the file, {size(packed)} of weights at their true bits{gzip}")
 
 
 _LAYER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat")

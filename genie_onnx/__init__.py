@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from genie_onnx.errors import ConfigError, DataError, GenieError, InputError, ModelError, ParityError, RunError
     from genie_onnx.inspection import InspectedBlock, InspectedNode, InspectedValue, Inspection, inspect
     from genie_onnx.pipeline import Event, Plan, Progress, Result, plan, quantize
+    from genie_onnx.reexport import export
     from genie_onnx.report import Report
     from genie_onnx.targets import TARGETS, Constraints, Form, Target
     from genie_onnx.validate.runtimes import OutputError, RuntimeFinding
@@ -53,6 +54,7 @@ _HOMES = {
     "errors": ("ConfigError", "DataError", "GenieError", "InputError", "ModelError", "ParityError", "RunError"),
     "inspection": ("InspectedBlock", "InspectedNode", "InspectedValue", "Inspection", "inspect"),
     "pipeline": ("Event", "Plan", "Progress", "Result", "plan", "quantize"),
+    "reexport": ("export",),
     "report": ("Report",),
     "targets": ("TARGETS", "Constraints", "Form", "Target"),
     "validate.runtimes": ("OutputError", "RuntimeFinding"),
@@ -95,6 +97,7 @@ __all__ = [
     "default_preset",
     "distill_images",
     "evaluate",
+    "export",
     "from_json",
     "inspect",
     "plan",

@@ -5,9 +5,12 @@ Which of them, is decided before (`choice`).
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +29,7 @@ from genie_onnx.distill import (
     procedural,
     save_contact_sheet,
 )
+from genie_onnx.errors import RunError
 from genie_onnx.graph import class_scores
 from genie_onnx.prepare import Prepared
 from genie_onnx.rundir import RunDirectory, write_npz
@@ -100,13 +104,27 @@ def made_images(
     return Calibration(images, held_back, "procedural", span, MADE_HEADROOM)
 
 
-def save_images(images: Tensor, kind: str, run: RunDirectory) -> None:
+def save_images(calibration: Calibration, kind: str, run: RunDirectory) -> None:
     """Write the images to `run` as npz (in the model's input space: `--data` takes it) and as a contact sheet.
 
-    `kind` says what they are, as `Choice.images` does.
+    `kind` says what they are, as `Choice.images` does. Those held back are there too, for `saved_images`.
     """
-    write_npz(run.images, images=images.numpy(), kind=kind)
-    save_contact_sheet(images.numpy(), run.contact_sheet)
+    images = calibration.images.numpy()
+    held_back = {"held_back": calibration.held_back.numpy(), "held_back_kind": calibration.held_back_kind}
+    write_npz(run.images, images=images, kind=kind, **held_back)
+    save_contact_sheet(images, run.contact_sheet)
+
+
+def saved_images(run: RunDirectory) -> tuple[Tensor, Kind]:
+    """Return the images that the finished `run` was judged on, and their kind. Raises RunError where its file is not whole."""
+    try:
+        with np.load(run.images, allow_pickle=False) as arrays:
+            kind = str(arrays["held_back_kind"])
+            if kind not in get_args(Kind):
+                raise RunError(f"{run.images} has images of an unknown kind, {kind!r}")
+            return torch.from_numpy(arrays["held_back"]), cast(Kind, kind)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise RunError(f"{run.images} does not hold the images of a finished run: {error!r}") from error
 
 
 def _amplified(

@@ -40,5 +40,5 @@ def distill_images(
     run = open_run(Path(run_dir), run_identity(prepared, config, None))
     progress("calibration images")
     calibration = made_images(prepared, config, choice, None, run, device, progress)
-    save_images(calibration.images, choice.images, run)
+    save_images(calibration, choice.images, run)
     return run

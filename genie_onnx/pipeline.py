@@ -143,10 +143,19 @@ def quantize(
     else:
         calibration = made_images(prepared, config, todo.choice, given, run, todo.device, progress)
     if not run.images.exists():
-        save_images(calibration.images, todo.choice.images, run)
+        save_images(calibration, todo.choice.images, run)
 
     progress("reconstruction")
     codes, losses = _reconstruct(prepared, config, calibration, run, todo.device, progress)
+
+    reconstruct.save(Codes(activations=codes.activations), run.grids)
+    origin = {
+        "model": None if isinstance(model, onnx.ModelProto) else str(Path(model).absolute()),
+        "input_size": input_size,
+        "set_inputs": {name: list(numbers) for name, numbers in (set_inputs or {}).items()},
+        "config": dataclasses.asdict(config),
+    }
+    write_text(run.source, json.dumps(origin, indent=2))
 
     progress("export and verification")
     metadata = {"version": versions()["genie-onnx"], "images": todo.choice.images, "settings": to_json(config)}

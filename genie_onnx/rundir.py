@@ -4,6 +4,8 @@ settings.json               model digest, data, every setting: a directory belon
 images/batch_000.npz ...    each distilled batch as soon as it is finished
 images.npz, images.png      the calibration images, and a contact sheet of them
 codes/0000.safetensors ...  each reconstructed block (codes, scales), with its losses in 0000.json
+grids.safetensors           all grids of values, when the last block is done
+source.json                 where the model is, and how it was read: for exporting again
 report.json                 the final report
 """
 
@@ -40,6 +42,21 @@ class RunDirectory:
     """A directory that belongs to one run. Make one with `open_run`."""
 
     path: Path
+
+    @property
+    def settings(self) -> Path:
+        """What makes the run this run."""
+        return self.path / "settings.json"
+
+    @property
+    def source(self) -> Path:
+        """Where the model was, how it was read, and the settings whole."""
+        return self.path / "source.json"
+
+    @property
+    def grids(self) -> Path:
+        """The grids of all values of the finished run."""
+        return self.path / "grids.safetensors"
 
     @property
     def images(self) -> Path:

@@ -53,9 +53,19 @@ TABLE = {
     "bn_file": Row(LEAVES | {"graph", "prepare"}, ONNX | RUNTIME | CLICK),
     "choice": Row(LEAVES | {"data", "distill", "graph", "prepare"}, THIRD),
     "calibration": Row(LEAVES | {"graph", "data", "distill", "prepare", "rundir", "choice"}, ONNX | RUNTIME | CLICK),
-    "judge": Row(LEAVES | {"graph", "reconstruct", "validate", "prepare", "calibration", "choice"}, RUNTIME | CLICK),
+    "judge": Row(LEAVES | {"graph", "reconstruct", "validate", "prepare", "choice"}, RUNTIME | CLICK),
+    "fitting": Row(LEAVES | {"placement", "reconstruct"}, ONNX | RUNTIME | CLICK),
+    "reexport": Row(
+        LEAVES
+        | {"data", "reconstruct", "report", "calibration", "delivery", "fitting", "memory", "pipeline", "prepare", "rundir"},
+        ONNX | RUNTIME | TORCH | CLICK,
+    ),
+    "sizes": Row(LEAVES | {"graph"}, TORCH | RUNTIME | CLICK),
+    "delivery": Row(
+        LEAVES | {"exporter", "validate", "reconstruct", "prepare", "rundir", "choice", "judge", "sizes"}, RUNTIME | CLICK
+    ),
     "pipeline": Row(
-        LEAVES | CORE | {"prepare", "bn_file", "rundir", "device", "memory", "choice", "calibration", "judge"}, RUNTIME | CLICK
+        LEAVES | CORE | {"prepare", "bn_file", "rundir", "device", "memory", "choice", "calibration", "delivery"}, RUNTIME | CLICK
     ),
     "accuracy": Row(LEAVES | {"graph", "data", "validate"}, RUNTIME | TORCH | CLICK),
     "distillation": Row(
@@ -63,7 +73,7 @@ TABLE = {
         ONNX | RUNTIME | CLICK,
     ),
     "inspection": Row(
-        LEAVES | {"data", "graph", "placement", "distill", "prepare", "bn_file", "choice"}, RUNTIME | TORCH | CLICK
+        LEAVES | {"data", "graph", "placement", "distill", "prepare", "bn_file", "choice", "sizes"}, RUNTIME | TORCH | CLICK
     ),
     "verification": Row(LEAVES | {"graph", "data", "distill", "validate"}, RUNTIME | TORCH | CLICK),
     "__init__": Row(

@@ -31,8 +31,7 @@ class Report:
     samples: int
     device: str
     blocks: tuple[BlockLoss, ...]
-    float_bytes: int
-    quantized_bytes: int
+    sizes: dict[str, int | None]  # bytes, as sizes.Sizes has them
     weights: dict[str, int]  # bits of each quantised weight
     activations: dict[str, int]  # bits of each quantised value
     kept_float: dict[str, str]  # weighted node -> why it stays float

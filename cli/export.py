@@ -1,0 +1,40 @@
+"""`genie-onnx export`: a finished run once more, for another target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from genie_onnx_cli import options
+
+
+@click.command()
+@click.argument("run_dir", type=click.Path(path_type=Path), metavar="RUN_DIR")
+@options.target
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The quantised model.  [default: MODEL.TARGET.onnx]")
+@click.option("--model", type=click.Path(path_type=Path), help="The float model, if it is no longer where the run found it.")
+@click.option(
+    "--reoptimize",
+    is_flag=True,
+    help="If the target needs other numbers, learn them from the run's images (in OUTPUT.genie; as long as the run took).",
+)
+@options.quiet
+def export(run_dir: Path, target: str, output: Path | None, model: Path | None, reoptimize: bool, quiet: bool) -> None:
+    """Write the codes of the finished run in RUN_DIR for another target, verified like the first file.
+
+    Takes seconds where the numbers suit the target; where they do not, what is in the way is said.
+
+    \b
+    genie-onnx export model.quant.genie --target int4
+    genie-onnx export model.quant.genie --target openvino --reoptimize -o model.openvino.onnx
+    """
+    from genie_onnx_cli import show
+    from genie_onnx_cli.progress import Display
+
+    import genie_onnx
+
+    with Display(quiet) as display:
+        done = genie_onnx.export(
+            run_dir, genie_onnx.TARGETS[target], output, model=model, reoptimize=reoptimize, progress=display
+        )
+    show.result(done)

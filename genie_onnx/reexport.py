@@ -1,0 +1,148 @@
+"""A finished run -> a file for another target: in seconds where its numbers allow it, else optimised again from its images."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genie_onnx import reconstruct
+from genie_onnx.calibration import saved_images
+from genie_onnx.config import QuantizeConfig, from_json, to_json
+from genie_onnx.data import PathLike
+from genie_onnx.delivery import beside, deliver, report_path, write
+from genie_onnx.errors import ConfigError, RunError
+from genie_onnx.fitting import unmet
+from genie_onnx.memory import memory_errors
+from genie_onnx.pipeline import Event, Result, quantize
+from genie_onnx.prepare import Prepared, output_path, prepare
+from genie_onnx.reconstruct import Codes
+from genie_onnx.report import Report
+from genie_onnx.rundir import RunDirectory, write_text
+from genie_onnx.targets import Target
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """What a run directory tells of a finished run."""
+
+    run: RunDirectory
+    model: Path
+    config: QuantizeConfig
+    input_size: tuple[int, int] | None
+    set_inputs: dict[str, list[float]]
+    report: dict[str, Any]
+
+
+@memory_errors()
+def export(
+    run_dir: PathLike,
+    target: Target,
+    output: PathLike | None = None,
+    *,
+    model: PathLike | None = None,
+    reoptimize: bool = False,
+    progress: Callable[[Event], None] = lambda event: None,
+) -> Result:
+    """Export the finished run in `run_dir` for `target`, verified like any other file.
+
+    Args:
+        run_dir: the directory of a finished `quantize`.
+        target: a row of TARGETS, or one of your own.
+        output: None: MODEL.TARGET.onnx beside the model.
+        model: the float model, where it is no longer where it was.
+        reoptimize: where the numbers do not meet the target's constraints, learn them again from the run's images, in
+            OUTPUT.genie; where they do, nothing is learned.
+        progress: as for `quantize`.
+
+    Raises ConfigError where the run is not finished, the model another, or the numbers do not fit and `reoptimize` is False.
+    """
+    started = time.monotonic()
+    found = _read(Path(run_dir), model)
+    config = dataclasses.replace(found.config, target=target)  # refuses bits that the target cannot hold
+    path = output_path(found.model, beside(found.model, f"{target.name}.onnx") if output is None else output)
+    progress(f"reading {found.model.name}")
+    prepared = prepare(found.model, config.placement, found.input_size, found.set_inputs, found.config.target.constraints)
+    settings = json.loads(found.run.settings.read_text(encoding="utf-8"))
+    if settings["model"] != prepared.digest:
+        raise ConfigError(f"{found.model} is not the model of the run in {run_dir}, or was changed: give that one with --model")
+    codes = _codes(found.run, prepared)
+    wanted = prepare(found.model, config.placement, found.input_size, found.set_inputs, target.constraints)
+    problems = unmet(prepared.placement, codes, wanted.placement, target.constraints)
+    if problems and reoptimize:
+        return quantize(
+            found.model,
+            path,
+            config=config,
+            data=[found.run.images],
+            input_size=found.input_size,
+            set_inputs=found.set_inputs,
+            progress=progress,
+        )
+    if problems:
+        blocks = len(reconstruct.learned_blocks(prepared.blocks, prepared.placement))
+        raise ConfigError(
+            f"target {target.name} needs other numbers than the run in {run_dir} has: {'; '.join(problems)}. All {blocks} blocks "
+            "have to be optimised again, the images need not be made again: --reoptimize"
+        )
+    progress("export and verification")
+    samples, kind = saved_images(found.run)
+    metadata = {"version": found.report["versions"]["genie-onnx"], "images": found.report["images"], "settings": to_json(config)}
+    delivery = deliver(dataclasses.replace(prepared, placement=wanted.placement), codes, target, samples, kind, metadata)
+    report = Report(
+        **{
+            **found.report,
+            "settings": dataclasses.asdict(config),
+            "sizes": delivery.sizes.to_json(),
+            "parity": delivery.verdict.parity.to_json(),
+            "comparison": delivery.verdict.comparison.to_json(),
+            "held_back": delivery.verdict.held_back_kind,
+            "seconds": time.monotonic() - started,
+        }
+    )
+    write(delivery, path, [found.model])
+    write_text(report_path(path), report.to_json())
+    return Result(path, report, found.run.path)
+
+
+def _read(path: Path, model: PathLike | None) -> _Finished:
+    run = RunDirectory(path)
+    unfinished = f"{path} does not hold a finished run of genie-onnx quantize"
+    if not run.settings.is_file():
+        raise ConfigError(f"{unfinished}: it has no {run.settings.name}")
+    missing = [file.name for file in (run.source, run.grids, run.images, run.report) if not file.is_file()]
+    if missing:
+        raise ConfigError(
+            f"{unfinished}: it has no {' and no '.join(missing)}. The same quantize command goes on where it stopped"
+        )
+    try:
+        source = json.loads(run.source.read_text(encoding="utf-8"))
+        report = json.loads(run.report.read_text(encoding="utf-8"))
+        config = from_json(json.dumps(source["config"]))
+        given = source["model"] if model is None else str(model)
+        size = source["input_size"]
+        set_inputs = dict(source["set_inputs"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{unfinished}: {run.source.name} or {run.report.name} is damaged ({error!r})") from error
+    if given is None:
+        raise ConfigError("the run was made of a model in memory: give the model's file with --model")
+    if not Path(given).is_file():
+        raise ConfigError(f"the model of the run, {given}, is not there any more: give it with --model")
+    return _Finished(run, Path(given), config, None if size is None else (int(size[0]), int(size[1])), set_inputs, report)
+
+
+def _codes(run: RunDirectory, prepared: Prepared) -> Codes:
+    blocks = reconstruct.learned_blocks(prepared.blocks, prepared.placement)
+    codes = Codes()
+    for index in range(len(blocks)):
+        codes = codes.merged(reconstruct.load(run.block(index)))
+    codes = codes.merged(reconstruct.load(run.grids))
+    lacking = [spec.value for spec in prepared.placement.weights if spec.value not in codes.weights]
+    lacking += [spec.name for spec in prepared.placement.activations if spec.name not in codes.activations]
+    if lacking:
+        raise RunError(f"the run in {run.path} lacks the codes of {', '.join(lacking[:5])}: it was changed since it finished")
+    return codes
