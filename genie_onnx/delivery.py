@@ -39,12 +39,14 @@ def deliver(
 ) -> Delivery:
     """Export `codes` for `target` and judge the result on `samples` ([N, C, H, W], of `kind`), which the verdict says."""
     placement = prepared.placement
+    blocks = {block.name: block.nodes for block in prepared.blocks}
+    metadata = {**metadata, "blocks": json.dumps(blocks)}
     proto = exporter.export(prepared.deploy, prepared.user, placement, codes, target, metadata)
     verdict = judge(prepared, codes, proto, samples, kind, target)
     if target.form.batch == "fixed" and verdict.parity.ok:
         free, proto = proto, exporter.fix_shapes(proto, prepared.shape)
         require_same(free, proto, samples)
-    table = exporter.encodings(placement, codes, {block.name: block.nodes for block in prepared.blocks}, target)
+    table = exporter.encodings(placement, codes, blocks, target)
     bits = {spec.value: spec.bits for spec in placement.weights}
     return Delivery(proto, verdict, sizes(prepared.user, prepared.deploy, bits, proto), json.dumps(table))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import onnx
 import onnx_ir as ir
@@ -51,7 +51,7 @@ def export(
     `deploy` is the normalised graph with BatchNormalization folded, `user` the model as loaded: the result has the nodes
     of the one and the interface of the other. Its `metadata_props` are the user's, `metadata` with each key prefixed by
     `genie_onnx.`, and two tables in JSON, `genie_onnx.weights` and `genie_onnx.activations`:
-    {name: {"bits": true bit width, "codes": name of the tensor that has the codes in this file}}.
+    {name: {"bits": true bit width, "min" and "max": of the grid, "codes": name of the tensor that has the codes in this file}}.
 
     Shapes are the user's; `fix_shapes` is for targets that need fixed ones. Raises ModelError where the target needs an opset
     that the graph cannot be brought to.
@@ -64,11 +64,17 @@ def export(
     grids = {value: codes.activations[spec.name] for spec in placement.activations for value in spec.values}
     tables = {
         "target": target.name,
-        "weights": json.dumps({n: {"bits": codes.weights[n].qparams.bits, "codes": c} for n, c in weights.items()}),
-        "activations": json.dumps({n: {"bits": grids[n].bits, "codes": c} for n, c in activations.items()}),
+        "weights": json.dumps({n: _entry(codes.weights[n].qparams, c) for n, c in weights.items()}),
+        "activations": json.dumps({n: _entry(grids[n], c) for n, c in activations.items()}),
     }
     restore_interface(model, user, {**metadata, **tables})
     return _finished(model)
+
+
+def _entry(grid: QParams, codes: str) -> dict[str, Any]:
+    """Return what the metadata say of one tensor: its true bits, its range over all channels, and where its codes are."""
+    low, high = (grid.scale * (code - grid.zero_point) for code in (0, grid.qmax))
+    return {"bits": grid.bits, "min": float(low.min()), "max": float(high.max()), "codes": codes}
 
 
 def _in_qdq_form(model: ir.Model, placement: Placement, codes: Codes, target: Target) -> tuple[dict[str, str], dict[str, str]]:

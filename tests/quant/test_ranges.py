@@ -1,10 +1,13 @@
 """The step-size search against a brute-force transcription of Eq. 6, and on grids that must come back exactly."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from genie_onnx.quant import activation_grid, weight_grid
+from genie_onnx.quant import Grid, activation_grid, range_grid, weight_grid
+from genie_onnx.targets import Constraints
 
 
 def brute_force(row: np.ndarray, bits: int) -> tuple[float, float]:
@@ -83,3 +86,49 @@ def test_the_range_counts_beyond_the_sample() -> None:
     """A negative value that the sample missed still makes the grid signed."""
     sample = torch.rand(1000, generator=torch.Generator().manual_seed(0))
     assert activation_grid(sample, torch.tensor(-1.0), torch.tensor(1.0), 8).zero_point.item() > 0
+
+
+def test_symmetric_weights_have_their_zero_point_in_the_middle() -> None:
+    weight = torch.rand(3, 50, generator=torch.Generator().manual_seed(0))
+    symmetric = weight_grid(weight, 4, Constraints(weight_grid="symmetric"))
+    assert symmetric.zero_point.tolist() == [8, 8, 8]
+    assert weight_grid(weight, 4).zero_point.tolist() == [0, 0, 0]
+
+
+def test_one_scale_a_tensor_is_that_of_the_whole() -> None:
+    weight = torch.randn(3, 50, generator=torch.Generator().manual_seed(0)) * torch.tensor([[0.1], [1], [3]])
+    scale, zero_point = weight_grid(weight, 4, Constraints(weight_scale="tensor"))
+    whole = weight_grid(weight.reshape(1, -1), 4)
+    assert scale.tolist() == [whole.scale.item()] * 3
+    assert zero_point.tolist() == [whole.zero_point.item()] * 3
+
+
+@pytest.mark.parametrize("bits", [3, 8])
+def test_powers_of_two_and_the_best_of_them(bits: int) -> None:
+    constraints = Constraints(scales="power-of-two")
+    sample = torch.randn(4000, generator=torch.Generator().manual_seed(bits)) * 0.7
+    for grid in (
+        activation_grid(sample, sample.min(), sample.max(), bits, constraints),
+        activation_grid(sample.abs(), torch.tensor(0.0), sample.abs().max(), bits, constraints),
+        range_grid(-2.1, 2.6, bits, constraints),
+        Grid(*(part[0] for part in weight_grid(sample.reshape(1, -1), bits, constraints))),
+    ):
+        assert math.log2(grid.scale.item()) == round(math.log2(grid.scale.item()))
+    grid = activation_grid(sample.abs(), torch.tensor(0.0), sample.abs().max(), bits, constraints)
+
+    def error(scale: float) -> float:
+        rounded = (sample.abs() / scale).round().clamp(0, 2**bits - 1) * scale
+        return float((rounded - sample.abs()).abs().pow(2.4).mean())
+
+    assert min((2.0**k for k in range(-20, 4)), key=error) == grid.scale.item()
+
+
+def test_wide_values_may_have_to_be_symmetric_and_narrow_ones_not() -> None:
+    constraints = Constraints(wide_values="symmetric")
+    sample = torch.rand(1000, generator=torch.Generator().manual_seed(1))
+    ends = torch.tensor(0.0), sample.max()
+    assert activation_grid(sample, *ends, 8, constraints).zero_point.item() == 128
+    assert activation_grid(sample, *ends, 4, constraints).zero_point.item() == 0
+    grid = range_grid(-1.0, 3.0, 8, constraints)
+    assert grid.zero_point.item() == 128
+    assert grid.scale.item() == pytest.approx(3 / 127)
