@@ -89,6 +89,7 @@ TABLE = {
                 "accuracy",
                 "distillation",
                 "inspection",
+                "reexport",
                 "validate",
             }
             | {"verification"}

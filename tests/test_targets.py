@@ -158,9 +158,10 @@ def test_the_same_codes_in_another_form(name: str, finished: Path, tmp_path: Pat
     again = genie_onnx.export(finished, TARGETS[name], tmp_path / "again.onnx")
     assert again.report.parity["ok"]
     assert again.report.settings["target"]["name"] == name
-    tables = [json.loads(path.read_text()) for path in (finished.parent / "p.encodings.json", tmp_path / "again.encodings.json")]
-    assert [_without_storage(table["weights"]) for table in tables][0] == _without_storage(tables[1]["weights"])
-    assert _without_storage(tables[0]["values"]) == _without_storage(tables[1]["values"])
+    files = finished.parent / "p.encodings.json", tmp_path / "again.encodings.json"
+    before, after = (json.loads(path.read_text()) for path in files)
+    for kind in ("weights", "values"):
+        assert _without_storage(before[kind]) == _without_storage(after[kind])
     x = np.repeat(X, 3, 0)
     if name != "encodings":
         outputs = [run(path, {"image": x}, optimise=False) for path in (finished.parent / "p.onnx", again.output)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import onnxruntime_qnn as qnn
 
@@ -27,14 +28,10 @@ class Model:
         if PROVIDER not in {device.ep_name for device in ort.get_ep_devices()}:
             ort.register_execution_provider_library(PROVIDER, qnn.get_library_path())
         devices = [device for device in ort.get_ep_devices() if device.ep_name == PROVIDER][:1]
-        plain = ort.InferenceSession(path, _quiet(), providers=["CPUExecutionProvider"])
-        opened = {
-            dimension: size
-            for value in plain.get_inputs()
-            for dimension, size in zip(value.shape, shapes[value.name])  # noqa: B905
-            if isinstance(dimension, str)
-        }
-        options = _quiet()
+        inputs = {value.name: value.type.tensor_type.shape.dim for value in onnx.load(path).graph.input if value.name in shapes}
+        opened = {d.dim_param: size for name, dims in inputs.items() for d, size in zip(dims, shapes[name]) if d.dim_param}  # noqa: B905
+        options = ort.SessionOptions()
+        options.log_severity_level = 3  # errors
         for dimension, size in opened.items():
             options.add_free_dimension_override_by_name(dimension, size)
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -48,9 +45,3 @@ class Model:
     def operators(self, feeds: Mapping[str, np.ndarray]) -> dict[str, int]:
         """The HTP does not tell: it gets the whole file."""
         return {}
-
-
-def _quiet() -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3  # errors
-    return options

@@ -60,8 +60,8 @@ _ROWS = (
     Runtime(
         name="qnn",
         driver=HERE / "qnn_htp.py",
-        modules=("onnxruntime_qnn", "onnxruntime"),
-        install="pip install onnxruntime onnxruntime-qnn; " + _OWN_PYTHON.format(name="qnn"),
+        modules=("onnxruntime_qnn", "onnxruntime", "onnx"),
+        install="pip install onnxruntime onnxruntime-qnn onnx; " + _OWN_PYTHON.format(name="qnn"),
         timed=False,
     ),
 )
