@@ -4,8 +4,8 @@
                                  [--iters 5] [--old PYTHON] [--python NAME=PATH ...]
 
 Every file is made by `genie-onnx quantize` with a handful of iterations (this is about files, not about accuracy) and judged by
-`genie-onnx verify`. A line is appended to OUT/targets.txt as soon as it is there; what OUT has already is not done again. `--old` is
-the interpreter of an environment with an old onnxruntime, in which the portable files are to load and to compute the same.
+`genie-onnx verify`. A line is appended to OUT/targets.txt as soon as it is there; what OUT has already is not done again. `--old`
+is the interpreter of an environment with an old onnxruntime, in which the portable files are to load and to compute the same.
 """
 
 from __future__ import annotations
