@@ -24,7 +24,7 @@ def verification(found: Verification) -> None:
     )
     for row in found.runtimes:
         if row.problem is not None:
-            console.print(f"{row.runtime}: {row.problem}")
+            console.print(f"{row.runtime}: {row.problem}" + (" (what else it said: --json)" if row.messages else ""))
     before = "" if found.float_bytes is None else f"{size(found.float_bytes)} float -> "
     console.print(f"size: {before}{size(found.bytes)} in the file")
     for notice in found.notices:

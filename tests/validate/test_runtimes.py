@@ -106,6 +106,21 @@ def test_what_becomes_of_a_child_is_the_answer(load: str, run: str, said: str, m
     assert (answer.version, answer.outputs, answer.milliseconds) == ("1.0", (), None)
 
 
+def test_the_last_messages_of_a_child_are_kept(model: Path, tmp_path: Path) -> None:
+    driver = fake(tmp_path, "[print('line', k) for k in range(30)]", "raise ValueError('node 7')")
+    answer = ask(driver, model, {"x": X}, seconds=60)
+    assert (len(answer.messages), answer.messages[-1]) == (20, "line 29")
+    assert judge("fake", answer, {}).messages == answer.messages
+    assert judge("fake", ask(fake(tmp_path, "print('hello')"), model, {"x": X}, seconds=60), {"y": X.sum((3, 4))}).messages == ()
+
+
+def test_the_python_of_a_runtime_may_be_named_from_here(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = Path(sys.executable)
+    monkeypatch.chdir(python.parent.parent)
+    answer = ask(RUNTIMES["onnxruntime"], model, {"x": X}, python=f"{python.parent.name}/{python.name}", seconds=60)
+    assert answer.problem is None
+
+
 def test_a_child_that_does_not_come_back_is_ended(model: Path, tmp_path: Path) -> None:
     answer = ask(fake(tmp_path, run="time.sleep(60)"), model, {"x": X}, seconds=3)
     assert answer.problem == "its process had to run the file when 3 s were over"

@@ -23,6 +23,7 @@ from genie_onnx.validate.session import Array
 
 WORKER = Path(__file__).parent / "worker.py"
 ROUNDS = 50  # timed runs, of which the shortest counts
+LINES = 20  # of its messages that are kept
 # One thread wherever the driver has no option for it: times of two models are compared, on a machine that may be busy.
 THREADS = {"OMP_NUM_THREADS": "1", "TVM_NUM_THREADS": "1"}
 
@@ -37,6 +38,7 @@ class Answer:
     operators: Mapping[str, int]  # how many run, as the runtime calls them
     milliseconds: float | None  # shortest run of one batch
     float_milliseconds: float | None
+    messages: tuple[str, ...] = ()  # the last lines it wrote to the terminal
 
 
 def ask(
@@ -59,7 +61,9 @@ def ask(
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         arrays: dict[str, Any] = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
         np.savez(folder / "inputs.npz", **arrays)
-        end = _run([python, str(WORKER), str(runtime.driver.resolve()), str(folder)], folder, seconds)
+        # a venv is known by the link to its Python, so that is not followed
+        command = os.path.abspath(python) if os.path.dirname(python) else python
+        end = _run([command, str(WORKER), str(runtime.driver.resolve()), str(folder)], folder, seconds)
         answer: dict[str, Any] = _json(folder / "answer.json")
         return Answer(
             version=answer.get("version"),
@@ -68,6 +72,7 @@ def ask(
             operators=answer.get("operators", {}),
             milliseconds=answer.get("milliseconds"),
             float_milliseconds=answer.get("float_milliseconds"),
+            messages=_messages(folder),
         )
 
 
@@ -90,14 +95,18 @@ def _run(command: list[str], folder: Path, seconds: float) -> str:
     if done.returncode == 0:
         return f"its process ended when it was to {_stage(folder)}"  # of no interest where it wrote that it is done
     how = f"exit code {done.returncode}" if done.returncode > 0 else str(signal.strsignal(-done.returncode))
-    lines = (folder / "messages").read_text(encoding="utf-8", errors="replace").split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return f"its process died ({how}) when it was to {_stage(folder)}" + (f": {last}" if last else "")
+    last = "".join(f": {line}" for line in _messages(folder)[-1:])
+    return f"its process died ({how}) when it was to {_stage(folder)}{last}"
 
 
 def _stage(folder: Path) -> str:
     stage = folder / "stage"
     return stage.read_text(encoding="utf-8") if stage.exists() else "start"
+
+
+def _messages(folder: Path) -> tuple[str, ...]:
+    lines = (folder / "messages").read_text(encoding="utf-8", errors="replace").split("\n")
+    return tuple(line.strip() for line in lines if line.strip())[-LINES:]
 
 
 def _json(file: Path) -> dict[str, Any]:

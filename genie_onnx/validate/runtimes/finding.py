@@ -60,6 +60,7 @@ class RuntimeFinding:
     float_layers: int | None = None  # ... None where the runtime does not tell
     milliseconds: float | None = None  # one batch, one thread, shortest of several runs; None in an emulator
     float_milliseconds: float | None = None  # of the float model, in turns with the file
+    messages: tuple[str, ...] = ()  # the last lines it wrote to the terminal, where there is a problem
 
     @property
     def speedup(self) -> float | None:
@@ -99,6 +100,7 @@ def judge(runtime: str, answer: Answer, reference: Mapping[str, Array]) -> Runti
         float_layers=floating,
         milliseconds=answer.milliseconds,
         float_milliseconds=answer.float_milliseconds,
+        messages=answer.messages if problem else (),
     )
 
 
