@@ -23,16 +23,19 @@ from genie_onnx.calibration import Calibration, data_images, made_images, save_i
 from genie_onnx.choice import Choice, choose_images
 from genie_onnx.config import QuantizeConfig, to_json
 from genie_onnx.data import PathLike
-from genie_onnx.delivery import deliver, report_path, write
+from genie_onnx.delivery import beside, deliver, report_path, write
 from genie_onnx.device import choose_device
 from genie_onnx.distill import DistillProgress
 from genie_onnx.errors import ConfigError
 from genie_onnx.memory import memory_errors
+from genie_onnx.placement import REDUCED
 from genie_onnx.prepare import Prepared, Source, check_import, output_path, prepare
 from genie_onnx.reconstruct import BlockResult, Codes
 from genie_onnx.report import BlockLoss, Report, versions
 from genie_onnx.rundir import RunDirectory, open_run, write_text
 from genie_onnx.seeds import stream
+from genie_onnx.targets import Target
+from genie_onnx.validate.saturation import has_vnni
 
 Event: TypeAlias = DistillProgress | reconstruct.Progress | str  # a str names the stage that begins
 Progress = Callable[[Event], None]
@@ -58,6 +61,7 @@ class Plan:
 
     prepared: Prepared
     choice: Choice
+    target: Target
     output: Path
     run_dir: Path
     device: torch.device
@@ -65,7 +69,7 @@ class Plan:
     @property
     def notices(self) -> tuple[str, ...]:
         """What the user should know."""
-        return (*self.prepared.notices, *self.choice.notices)
+        return (*self.prepared.notices, *self.choice.notices, *_saturation(self.prepared, self.target))
 
     @property
     def learned_blocks(self) -> int:
@@ -86,15 +90,26 @@ def plan(
 ) -> Plan:
     """Check everything a run will need and say what it will do; writes nothing. Raises InputError with what is wrong."""
     config = config or QuantizeConfig()
-    target = output_path(model, output)
+    path = output_path(model, output)
     device = choose_device(config.device)
     prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs, config.target.constraints), bn_from)
     choice = choose_images(prepared, config, data)
     exporter.require_form(prepared.deploy, prepared.placement, config.target)
-    folder = Path(run_dir) if run_dir is not None else target.with_name(target.name.removesuffix(".onnx") + ".genie")
-    if folder.absolute() in (target.absolute(), target.absolute().parent):
+    folder = Path(run_dir) if run_dir is not None else beside(path, "genie")
+    if folder.absolute() in (path.absolute(), path.absolute().parent):
         raise ConfigError(f"the run directory {str(folder)!r} is where the output goes: choose another with --run-dir")
-    return Plan(prepared, choice, target, folder, device)
+    return Plan(prepared, choice, config.target, path, folder, device)
+
+
+def _saturation(prepared: Prepared, target: Target) -> tuple[str, ...]:
+    wide = sum(spec.bits > REDUCED for spec in prepared.placement.weights)
+    if not wide or not target.form.for_onnxruntime or target.name not in ("portable", "onnxruntime"):
+        return ()
+    here = " This CPU is one of them, so verification sets that option." if has_vnni() is False else ""
+    return (
+        f"{wide} weights have 8 bits: in onnxruntime on x86 CPUs without VNNI, products with them saturate unless the session "
+        f"option session.x64quantprecision is 1; --reduce-range makes it 7 bits, which never do.{here}",
+    )
 
 
 @memory_errors()

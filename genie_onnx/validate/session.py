@@ -20,6 +20,7 @@ import onnxruntime as ort
 
 from genie_onnx.errors import DataError, RunError
 from genie_onnx.validate.lend import lend_weights
+from genie_onnx.validate.saturation import has_vnni
 
 Array = npt.NDArray[Any]
 File = bytes | onnx.ModelProto | Path
@@ -96,6 +97,8 @@ def session_options(optimise: bool) -> ort.SessionOptions:
     """Return default options, only quiet; with `optimise` False, all graph optimisations off."""
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors
+    if has_vnni() is False:  # what is judged is the file: what saturates on such a CPU is said of its own accord (saturation.py)
+        options.add_session_config_entry("session.x64quantprecision", "1")
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return options
