@@ -9,33 +9,31 @@ from rich.table import Table
 
 from genie_onnx import Target
 
-GRIDS = {"affine": "asymmetric", "symmetric": "symmetric"}
-
 
 def overview(rows: Iterable[Target]) -> None:
     """Print a line each: what decides whether a file fits."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("target", "weights", "values", "of 8 bits", "Conv -> Add", "bias", "opset", "verified"):
+    table.add_column("target", no_wrap=True)
+    for heading in ("weights", "values", "Conv -> Add", "bias", "opset", "batch", "seen to work in"):
         table.add_column(heading, overflow="fold")
     for row in rows:
         c, f = row.constraints, row.form
-        weights = f"{_range(c.weight_bits)} in {f.weights.upper()}"
-        values = f"{_range(c.value_bits)} in {f.values.upper()}"
-        if f.style == "float":
-            weights, values = f"{_range(c.weight_bits)}, rounded floats", f"{_range(c.value_bits)}, in the JSON"
-        opset = f"13..{f.largest_opset or ''}" if f.weights == "int8" else "21.."
+        symmetric = " sym." if c.weight_grid == "symmetric" else "", " sym." if c.wide_values == "symmetric" else ""
+        forms = ("float", "JSON") if f.style == "float" else (f.weights.upper(), f.values.upper())
         table.add_row(
             row.name,
-            weights,
-            values,
-            GRIDS[c.wide_values],
+            f"{_range(c.weight_bits)} {forms[0]}{symmetric[0]}",
+            f"{_range(c.value_bits)} {forms[1]}{symmetric[1]}",
             "Q/DQ" if c.sums == "rounded" else "fused",
             f.bias,
-            opset,
-            row.verified.partition(":")[0],
+            "21.." if f.weights == "int4" else f"13..{f.largest_opset or ''}",
+            "fixed" if f.batch == "fixed" else "free",
+            ", ".join(row.verified) or "-",
         )
     console.print(table)
-    console.print("\ngenie-onnx targets NAME: all of a row, with its sources")
+    console.print(
+        "bits, how they are stored, sym.: symmetric grids (of values: those of 8 bits). All of a row: genie-onnx targets NAME"
+    )
 
 
 def details(rows: Iterable[Target]) -> None:
@@ -46,7 +44,8 @@ def details(rows: Iterable[Target]) -> None:
             "read by": row.reads,
             "weights": f"{_range(c.weight_bits)} bits, one scale a {c.weight_scale}, stored as {f.weights.upper()}; "
             + ("symmetric" if c.weight_grid == "symmetric" else "asymmetric below 7 bits"),
-            "values": f"{_range(c.value_bits)} bits, stored as {f.values.upper()}; grids of 8 bits are {GRIDS[c.wide_values]}",
+            "values": f"{_range(c.value_bits)} bits, stored as {f.values.upper()}"
+            + ("; grids of 8 bits are symmetric" if c.wide_values == "symmetric" else ""),
             "scales": "powers of two" if c.scales == "power-of-two" else "any",
             "below 8 bits": "Clip on the codes, between Q and DQ" if f.clip == "codes" else "Clip on the floats, before Q",
             "Conv -> Add": "Q/DQ between them" if c.sums == "rounded" else "none between them: they are fused",
@@ -56,7 +55,7 @@ def details(rows: Iterable[Target]) -> None:
             "batch": f.batch,
             "file": "QDQ" if f.style == "qdq" else "float, with the grids in the JSON file beside it",
             "limits": row.limits or "-",
-            "verified": row.verified,
+            "seen to work": "\n".join(row.verified) or "not verified: it follows the documents below",
             "sources": "\n".join(row.sources) or "-",
         }
         table = Table(box=None, pad_edge=False, show_header=False)
