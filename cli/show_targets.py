@@ -31,9 +31,8 @@ def overview(rows: Iterable[Target]) -> None:
             ", ".join(row.verified) or "-",
         )
     console.print(table)
-    console.print(
-        "bits, how they are stored, sym.: symmetric grids (of values: those of 8 bits). All of a row: genie-onnx targets NAME"
-    )
+    console.print("bits, and how they are stored; sym.: symmetric grids (of values: those of 8 bits)")
+    console.print("all of a row: genie-onnx targets NAME")
 
 
 def details(rows: Iterable[Target]) -> None:
