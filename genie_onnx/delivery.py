@@ -15,13 +15,14 @@ from torch import Tensor
 
 from genie_onnx import exporter
 from genie_onnx.choice import Kind
+from genie_onnx.errors import RunError
 from genie_onnx.judge import Verdict, judge, require_same
 from genie_onnx.prepare import Prepared
 from genie_onnx.reconstruct import Codes
 from genie_onnx.rundir import write_text
 from genie_onnx.sizes import Sizes, sizes
 from genie_onnx.targets import Target
-from genie_onnx.validate import require_parity
+from genie_onnx.validate import broken_rules, require_parity
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ def deliver(
     if target.form.batch == "fixed" and verdict.parity.ok:
         free, proto = proto, exporter.fix_shapes(proto, prepared.shape)
         require_same(free, proto, samples)
+    if broken := broken_rules(proto, target):
+        raise RunError(
+            f"the file is not what target {target.name} takes: {'; '.join(broken[:3])}. This is a defect; please report it"
+        )
     table = exporter.encodings(placement, codes, blocks, target)
     bits = {spec.value: spec.bits for spec in placement.weights}
     return Delivery(proto, verdict, sizes(prepared.user, prepared.deploy, bits, proto), json.dumps(table))

@@ -63,6 +63,12 @@ class Target:
     verified: tuple[str, ...] = ()  # the tools, with versions, in which this project saw such files work
     sources: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.form.values == "int8" and self.constraints.wide_values != "symmetric":
+            raise ValueError(
+                f"target {self.name}: values stored as INT8 have no zero point, so those of 8 bits have to be symmetric"
+            )
+
 
 _ROWS = (
     Target(

@@ -6,6 +6,7 @@ from genie_onnx.validate.compare import Comparison, Difference, OutputComparison
 from genie_onnx.validate.evaluate import Accuracy, evaluate
 from genie_onnx.validate.kernels import KernelCounts, integer_kernels
 from genie_onnx.validate.parity import OutputParity, Parity, ValueParity, check_parity, check_rounded_weights, require_parity
+from genie_onnx.validate.rules import broken_rules
 from genie_onnx.validate.session import Session, run
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Parity",
     "Session",
     "ValueParity",
+    "broken_rules",
     "check_parity",
     "check_rounded_weights",
     "compare",
