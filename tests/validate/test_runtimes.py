@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -124,6 +127,16 @@ def test_the_python_of_a_runtime_may_be_named_from_here(model: Path, monkeypatch
 def test_a_child_that_does_not_come_back_is_ended(model: Path, tmp_path: Path) -> None:
     answer = ask(fake(tmp_path, run="time.sleep(60)"), model, {"x": X}, seconds=3)
     assert answer.problem == "its process had to run the file when 3 s were over"
+
+
+@pytest.mark.skipif(not hasattr(signal, "alarm"), reason="the system has no alarm signal")
+def test_a_child_outlives_no_parent(tmp_path: Path) -> None:
+    job = {"model": "m.onnx", "float_model": None, "rounds": 0, "seconds": 1}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    np.savez(tmp_path / "inputs.npz", x=X)
+    driver = fake(tmp_path, load="time.sleep(60)").driver
+    done = subprocess.run([sys.executable, DRIVERS / "worker.py", driver, tmp_path], check=False, timeout=30)
+    assert done.returncode == -signal.SIGALRM
 
 
 def test_what_was_computed_before_a_crash_is_kept(model: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
     python worker.py DRIVER FOLDER        (a script: it runs in the runtime's own Python, which has numpy but no genie_onnx)
 
-In: FOLDER/job.json {model, float_model, rounds} and FOLDER/inputs.npz, float32 [batches, n, C, H, W] by input name.
+In: FOLDER/job.json {model, float_model, rounds, seconds} and FOLDER/inputs.npz, float32 [batches, n, C, H, W] by input name.
 Out: FOLDER/answer.json {version, problem, ran, operators, milliseconds, float_milliseconds, done}, FOLDER/outputs.npz,
 [batches, ...] by number of the output, and FOLDER/stage, what is being done right now: all that is left to read after a crash.
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -125,6 +126,8 @@ def _load(driver: Path) -> Any:
 def main(driver: str, folder: str) -> None:
     """Do the job in `folder`; what a runtime raises becomes the answer's problem, in one line."""
     work = Work(Path(driver), Path(folder))
+    if hasattr(signal, "alarm"):  # the parent ends this process; where it is gone, the system does
+        signal.alarm(work.job["seconds"])
     try:
         work.run()
         work.answer["done"] = True
