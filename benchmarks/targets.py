@@ -42,6 +42,7 @@ NETWORKS = {
 }
 RUNTIMES = {
     "portable": "onnxruntime,tvm",
+    "portable --round-outputs": "onnxruntime",
     "openvino": "openvino",
     "iree": "iree",
     "rknn": "rknn",
@@ -151,8 +152,8 @@ def main() -> None:
                 key = f"{name} {bits} {target}:"
                 if key in done:
                     continue
-                file = options.out / f"{name}_{bits}_{target}.onnx"
-                widths = ["--wbits", wbits, "--abits", abits, "--target", target]
+                file = options.out / f"{name}_{bits}_{target.replace(' ', '')}.onnx"
+                widths = ["--wbits", wbits, "--abits", abits, "--target", *target.split()]
                 effort = ["--samples", 16, "--recon-iters", options.iters, "--no-amplify", "-q"]
                 made = genie("quantize", model, "-o", file, "--data", data, *network.preprocessing, *widths, *effort)
                 parts = [made.stderr.strip().splitlines()[-1]] if made.returncode else []

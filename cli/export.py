@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from genie_onnx_cli import options
@@ -19,7 +20,7 @@ from genie_onnx_cli import options
     help="If the target needs other numbers, learn them from the run's images (in OUTPUT.genie; as long as the run took).",
 )
 @options.quiet
-def export(run_dir: Path, target: str, output: Path | None, model: Path | None, reoptimize: bool, quiet: bool) -> None:
+def export(run_dir: Path, **given: Any) -> None:
     """Write the codes of the finished run in RUN_DIR for another target, verified like the first file.
 
     Takes seconds where the numbers suit the target; where they do not, what is in the way is said.
@@ -33,8 +34,9 @@ def export(run_dir: Path, target: str, output: Path | None, model: Path | None, 
 
     import genie_onnx
 
-    with Display(quiet) as display:
+    target = options.chosen_target(given["target"], given["round_outputs"])
+    with Display(given["quiet"]) as display:
         done = genie_onnx.export(
-            run_dir, genie_onnx.TARGETS[target], output, model=model, reoptimize=reoptimize, progress=display
+            run_dir, target, given["output"], model=given["model"], reoptimize=given["reoptimize"], progress=display
         )
     show.result(done)

@@ -17,6 +17,7 @@ from genie_onnx_cli.placement import placement, placement_config
 @options.input_size
 @options.set_input
 @options.bn_from
+@options.target
 @click.option("-v", "--verbose", is_flag=True, help="Every node, and every rounded value with who asks for it.")
 @options.as_json
 def inspect(model: Path, **given: Any) -> None:
@@ -25,7 +26,9 @@ def inspect(model: Path, **given: Any) -> None:
 
     import genie_onnx
 
-    config = genie_onnx.QuantizeConfig(placement=placement_config(given))
+    config = genie_onnx.QuantizeConfig(
+        placement=placement_config(given), target=options.chosen_target(given["target"], given["round_outputs"])
+    )
     found = genie_onnx.inspect(model, config, given["input_size"], given["bn_from"], dict(given["set_inputs"]))
     if given["as_json"]:
         click.echo(json.dumps(found.to_json(), indent=2))

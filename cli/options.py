@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from genie_onnx import TARGETS
+from genie_onnx import TARGETS, Target
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -102,13 +103,6 @@ set_input = click.option(
     metavar="NAME=V[,V...]",
     help="Fix an input beside the image to a number, or to one for each entry; the quantised model does not have it any more.",
 )
-target = click.option(
-    "--target",
-    type=click.Choice(tuple(TARGETS)),
-    default="portable",
-    show_default=True,
-    help="What the file is for: decides grids, where values are rounded, and how codes are stored (genie-onnx targets).",
-)
 seed = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same machine: same file."
 )
@@ -154,3 +148,25 @@ def combined(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 distillation = combined(distill_iters, distill_batch, start, swing, train_latent)
 preprocessing = combined(input_mean, input_std, channel_order, input_size)
+target = combined(
+    click.option(
+        "--target",
+        type=click.Choice(tuple(TARGETS)),
+        default="portable",
+        show_default=True,
+        help="What the file is for: decides grids, where values are rounded, and how codes are stored (genie-onnx targets).",
+    ),
+    click.option(
+        "--round-outputs",
+        is_flag=True,
+        help="What the last layers write is rounded too, to OTHER_BITS: a detector's heads then run in integer kernels.",
+    ),
+)
+
+
+def chosen_target(name: str, round_outputs: bool) -> Target:
+    """Return the row that the options of `target` stand for."""
+    row = TARGETS[name]
+    if not round_outputs:
+        return row
+    return dataclasses.replace(row, constraints=dataclasses.replace(row.constraints, outputs="rounded"))

@@ -19,6 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from small_bn_net import SHAPE, small_bn_net
 
+import genie_onnx
+
 QUICK = ["--samples", "8", "--distill-iters", "2", "--recon-iters", "2"]
 
 
@@ -174,7 +176,18 @@ def test_every_option_reaches_the_settings(model: Path) -> None:
         "--seed": ("seed", 15),
     }
     arguments = [str(part) for option, (_, value) in given.items() for part in (option, value)]
-    flags = ["--no-swing", "--start", "noise", "--fixed-latent", "--input-mean", "0.5,0.4,0.3", "--input-std", "0.25,0.2,0.1"]
+    flags = [
+        "--round-outputs",
+        "--reduce-range",
+        "--no-swing",
+        "--start",
+        "noise",
+        "--fixed-latent",
+        "--input-mean",
+        "0.5,0.4,0.3",
+        "--input-std",
+        "0.25,0.2,0.1",
+    ]
     result = call("quantize", model, "--dry-run", *arguments, *flags)
     assert result.exit_code == 0, result.output
     settings = json.loads(result.stdout[result.stdout.index("{") :])
@@ -183,6 +196,8 @@ def test_every_option_reaches_the_settings(model: Path) -> None:
         for key in path.split("."):
             found = found[key]
         assert found == value, path
+    assert settings["target"]["constraints"]["outputs"] == "rounded"
+    assert settings["placement"]["reduce_range"] is True
     switches = settings["distill"]
     assert (switches["swing"], switches["start"], switches["train_latent"]) == (False, "noise", False)
     assert (settings["input_mean"], settings["input_std"]) == ([0.5, 0.4, 0.3], [0.25, 0.2, 0.1])
@@ -300,3 +315,30 @@ def test_the_paper_distils_with_a_generator(model: Path, preset: str, start: str
     result = call("quantize", model, "--dry-run", "--preset", preset)
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout[result.stdout.index("{") :])["distill"]["start"] == start
+
+
+def test_targets_are_listed_and_explained() -> None:
+    listed = call("targets")
+    assert listed.exit_code == 0, listed.output
+    for name in genie_onnx.TARGETS:
+        assert f"\n{name} " in listed.stdout
+    one = call("targets", "rknn")
+    assert "opset        at most 19" in one.stdout
+    assert "openvino" not in one.stdout
+    assert json.loads(call("targets", "--json", "vitis").stdout)["vitis"]["constraints"]["scales"] == "power-of-two"
+
+
+def test_a_finished_run_is_exported_again(model: Path) -> None:
+    assert call("quantize", model, *QUICK, "-q").exit_code == 0
+    again = call("export", model.with_suffix(".quant.genie"), "--target", "int4", "-q")
+    assert again.exit_code == 0, again.output
+    assert onnx.load(model.with_suffix(".int4.onnx")).opset_import[0].version == 21
+    refused = call("export", model.with_suffix(".quant.genie"), "--target", "tidl")
+    assert refused.exit_code == 2
+    assert "target tidl holds values of 8 bits, not 4" in refused.stderr
+
+
+def test_inspect_shows_the_placement_of_a_target(model: Path) -> None:
+    outputs = [call("inspect", model, *flags, "--json").stdout for flags in ((), ("--round-outputs",))]
+    values = [{v["name"] for v in json.loads(text)["activations"]} for text in outputs]
+    assert values[1] - values[0] == {"scores"}
