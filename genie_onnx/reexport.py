@@ -36,6 +36,7 @@ class _Finished:
     input_size: tuple[int, int] | None
     set_inputs: dict[str, list[float]]
     report: dict[str, Any]
+    version: str  # of genie-onnx, that made it
 
 
 @memory_errors()
@@ -91,7 +92,7 @@ def export(
         )
     progress("export and verification")
     samples, kind = saved_images(found.run)
-    metadata = {"version": found.report["versions"]["genie-onnx"], "images": found.report["images"], "settings": to_json(config)}
+    metadata = {"version": found.version, "images": found.report["images"], "settings": to_json(config)}
     delivery = deliver(dataclasses.replace(prepared, placement=wanted.placement), codes, target, samples, kind, metadata)
     report = Report(
         **{
@@ -126,13 +127,16 @@ def _read(path: Path, model: PathLike | None) -> _Finished:
         given = source["model"] if model is None else str(model)
         size = source["input_size"]
         set_inputs = dict(source["set_inputs"])
+        version = str(report["versions"]["genie-onnx"])
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{unfinished}: {run.source.name} or {run.report.name} is damaged ({error!r})") from error
     if given is None:
         raise ConfigError("the run was made of a model in memory: give the model's file with --model")
     if not Path(given).is_file():
         raise ConfigError(f"the model of the run, {given}, is not there any more: give it with --model")
-    return _Finished(run, Path(given), config, None if size is None else (int(size[0]), int(size[1])), set_inputs, report)
+    return _Finished(
+        run, Path(given), config, None if size is None else (int(size[0]), int(size[1])), set_inputs, report, version
+    )
 
 
 def _codes(run: RunDirectory, prepared: Prepared) -> Codes:
