@@ -32,6 +32,7 @@ class _Finished:
 
     run: RunDirectory
     model: Path
+    digest: str  # of the model, when the run was made
     config: QuantizeConfig
     input_size: tuple[int, int] | None
     set_inputs: dict[str, list[float]]
@@ -68,8 +69,7 @@ def export(
     path = output_path(found.model, beside(found.model, f"{target.name}.onnx") if output is None else output)
     progress(f"reading {found.model.name}")
     prepared = prepare(found.model, config.placement, found.input_size, found.set_inputs, found.config.target.constraints)
-    settings = json.loads(found.run.settings.read_text(encoding="utf-8"))
-    if settings["model"] != prepared.digest:
+    if found.digest != prepared.digest:
         raise ConfigError(f"{found.model} is not the model of the run in {run_dir}, or was changed: give that one with --model")
     codes = _codes(found.run, prepared)
     wanted = prepare(found.model, config.placement, found.input_size, found.set_inputs, target.constraints)
@@ -122,6 +122,7 @@ def _read(path: Path, model: PathLike | None) -> _Finished:
         )
     try:
         source = json.loads(run.source.read_text(encoding="utf-8"))
+        digest = str(json.loads(run.settings.read_text(encoding="utf-8"))["model"])
         report = json.loads(run.report.read_text(encoding="utf-8"))
         config = from_json(json.dumps(source["config"]))
         given = source["model"] if model is None else str(model)
@@ -129,7 +130,9 @@ def _read(path: Path, model: PathLike | None) -> _Finished:
         set_inputs = dict(source["set_inputs"])
         version = str(report["versions"]["genie-onnx"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{unfinished}: {run.source.name} or {run.report.name} is damaged ({error!r})") from error
+        raise ConfigError(
+            f"{unfinished}: {run.settings.name}, {run.source.name} or {run.report.name} is damaged ({error!r})"
+        ) from error
     if given is None:
         raise ConfigError("the run was made of a model in memory: give the model's file with --model")
     if not Path(given).is_file():

@@ -187,6 +187,12 @@ def test_a_run_that_is_not_finished_or_not_there(tmp_path: Path, model: Path) ->
     with pytest.raises(ConfigError, match=r"does not hold a finished run .* no settings.json"):
         genie_onnx.export(tmp_path, TARGETS["int4"])
     result = genie_onnx.quantize(model, tmp_path / "p.onnx", config=settings(TARGETS["portable"]))
+    source = result.run_dir / "source.json"
+    whole = source.read_text()
+    source.write_text(whole[:-20])
+    with pytest.raises(ConfigError, match=r"source\.json or report\.json is damaged"):
+        genie_onnx.export(result.run_dir, TARGETS["int4"])
+    source.write_text(whole)
     (result.run_dir / "grids.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"it has no grids\.safetensors\. The same quantize command goes on"):
         genie_onnx.export(result.run_dir, TARGETS["int4"])
