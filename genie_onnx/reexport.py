@@ -137,9 +137,8 @@ def _read(path: Path, model: PathLike | None) -> _Finished:
         raise ConfigError("the run was made of a model in memory: give the model's file with --model")
     if not Path(given).is_file():
         raise ConfigError(f"the model of the run, {given}, is not there any more: give it with --model")
-    return _Finished(
-        run, Path(given), config, None if size is None else (int(size[0]), int(size[1])), set_inputs, report, version
-    )
+    image_size = None if size is None else (int(size[0]), int(size[1]))
+    return _Finished(run, Path(given), digest, config, image_size, set_inputs, report, version)
 
 
 def _codes(run: RunDirectory, prepared: Prepared) -> Codes:
