@@ -21,6 +21,8 @@ class Constraints:
     """What a target demands of the numbers. Codes that meet them can be exported for it, whatever they were made for."""
 
     sums: Literal["rounded", "fused"] = "rounded"  # fused: what a layer writes into an Add is not rounded between the two
+    gates: Literal["rounded", "float"] = "rounded"  # float: in x * sigmoid(x), the sigmoid is not rounded
+    pools: Literal["own", "shared"] = "own"  # shared: an average pool writes on the grid of what it reads
     outputs: Literal["float", "rounded"] = "float"  # rounded: what a last layer writes has Q/DQ too
     weight_grid: Literal["affine", "symmetric"] = "affine"  # affine: below 7 bits; wider ones are symmetric anyway
     weight_scale: Literal["channel", "tensor"] = "channel"
@@ -75,12 +77,14 @@ _ROWS = (
         name="portable",
         reads="onnxruntime in integer kernels, and whatever reads QDQ files: the default",
         limits="values below 8 bits have a Clip on UINT8, which some compilers do not take: see their rows",
+        verified=("onnxruntime 1.17.0, 1.31.1",),
         sources=(ORT_QUANTIZATION,),
     ),
     Target(
         name="onnxruntime",
         reads="onnxruntime on x86 and ARM: the same file as portable",
         limits="8-bit weights saturate on x86 CPUs without VNNI: --reduce-range",
+        verified=("onnxruntime 1.17.0, 1.31.1",),
         sources=(ORT_QUANTIZATION,),
     ),
     Target(
@@ -88,6 +92,7 @@ _ROWS = (
         reads="OpenVINO",
         constraints=Constraints(sums="fused"),
         limits="OpenVINO fuses a convolution with the Add behind it and drops Q/DQ between, so there are none",
+        verified=("OpenVINO 2026.4.1",),
         sources=("https://docs.openvino.ai/2026/openvino-workflow/model-optimization.html",),
     ),
     Target(
@@ -104,9 +109,10 @@ _ROWS = (
     Target(
         name="qnn",
         reads="Qualcomm HTP, by onnxruntime's QNN execution provider",
-        constraints=Constraints(outputs="rounded", weight_grid="symmetric", value_bits=(8, 8)),
+        constraints=Constraints(outputs="rounded", gates="float", weight_grid="symmetric", value_bits=(8, 8)),
         form=Form(weights="int4", clip="floats", batch="fixed"),
-        limits="values have 8 bits; weights of at most 4 bits are INT4, all shapes are fixed, outputs are rounded",
+        limits="values have 8 bits; weights of at most 4 bits are INT4, all shapes are fixed, outputs are rounded; SiLU is fused",
+        verified=("onnxruntime-qnn 2.7.0, HTP emulator",),
         sources=(ORT_QNN,),
     ),
     Target(
@@ -120,10 +126,12 @@ _ROWS = (
     Target(
         name="rknn",
         reads="Rockchip NPUs, by rknn-toolkit2",
-        constraints=Constraints(value_bits=(8, 8)),
+        constraints=Constraints(pools="shared", gates="float", value_bits=(8, 8)),
         form=Form(clip="floats", largest_opset=19, batch="fixed"),
-        limits="values have 8 bits (an integer Clip is not understood), opset 19 at most",
-        sources=("rknn-toolkit2: its own error messages",),
+        limits="values have 8 bits (an integer Clip is not understood, one on floats costs 2 to 3 % of the range); opset 19 at most; "
+        "average pools compute on the grid of what they read, and SiLU is fused",
+        verified=("rknn-toolkit2 2.5.0, simulator",),
+        sources=("rknn-toolkit2: its own messages, and comparison with its simulator",),
     ),
     Target(
         name="vitis",
@@ -142,12 +150,14 @@ _ROWS = (
         name="tvm",
         reads="Apache TVM (relax)",
         limits="computes in floats behind Q/DQ; INT4 is not read",
+        verified=("TVM 0.27.0.post1",),
     ),
     Target(
         name="iree",
         reads="IREE (iree-import-onnx, llvm-cpu)",
         form=Form(clip="floats"),
-        limits="a Clip on UINT8 compiles to wrong numbers, so values are clipped as floats; INT4 is not read",
+        limits="a Clip on UINT8 compares codes as signed, so values are clipped as floats; INT4 is not read",
+        verified=("IREE 3.13.0",),
     ),
     Target(
         name="int4",
@@ -155,6 +165,7 @@ _ROWS = (
         form=Form(weights="int4"),
         limits="opset 21; onnxruntime unpacks such weights on every run and computes in floats; values stay UINT8, because "
         "no onnxruntime (1.19 to 1.31) loads UINT4 values beside INT8 weights at its default settings",
+        verified=("onnxruntime 1.31.1",),
         sources=(ORT_QUANTIZATION,),
     ),
     Target(
@@ -162,6 +173,7 @@ _ROWS = (
         reads="compilers that take a float model and ranges beside it (Hailo, MNN, ncnn, Ethos-U flows)",
         form=Form(style="float", bias="float"),
         limits="the compiler has to take the grids from the JSON file; without them it will calibrate by itself",
+        verified=("onnxruntime 1.31.1 (the float model)",),
     ),
 )
 

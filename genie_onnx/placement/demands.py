@@ -17,7 +17,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from genie_onnx.config import PlacementConfig
-from genie_onnx.placement.ends import fused_into_sums
+from genie_onnx.placement.ends import fused_into_sums, gates
 from genie_onnx.placement.layers import Layers
 from genie_onnx.placement.operators import activations, computes_in_integers, is_activation, written_value
 from genie_onnx.targets import Constraints
@@ -38,6 +38,7 @@ def demands(graph: ir.Model, layers: Layers, config: PlacementConfig, constraint
     """Return every demand, in topological order of the nodes that ask."""
     quantised = set(layers.quantised)
     fused = fused_into_sums(graph, layers) if constraints.sums == "fused" else frozenset()
+    fused |= gates(graph) if constraints.gates == "float" else frozenset()
     found: list[Demand] = []
     for node in graph.graph:
         if node in quantised:

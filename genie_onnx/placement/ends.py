@@ -1,4 +1,4 @@
-"""Two places where targets differ: between a layer and the Add behind it, and behind the last layers."""
+"""Where targets differ: between a layer and the Add behind it, inside a SiLU, and behind the last layers."""
 
 from __future__ import annotations
 
@@ -25,6 +25,17 @@ def fused_into_sums(graph: ir.Model, layers: Layers) -> frozenset[ir.Value]:
 def _later(graph: ir.Model, operands: list[ir.Value]) -> ir.Value:
     producers = {v.producer(): v for v in operands}
     return [producers[node] for node in graph.graph if node in producers][-1]
+
+
+def gates(graph: ir.Model) -> frozenset[ir.Value]:
+    """Return every sigmoid(x) that x alone is multiplied with: a runtime that fuses the three nodes has no codes there."""
+    found = set()
+    for node in graph.graph:
+        if node.domain == "" and node.op_type == "Sigmoid":
+            reader = sole_reader(node.outputs[0])
+            if reader is not None and reader.op_type == "Mul" and node.inputs[0] in reader.inputs:
+                found.add(node.outputs[0])
+    return frozenset(found)
 
 
 def written_last(graph: ir.Model, layers: Layers) -> frozenset[ir.Value]:

@@ -13,9 +13,16 @@ import onnx_ir as ir
 
 from genie_onnx.placement.operators import activations, is_activation, repeated_inputs
 
+AVERAGES = frozenset({"AveragePool", "GlobalAveragePool"})
 
-def connected(nodes: Sequence[ir.Node], members: Collection[ir.Value]) -> list[list[ir.Value]]:
-    """Return `members` in groups joined by repeating operators, in the order of `members` (groups by their first)."""
+
+def connected(
+    nodes: Sequence[ir.Node], members: Collection[ir.Value], shared: Collection[str] = frozenset()
+) -> list[list[ir.Value]]:
+    """Return `members` in groups joined by repeating operators, in the order of `members` (groups by their first).
+
+    Operators of the types `shared` compute new numbers, but write them on the grid of what they read.
+    """
     parent = {v: v for v in members}
 
     def find(v: ir.Value) -> ir.Value:
@@ -24,7 +31,7 @@ def connected(nodes: Sequence[ir.Node], members: Collection[ir.Value]) -> list[l
         return v
 
     for node in nodes:
-        repeated = repeated_inputs(node)
+        repeated = tuple(node.inputs[:1]) if node.op_type in shared else repeated_inputs(node)
         joined = [v for v in (*repeated, *node.outputs) if v in parent] if repeated else []
         for a, b in pairwise(joined):
             parent[find(b)] = find(a)

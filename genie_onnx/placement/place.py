@@ -17,7 +17,7 @@ from genie_onnx.graph.query import channel_axis, weight
 from genie_onnx.placement.control import refuse_vain_bits, resolve
 from genie_onnx.placement.demands import Demand, demands, weight_bits
 from genie_onnx.placement.ends import written_last
-from genie_onnx.placement.groups import between, connected, roots
+from genie_onnx.placement.groups import AVERAGES, between, connected, roots
 from genie_onnx.placement.layers import Layers, find_layers
 from genie_onnx.placement.operators import is_activation
 from genie_onnx.placement.specs import ActivationSpec, Placement, WeightSpec
@@ -81,7 +81,8 @@ def _activations(
         candidates = {*candidates, *written_last(graph, layers)}
     candidates = {v for v in candidates if v not in layers.probabilities}
     specs = []
-    for group in connected(nodes, [v for v in order if v in candidates]):
+    shared = AVERAGES if constraints.pools == "shared" else frozenset[str]()
+    for group in connected(nodes, [v for v in order if v in candidates], shared):
         wishes = [d for v in group for d in by_value.get(v, [])]
         by_layer = [d.bits for d in wishes if d.by_layer]
         if by_layer or (wishes and layers.beside_kept_layers.isdisjoint(group)):

@@ -23,6 +23,9 @@ OCTAVES = 8  # powers of two that are tried from the whole range on: down to les
 # INT8 weights are stored without a zero point, as codes - z. An asymmetric grid of 8 bits would not fit. One of 7 would, up to
 # -127..127; but what --reduce-range and onnxruntime's kernels for CPUs without VNNI take for 7 bits are -64..63.
 WIDEST_ASYMMETRIC_WEIGHT = 6
+NOTHING = (
+    2.0**-7
+)  # scale of what is zero everywhere. Not 1: OpenVINO 2026.4.1 never ends compiling a layer whose scales are all 1
 WIDE = 8  # bits of values that `Constraints.wide_values` is about
 ANY = Constraints()
 SEARCHED = 2**17  # elements of a weight that are rounded a hundred times before the next ones are: they stay in a core's cache
@@ -53,7 +56,7 @@ def weight_grid(weight: Tensor, bits: int, constraints: Constraints = ANY) -> Gr
     found = [_search(part, _shrunk(Grid(scale, zero_point), bits, constraints), bits)[0] for part, scale, zero_point in parts]
     best = Grid(torch.cat([grid.scale for grid in found]), torch.cat([grid.zero_point for grid in found]))
     alive = torch.where(high > low, best.scale, torch.zeros_like(best.scale))
-    typical = alive.max() if bool((alive > 0).any()) else torch.ones_like(alive[0])
+    typical = alive.max() if bool((alive > 0).any()) else torch.full_like(alive[0], NOTHING)
     floored = torch.where(alive > 0, alive.clamp(min=typical * SMALLEST_SCALE), typical)
     return Grid(floored, best.zero_point)
 
@@ -92,8 +95,8 @@ def _symmetric_values(bits: int, constraints: Constraints) -> bool:
 
 
 def _usable(scale: Tensor) -> Tensor:
-    """Return `scale` with 1 where it is too small to divide by: such a range holds nothing to represent."""
-    return torch.where(scale > torch.finfo(scale.dtype).tiny * 1e3, scale, torch.ones_like(scale))
+    """Return `scale` with NOTHING where it is too small to divide by: such a range holds nothing to represent."""
+    return torch.where(scale > torch.finfo(scale.dtype).tiny * 1e3, scale, torch.full_like(scale, NOTHING))
 
 
 def _affine(low: Tensor, high: Tensor, bits: int) -> Grid:

@@ -60,3 +60,23 @@ def test_what_the_last_layers_write_is_rounded_where_outputs_are():
     placement = place(heads, BITS, ROUNDED_OUTPUTS)
     assert set(placement.activation_of("y").values) == {"a", "b", "both", "y"}  # type: ignore[union-attr]
     assert placement.activation_of("p") is None  # computed in float behind the layers
+
+
+def test_the_gate_of_a_silu_is_left_alone_where_it_is_fused():
+    silu = graph("""
+        agraph (float[N,4,8,8] x, float[4,4,1,1] w1, float[4,4,1,1] w2, float[4,4,1,1] w3) => (float[N,4,8,8] y) {
+            c1 = Conv(x, w1)  g1 = Sigmoid(c1)  s1 = Mul(c1, g1)
+            c2 = Conv(s1, w2)  g2 = Sigmoid(c2)  s2 = Mul(s1, g2)
+            y = Conv(s2, w3)
+        }""")
+    rounded = set(activation_bits(place(silu, BITS)))
+    assert {"g1", "g2"} <= rounded
+    assert rounded - set(activation_bits(place(silu, BITS, Constraints(gates="float")))) == {"g1"}  # g2 gates another value
+
+
+def test_average_pools_may_have_to_write_on_the_grid_they_read():
+    assert place(RESIDUAL, BITS).activation_of("pool") != place(RESIDUAL, BITS).activation_of("c4")
+    shared = place(RESIDUAL, BITS, Constraints(pools="shared")).activation_of("pool")
+    assert shared is not None
+    assert shared.values == ("c4", "pool", "flat")
+    assert shared.roots == ("c4", "pool")  # new numbers, rounded again
