@@ -128,8 +128,8 @@ _ROWS = (
         reads="Rockchip NPUs, by rknn-toolkit2",
         constraints=Constraints(pools="shared", gates="float", value_bits=(8, 8)),
         form=Form(clip="floats", largest_opset=19, batch="fixed"),
-        limits="values have 8 bits (an integer Clip is not understood, one on floats costs 2 to 3 % of the range); opset 19 at most; "
-        "average pools compute on the grid of what they read, and SiLU is fused",
+        limits="values have 8 bits (an integer Clip is not understood, one on floats costs 2 to 3 % of the range); opset 19 at "
+        "most; average pools compute on the grid of what they read, and SiLU is fused",
         verified=("rknn-toolkit2 2.5.0, simulator",),
         sources=("rknn-toolkit2: its own messages, and comparison with its simulator",),
     ),

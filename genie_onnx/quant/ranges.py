@@ -23,9 +23,8 @@ OCTAVES = 8  # powers of two that are tried from the whole range on: down to les
 # INT8 weights are stored without a zero point, as codes - z. An asymmetric grid of 8 bits would not fit. One of 7 would, up to
 # -127..127; but what --reduce-range and onnxruntime's kernels for CPUs without VNNI take for 7 bits are -64..63.
 WIDEST_ASYMMETRIC_WEIGHT = 6
-NOTHING = (
-    2.0**-7
-)  # scale of what is zero everywhere. Not 1: OpenVINO 2026.4.1 never ends compiling a layer whose scales are all 1
+# Scale of what is zero everywhere. Not 1: OpenVINO 2026.4.1 never ends compiling a layer whose scales are all 1.
+NOTHING = 2.0**-7
 WIDE = 8  # bits of values that `Constraints.wide_values` is about
 ANY = Constraints()
 SEARCHED = 2**17  # elements of a weight that are rounded a hundred times before the next ones are: they stay in a core's cache

@@ -54,7 +54,7 @@ def test_dead_channels_have_a_scale_at_which_a_bias_fits() -> None:
     scale, _ = weight_grid(weight, 4)
     assert scale[1] == scale[0]
     assert scale[2] == scale[0] * 2**-14
-    assert weight_grid(torch.zeros(2, 4), 4).scale.tolist() == [1, 1]
+    assert weight_grid(torch.zeros(2, 4), 4).scale.tolist() == [2**-7] * 2
 
 
 def test_an_outlier_is_clipped_when_that_costs_less() -> None:
