@@ -13,18 +13,13 @@ def fused_into_sums(graph: ir.Model, layers: Layers) -> frozenset[ir.Value]:
 
     Of two layers before one Add the later is fused; what the earlier writes is the sum's other operand, and is rounded.
     """
-    quantised = set(layers.quantised)
-    fused = []
+    rank = {node.outputs[0]: k for k, node in enumerate(layers.quantised)}
+    fused = set()
     for node in graph.graph:
         if node.domain == "" and node.op_type == "Add" and computes_in_integers(node):
-            operands = [v for v in activations(node.inputs) if v.producer() in quantised and sole_reader(v) is node]
-            fused += operands if len(operands) < 2 else [_later(graph, operands)]
+            operands = [v for v in activations(node.inputs) if v in rank and sole_reader(v) is node]
+            fused.update(sorted(operands, key=lambda v: rank[v])[-1:])
     return frozenset(fused)
-
-
-def _later(graph: ir.Model, operands: list[ir.Value]) -> ir.Value:
-    producers = {v.producer(): v for v in operands}
-    return [producers[node] for node in graph.graph if node in producers][-1]
 
 
 def gates(graph: ir.Model) -> frozenset[ir.Value]:
