@@ -25,6 +25,7 @@ OCTAVES = 8  # powers of two that are tried from the whole range on: down to les
 WIDEST_ASYMMETRIC_WEIGHT = 6
 # Scale of what is zero everywhere. Not 1: OpenVINO 2026.4.1 never ends compiling a layer whose scales are all 1.
 NOTHING = 2.0**-7
+OFF_GRID = 0.25  # steps between zero and the next code
 WIDE = 8  # bits of values that `Constraints.wide_values` is about
 ANY = Constraints()
 SEARCHED = 2**17  # elements of a weight that are rounded a hundred times before the next ones are: they stay in a core's cache
@@ -82,9 +83,19 @@ def activation_grid(sample: Tensor, low: Tensor, high: Tensor, bits: int, constr
 
 
 def range_grid(low: float, high: float, bits: int, constraints: Constraints = ANY) -> Grid:
-    """Return the per-tensor grid that spans [low, high] (and zero) without clipping; nothing is searched."""
+    """Return the per-tensor grid that spans [low, high] (and zero) without clipping; nothing is searched.
+
+    Where zero would lie between two codes, the range has one step fewer, so that it lies on one. With pixels x / 127.5 - 1 all
+    255 steps would put every pixel half-way between two codes: half of the codes would never be used, and which of the two a
+    pixel gets would be up to the float arithmetic of each runtime.
+    """
     ends = torch.tensor([min(low, 0.0)]), torch.tensor([max(high, 0.0)])
     full = _symmetric(*ends, bits) if _symmetric_values(bits, constraints) else _affine(*ends, bits)
+    position = -ends[0] / full.scale
+    if bool((position - position.round()).abs() > OFF_GRID) and not _symmetric_values(bits, constraints):
+        steps = 2**bits - 2
+        scale = _usable((ends[1] - ends[0]) / steps)
+        full = Grid(scale, torch.round(-ends[0] / scale).clamp(0, steps))
     widest = next(iter(_shrunk(full, bits, constraints)))
     return Grid(*(part.reshape(()) for part in widest))
 

@@ -132,3 +132,22 @@ def test_wide_values_may_have_to_be_symmetric_and_narrow_ones_not() -> None:
     grid = range_grid(-1.0, 3.0, 8, constraints)
     assert grid.zero_point.item() == 128
     assert grid.scale.item() == pytest.approx(3 / 127)
+
+
+def test_pixels_do_not_lie_between_two_codes() -> None:
+    pixels = torch.arange(256) / 127.5 - 1
+    grid = range_grid(-1.0, 1.0, 8)
+    position = pixels / grid.scale + grid.zero_point
+    assert len(position.round().unique()) >= 255
+    assert position.round().min() >= 0
+    assert position.round().max() <= 255
+    assert range_grid(0.0, 1.0, 8) == Grid(torch.tensor(1 / 255), torch.tensor(0.0))
+    centred = range_grid(-127 / 128, 1.0, 8)
+    assert (centred.scale.item(), centred.zero_point.item()) == (1 / 128, 127)
+
+
+@pytest.mark.parametrize("low", [-0.004, -0.1234, -0.5, -2.0])
+def test_the_whole_range_is_on_the_grid(low: float) -> None:
+    scale, zero_point = range_grid(low, 1.0, 8)
+    assert (0 - zero_point) * scale <= low + scale / 2
+    assert (255 - zero_point) * scale >= 1 - scale / 2
