@@ -28,7 +28,7 @@ from genie_onnx.validate.saturation import has_vnni, wide_weights
 
 SATURATES = (
     "{count} weights have more than 7 bits, and this CPU has no VNNI: onnxruntime's integer kernels saturate with them here. "
-    "Quantize to 7 bits or fewer, or set the session's option session.x64quantprecision to 1"
+    "Quantize with --reduce-range, or set the session's option session.x64quantprecision to 1"
 )
 
 
