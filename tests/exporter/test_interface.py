@@ -53,9 +53,12 @@ def test_interface_is_the_users(batch: str, target: str) -> None:
     assert metadata["author"] == "someone"
     assert metadata["genie_onnx.version"] == "0.1"
     assert metadata["genie_onnx.images"] == "procedural"
-    assert json.loads(metadata["genie_onnx.weights"]) == {"w": {"bits": 4, "codes": "w_quantized"}}
-    activations = json.loads(metadata["genie_onnx.activations"])
-    assert activations["scores"] == {"bits": 4, "codes": "scores_quantized"}
+    weight = json.loads(metadata["genie_onnx.weights"])["w"]
+    assert (weight["bits"], weight["codes"]) == (4, "w_quantized")
+    scores = json.loads(metadata["genie_onnx.activations"])["scores"]
+    assert (scores["bits"], scores["codes"]) == (4, "scores_quantized")
+    assert weight["min"] < 0 < weight["max"]
+    assert scores["max"] - scores["min"] > 0
 
 
 @pytest.mark.parametrize(("opset", "ir_version"), [(13, 7), (17, 8), (21, 10)])

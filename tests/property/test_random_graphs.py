@@ -28,14 +28,17 @@ PLACEMENTS = st.builds(
 RECONSTRUCT = ReconstructConfig(iterations=2, batch_size=2)
 
 
-CONTAINERS = st.sampled_from(["portable", "int4"])
+NAMES = st.sampled_from(["portable", "int4", "openvino", "iree"])
 
 
-def hold(model: RandomModel, placement_config: PlacementConfig, target: str) -> None:
-    """Assert every property of one model."""
+def hold(model: RandomModel, placement_config: PlacementConfig, name: str) -> None:
+    """Assert every property of one model, quantised for the target `name`."""
     proto = model.proto
-    if proto.opset_import[0].version < 21 or min(placement_config.wbits, placement_config.first_last_bits) > 4:
-        target = "portable"  # 4-bit integers came with opset 21
+    if name == "int4" and (
+        proto.opset_import[0].version < 21 or min(placement_config.wbits, placement_config.first_last_bits) > 4
+    ):
+        name = "portable"  # 4-bit integers came with opset 21
+    target = genie_onnx.TARGETS[name]
     properties.every_value_is_imported(proto)
     properties.blocks_are_a_partition(proto)
     config = QuantizeConfig(
@@ -51,20 +54,20 @@ def hold(model: RandomModel, placement_config: PlacementConfig, target: str) -> 
         assert result.report.parity["ok"]
         file = onnx.load(result.output)
         deploy = fold_batchnorm(normalise(load(proto)))
-        placement = place(deploy, placement_config)
+        placement = place(deploy, placement_config, target.constraints)
         codes = properties.codes_are_those_of_the_run(file, deploy, placement, result.run_dir)
     properties.file_computes_what_its_codes_say(file, proto, deploy, placement, codes)
     properties.names_are_kept(file, proto, deploy)
 
 
 @settings(max_examples=20, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(models(), PLACEMENTS, CONTAINERS)
-def test_random_networks(model: RandomModel, placement: PlacementConfig, target: str) -> None:
-    hold(model, placement, target)
+@given(models(), PLACEMENTS, NAMES)
+def test_random_networks(model: RandomModel, placement: PlacementConfig, name: str) -> None:
+    hold(model, placement, name)
 
 
 @pytest.mark.slow
 @settings(max_examples=200, derandomize=False, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
-@given(models(), PLACEMENTS, CONTAINERS)
-def test_many_random_networks(model: RandomModel, placement: PlacementConfig, target: str) -> None:
-    hold(model, placement, target)
+@given(models(), PLACEMENTS, NAMES)
+def test_many_random_networks(model: RandomModel, placement: PlacementConfig, name: str) -> None:
+    hold(model, placement, name)
