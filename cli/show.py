@@ -68,11 +68,13 @@ def result(done: Result) -> None:
         f"({parity['weights']} weights identical, codes flipped in their own layer: {parity['flip_rate']:.1e}, "
         f"in all: {parity['whole_flip_rate']:.1e})"
     )
-    target = report.settings["target"]["name"]
-    if target in _OF_ONNXRUNTIME:
+    target = report.settings["target"]
+    if target["in_onnxruntime"]:
         console.print(f"layers in integer kernels of onnxruntime: {weighted} of {weighted + floating}")
     else:
-        console.print(f"made for {target} (onnxruntime was only used to check it; with other runtimes: genie-onnx verify)")
+        console.print(
+            f"made for {target['name']} (onnxruntime was only used to check it; with other runtimes: genie-onnx verify)"
+        )
     rows = table(
         f"output, on {report.comparison['samples']} {_HELD_BACK[report.held_back]} samples",
         "SQNR dB",
@@ -101,7 +103,6 @@ def show_sizes(found: Mapping[str, int | None]) -> None:
 
 
 _LAYER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat")
-_OF_ONNXRUNTIME = ("portable", "onnxruntime", "int4")
 _HELD_BACK = {"data": "held-back", "procedural": "procedural", "distilled": "distilled"}
 
 

@@ -7,9 +7,7 @@ import numpy as np
 from genie_onnx.placement import Placement
 from genie_onnx.qparams import QParams
 from genie_onnx.reconstruct import Codes
-from genie_onnx.targets import Constraints
-
-WIDE = 8  # bits of the values that `Constraints.wide_values` is about
+from genie_onnx.targets import WIDE, Constraints
 
 
 def unmet(made: Placement, codes: Codes, wanted: Placement, constraints: Constraints) -> list[str]:

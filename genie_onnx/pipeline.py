@@ -103,7 +103,7 @@ def plan(
 
 def _saturation(prepared: Prepared, target: Target) -> tuple[str, ...]:
     wide = sum(spec.bits > REDUCED for spec in prepared.placement.weights)
-    if not wide or not target.form.for_onnxruntime or target.name not in ("portable", "onnxruntime"):
+    if not wide or not target.in_onnxruntime:
         return ()
     here = " This CPU is one of them, so verification sets that option." if has_vnni() is False else ""
     return (

@@ -19,6 +19,7 @@ from genie_onnx.errors import ConfigError, RunError
 from genie_onnx.fitting import unmet
 from genie_onnx.memory import memory_errors
 from genie_onnx.pipeline import Event, Result, quantize
+from genie_onnx.placement import place
 from genie_onnx.prepare import Prepared, output_path, prepare
 from genie_onnx.reconstruct import Codes
 from genie_onnx.report import Report
@@ -72,8 +73,8 @@ def export(
     if found.digest != prepared.digest:
         raise ConfigError(f"{found.model} is not the model of the run in {run_dir}, or was changed: give that one with --model")
     codes = _codes(found.run, prepared)
-    wanted = prepare(found.model, config.placement, found.input_size, found.set_inputs, target.constraints)
-    problems = unmet(prepared.placement, codes, wanted.placement, target.constraints)
+    wanted = place(prepared.deploy, config.placement, target.constraints)
+    problems = unmet(prepared.placement, codes, wanted, target.constraints)
     if problems and reoptimize:
         return quantize(
             found.model,
@@ -93,7 +94,7 @@ def export(
     progress("export and verification")
     samples, kind = saved_images(found.run)
     metadata = {"version": found.version, "images": found.report["images"], "settings": to_json(config)}
-    delivery = deliver(dataclasses.replace(prepared, placement=wanted.placement), codes, target, samples, kind, metadata)
+    delivery = deliver(dataclasses.replace(prepared, placement=wanted), codes, target, samples, kind, metadata)
     report = Report(
         **{
             **found.report,

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+WIDE = 8  # bits of the values that `Constraints.wide_values` is about
 ORT_QUANTIZATION = "https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html"
 ORT_QNN = "https://onnxruntime.ai/docs/execution-providers/QNN-ExecutionProvider.html"
 
@@ -59,6 +60,7 @@ class Target:
 
     name: str
     reads: str  # what takes the file
+    in_onnxruntime: bool = False  # whether its CPU kernels are what the file is meant for
     constraints: Constraints = field(default_factory=Constraints)
     form: Form = field(default_factory=Form)
     limits: str = ""
@@ -76,6 +78,7 @@ _ROWS = (
     Target(
         name="portable",
         reads="onnxruntime in integer kernels, and whatever reads QDQ files: the default",
+        in_onnxruntime=True,
         limits="values below 8 bits have a Clip on UINT8, which some compilers do not take: see their rows",
         verified=("onnxruntime 1.17.0, 1.31.1",),
         sources=(ORT_QUANTIZATION,),
@@ -83,6 +86,7 @@ _ROWS = (
     Target(
         name="onnxruntime",
         reads="onnxruntime on x86 and ARM: the same file as portable",
+        in_onnxruntime=True,
         limits="8-bit weights saturate on x86 CPUs without VNNI: --reduce-range",
         verified=("onnxruntime 1.17.0, 1.31.1",),
         sources=(ORT_QUANTIZATION,),
@@ -162,6 +166,7 @@ _ROWS = (
     Target(
         name="int4",
         reads="runtimes with native INT4 weights (onnxruntime from 1.19): half the size",
+        in_onnxruntime=True,
         form=Form(weights="int4"),
         limits="opset 21; onnxruntime unpacks such weights on every run and computes in floats; values stay UINT8, because "
         "no onnxruntime (1.19 to 1.31) loads UINT4 values beside INT8 weights at its default settings",

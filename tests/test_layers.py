@@ -57,7 +57,8 @@ TABLE = {
     "fitting": Row(LEAVES | {"placement", "reconstruct"}, ONNX | RUNTIME | CLICK),
     "reexport": Row(
         LEAVES
-        | {"data", "reconstruct", "report", "calibration", "delivery", "fitting", "memory", "pipeline", "prepare", "rundir"},
+        | {"data", "placement", "reconstruct", "report", "calibration", "delivery", "fitting", "memory", "pipeline", "prepare"}
+        | {"rundir"},
         ONNX | RUNTIME | TORCH | CLICK,
     ),
     "sizes": Row(LEAVES | {"graph"}, TORCH | RUNTIME | CLICK),

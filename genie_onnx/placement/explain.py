@@ -8,8 +8,9 @@ import onnx_ir as ir
 
 from genie_onnx.config import PlacementConfig
 from genie_onnx.graph.query import WEIGHTED_OPS, weight
+from genie_onnx.placement.control import resolve
 from genie_onnx.placement.demands import beside_kept, reads_probabilities, weight_bits
-from genie_onnx.placement.layers import Layers
+from genie_onnx.placement.layers import Layers, find_layers
 from genie_onnx.placement.operators import (
     FUSED_ACTIVATIONS,
     FUSING_OPS,
@@ -51,7 +52,7 @@ def float_operators(graph: ir.Model, config: PlacementConfig) -> dict[str, str]:
 
     Operators that only repeat numbers, activations fused into the node before them, and shape arithmetic are not among them.
     """
-    layers = analyse(graph, config, PORTABLE.constraints)[0]
+    layers = find_layers(graph, resolve(graph, config))
     fused = {node for producer in graph.graph for node in _fused(producer)}
     found = {}
     for node in graph.graph:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from genie_onnx.targets import Constraints
+from genie_onnx.targets import WIDE, Constraints
 
 RATIOS = tuple(k / 100 for k in range(100, 0, -1))
 NORM = 2.4  # exponent of the error, as in the published results of BRECQ, QDrop and GENIE
@@ -26,7 +26,6 @@ WIDEST_ASYMMETRIC_WEIGHT = 6
 # Scale of what is zero everywhere. Not 1: OpenVINO 2026.4.1 never ends compiling a layer whose scales are all 1.
 NOTHING = 2.0**-7
 OFF_GRID = 0.25  # steps between zero and the next code
-WIDE = 8  # bits of values that `Constraints.wide_values` is about
 ANY = Constraints()
 SEARCHED = 2**17  # elements of a weight that are rounded a hundred times before the next ones are: they stay in a core's cache
 SMALLEST_SCALE = 2**-14  # of a tensor's largest scale: what is lost by it is far below the 8-bit steps of the largest channel

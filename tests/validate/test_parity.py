@@ -14,7 +14,9 @@ from genie_onnx.config import PlacementConfig
 from genie_onnx.errors import ParityError
 from genie_onnx.placement import place
 from genie_onnx.qparams import QTensor
-from genie_onnx.validate import Parity, check_parity, require_parity
+from genie_onnx.validate import Parity, check_parity, check_rounded_weights, require_parity
+from genie_onnx.validate.grids import grid_problems
+from genie_onnx.validate.qdq_file import QdqFile
 
 RNG = np.random.default_rng(5)
 X = {"x": RNG.standard_normal((6, 3, 9, 9)).astype(np.float32)}
@@ -30,11 +32,14 @@ def _array(*shape: int) -> np.ndarray:
     return (RNG.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
 
 
-def _case(bits: int = 4) -> Case:
+def _weights() -> dict[str, np.ndarray]:
     arrays = {"w1": _array(8, 3, 3, 3), "w2": _array(8, 8, 3, 3), "w3": _array(8, 8, 3, 3), "w4": _array(5, 8)}
-    arrays |= {f"b{k}": _array(5 if k == 4 else 8) for k in range(1, 5)}
+    return arrays | {f"b{k}": _array(5 if k == 4 else 8) for k in range(1, 5)}
+
+
+def _case(bits: int = 4) -> Case:
     config = PlacementConfig(wbits=bits, abits=bits)
-    return quantised(model(TEXT, **arrays), lambda deploy: place(deploy, config), X)
+    return quantised(model(TEXT, **_weights()), lambda deploy: place(deploy, config), X)
 
 
 CASE = _case()
@@ -211,3 +216,29 @@ def test_error_names_three_findings_and_counts_the_rest() -> None:
         _set(proto, f"{name}_quantized", np.zeros_like(_get(proto, f"{name}_quantized")))
     with pytest.raises(ParityError, match=r"weight 'w1'.*weight 'w2'.*weight 'w3'.*and \d+ more"):
         require_parity(_check(proto))
+
+
+def test_int8_codes_with_a_zero_point_break_parity() -> None:
+    config = PlacementConfig(other_bits=7, first_last_bits=7)
+    case = quantised(model(TEXT, **_weights()), lambda deploy: place(deploy, config), X, "tensorrt")
+    simulated = case.simulate(X)
+    grids = grid_problems(QdqFile(case.proto), simulated.activations)
+    assert grids == []
+    name = next(iter(simulated.activations))
+    tensor = next(t for t in case.proto.graph.initializer if t.name == f"{name}_zero_point")
+    tensor.CopyFrom(numpy_helper.from_array(np.asarray(3, np.int8), tensor.name))
+    assert any(f"value '{name}': the grid differs" in text for text in grid_problems(QdqFile(case.proto), simulated.activations))
+
+
+def test_rounded_weights_are_compared_exactly() -> None:
+    case = quantised(model(TEXT, **_weights()), everywhere(4, 4), X, "encodings")
+    outputs = case.simulate(X).outputs
+    assert check_rounded_weights(case.proto, X, case.codes.weights, outputs).ok
+    tensor = next(t for t in case.proto.graph.initializer if t.name == "w2")
+    changed = numpy_helper.to_array(tensor).copy()
+    changed.flat[0] += 1e-6
+    tensor.CopyFrom(numpy_helper.from_array(changed, "w2"))
+    found = check_rounded_weights(case.proto, X, case.codes.weights, outputs)
+    assert found.problems == ("weight 'w2' is not what its codes stand for",)
+    wrong = {name: y + 1 for name, y in outputs.items()}
+    assert any("output 'y' is off" in text for text in check_rounded_weights(case.proto, X, case.codes.weights, wrong).problems)
