@@ -17,6 +17,7 @@ from genie_onnx.placement import place
 from genie_onnx.quant import MaskSource, weight_grid
 from genie_onnx.reconstruct.layout import to_rows, to_stored
 from genie_onnx.reconstruct.optimise import BlockData, Weight, optimise_block
+from genie_onnx.reconstruct.store import Stored
 from genie_onnx.reconstruct.student import build, initializer
 
 SAMPLES = 128
@@ -56,7 +57,7 @@ def ours(channels: int, size: int, iterations: int) -> Callable[[int], float]:
     for name in ("w1", "w2"):
         value = initializer(network, name)
         weights.append(Weight(name, value, 0, 4, weight_grid(to_rows(value, 0), 4)))
-    x, x_q, y = (to_stored(torch.rand(SAMPLES, channels, size, size, generator=random)) for _ in range(3))
+    x, x_q, y = (Stored(to_stored(torch.rand(SAMPLES, channels, size, size, generator=random))) for _ in range(3))
     data = BlockData((x,), (x_q,), (y,), (1,))
     biases = [initializer(network, b.bias) for b in student.biases]
     config = ReconstructConfig(iterations=iterations)

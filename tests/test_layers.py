@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = frozenset({"config", "errors", "seeds", "qparams", "targets"})
+LEAVES = frozenset({"config", "errors", "memory", "seeds", "qparams", "targets"})
 ONNX = frozenset({"onnx", "onnx_ir", "onnxscript", "onnx2torch"})
 RUNTIME = frozenset({"onnxruntime"})
 TORCH = frozenset({"torch", "torchvision", "onnx2torch"})
@@ -49,7 +49,7 @@ TABLE = {
     "prepare": Row(LEAVES | {"graph", "placement", "blocks", "importer", "validate"}, RUNTIME | CLICK),
     "rundir": Row(LEAVES, THIRD),
     "device": Row(LEAVES, ONNX | RUNTIME | CLICK),
-    "memory": Row(LEAVES, THIRD),
+    "memory": Row(frozenset({"errors"}), THIRD),
     "bn_file": Row(LEAVES | {"graph", "prepare"}, ONNX | RUNTIME | CLICK),
     "choice": Row(LEAVES | {"data", "distill", "graph", "prepare"}, THIRD),
     "calibration": Row(LEAVES | {"graph", "data", "distill", "prepare", "rundir", "choice"}, ONNX | RUNTIME | CLICK),

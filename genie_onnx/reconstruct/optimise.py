@@ -21,6 +21,7 @@ from genie_onnx.config import ReconstructConfig
 from genie_onnx.errors import RunError
 from genie_onnx.quant import Grid, MaskSource, Penalty, SoftRounding, harden, soft_weights
 from genie_onnx.reconstruct.layout import from_rows, from_stored, to_rows
+from genie_onnx.reconstruct.store import Stored, drawn
 from genie_onnx.reconstruct.student import Student
 
 # A step moves a scale by at most this share of its start: the published rates are absolute, and would wreck a scale of 1e-4.
@@ -45,14 +46,14 @@ class Weight:
 
 @dataclass(frozen=True)
 class BlockData:
-    """Teacher input x, student input x_q and teacher output y of all samples, each stored as in layout.to_stored.
+    """Teacher input x, student input x_q and teacher output y of all samples.
 
     `channels` has the axis of each y, as it was before it was stored, that counts channels.
     """
 
-    teacher: tuple[Tensor, ...]
-    student: tuple[Tensor, ...]
-    target: tuple[Tensor, ...]
+    teacher: tuple[Stored, ...]
+    student: tuple[Stored, ...]
+    target: tuple[Stored, ...]
     channels: tuple[int, ...]
 
 
@@ -167,10 +168,10 @@ def optimise_block(
 
     losses: list[float] = []
     last_report = time.monotonic()
-    for iteration in range(config.iterations):
-        chosen = batches[iteration]
-        inputs = [_mix(x, x_q, chosen, mixing) for x, x_q in zip(data.teacher, data.student, strict=True)]
-        targets = [from_stored(y.index_select(0, chosen)) for y in data.target]
+    count = len(data.student)
+    for iteration, rows in enumerate(drawn([*data.teacher, *data.student, *data.target], batches)):
+        inputs = [_mix(x, x_q, mixing) for x, x_q in zip(rows[:count], rows[count : 2 * count], strict=True)]
+        targets = [from_stored(y) for y in rows[2 * count :]]
         for group, rate in schedules:
             group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * iteration / config.iterations))
 
@@ -207,11 +208,10 @@ def optimise_block(
     )
 
 
-def _mix(x: Tensor, x_q: Tensor, chosen: Tensor, masks: MaskSource) -> Tensor:
-    """Return the `chosen` samples of two stored tensors: x where a random mask is 1 and x_q where it is 0."""
-    drawn_q = from_stored(x_q.index_select(0, chosen))
+def _mix(x: Tensor, x_q: Tensor, masks: MaskSource) -> Tensor:
+    """Return two stored tensors as one: x where a random mask is 1 and x_q where it is 0."""
     if x is x_q or not x.is_floating_point():
-        return drawn_q
-    drawn = from_stored(x.index_select(0, chosen))
-    mask = masks.like(drawn)
-    return drawn if mask is None else torch.lerp(drawn_q, drawn, mask)
+        return from_stored(x_q)
+    drawn_q = from_stored(x_q)
+    mask = masks.like(drawn_q)
+    return from_stored(x) if mask is None else torch.lerp(drawn_q, from_stored(x), mask)

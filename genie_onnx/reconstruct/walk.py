@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ from genie_onnx.reconstruct.calibrate import calibrate
 from genie_onnx.reconstruct.codes import Codes
 from genie_onnx.reconstruct.layout import from_stored, to_rows, to_stored
 from genie_onnx.reconstruct.optimise import BlockData, Learned, Weight, optimise_block
+from genie_onnx.reconstruct.store import ActivationStore, Stored
 from genie_onnx.reconstruct.student import BiasArgument, Student, build, initializer
 from genie_onnx.seeds import stream
 from genie_onnx.targets import PORTABLE, Constraints, Form
@@ -74,6 +75,7 @@ def reconstruct(
     finished: Callable[[BlockResult], None],
     done: Codes | None = None,
     constraints: Constraints = ANY,
+    store: ActivationStore | None = None,
 ) -> Codes:
     """Return the codes of every weight and the grid of every activation in `placement`.
 
@@ -81,7 +83,8 @@ def reconstruct(
     input is 8-bit data already, so its grid is that range and is not learned from images that may span less. `headroom` (see
     `calibrate`) does the same for inner 8-bit values; it is 1 with real images. `finished` gets each block's result as soon as
     it exists; `done` holds the codes of blocks finished in an earlier run, which are then only carried forward. `constraints`
-    are the target's; scales that have to be powers of two are those found by search.
+    are the target's; scales that have to be powers of two are those found by search. `store` is where the values lie that are
+    carried from block to block; None: on the device.
     Raises RunError where a loss or an activation is not finite.
     """
     network = network.to(device)
@@ -90,7 +93,8 @@ def reconstruct(
     if image_spec is not None:
         grids[image_spec.name] = range_grid(*input_range, image_spec.bits, constraints)
     readers = Counter(value for block in blocks for value in block.inputs)
-    source = to_stored(images.to(device))
+    store = ActivationStore(device) if store is None else store
+    (source,) = store.put(len(images), ([to_stored(batch)] for batch in images.split(FORWARD_BATCH)))
     teacher, student = {network.inputs[0]: source}, {network.inputs[0]: source}
     codes = Codes() if done is None else done
     if image_spec is not None:
@@ -103,7 +107,7 @@ def reconstruct(
         # What only the user reads of a block is compared while it learns, and not computed where it does not.
         part = dataclasses.replace(block, outputs=tuple(v for v in block.targets if to_learn or readers[v]))
         inputs, inputs_q = (tuple(values[v] for v in block.inputs) for values in (teacher, student))
-        target = _forward(network.extract(part.inputs, part.outputs).module, inputs) if part.outputs else ()
+        target = _forward(network.extract(part.inputs, part.outputs).module, inputs, store) if part.outputs else ()
         if to_learn:
             index = learnable.index(block.name)
 
@@ -121,15 +125,15 @@ def reconstruct(
             codes = codes.merged(new)
             finished(BlockResult(block.name, new, result.loss))
         codes = codes.merged(_unlearned(block, network, placement, grids, codes))
-        if any(readers[v] for v in part.outputs):
-            outputs = _forward(_final(network, part, placement, codes, device), inputs_q)
-            for value, y, y_q in zip(part.outputs, target, outputs, strict=True):
-                if readers[value]:
-                    teacher[value], student[value] = y, y_q
-        for value in block.inputs:
-            readers[value] -= 1
-            if not readers[value]:
-                del teacher[value], student[value]
+        teacher.update(zip(part.outputs, target, strict=True))
+        carried = tuple(v for v in part.outputs if readers[v])
+        if carried:
+            quantised = _final(network, dataclasses.replace(block, outputs=carried), placement, codes, device)
+            student.update(zip(carried, _forward(quantised, inputs_q, store), strict=True))
+        readers.subtract(block.inputs)
+        for values in (teacher, student):
+            for value in [v for v in values if not readers[v]]:
+                values.pop(value).free()
     left = [spec.name for spec in placement.activations if spec.name not in codes.activations]  # outputs, where they are rounded
     return codes.merged(Codes(activations={name: _activation(name, grids[name].scale, grids, placement) for name in left}))
 
@@ -170,22 +174,26 @@ def _own_values(network: Network, block: Block) -> set[str]:
     return set(network.extract(block.inputs, block.outputs).nodes) - set(block.inputs)
 
 
-def _forward(function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def _forward(function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Stored], store: ActivationStore) -> tuple[Stored, ...]:
     """Run `function` over stored `inputs` in batches and return its outputs, stored."""
-    batches = []
-    size = max(1, min(FORWARD_BATCH, FORWARD_ELEMENTS // max(1, sum(x[0].numel() for x in inputs))))
-    with torch.no_grad():
-        for start in range(0, len(inputs[0]), size):
-            outputs = function(*(from_stored(x[start : start + size]) for x in inputs))
-            samples = len(inputs[0][start : start + size])
+    size = max(1, min(FORWARD_BATCH, FORWARD_ELEMENTS // max(1, sum(x.shape.numel() for x in inputs))))
+    return store.put(len(inputs[0]), _outputs(function, inputs, size))
+
+
+def _outputs(function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Stored], size: int) -> Iterator[list[Tensor]]:
+    """Yield what `function` makes of `size` samples at a time, laid out as it is stored."""
+    count = len(inputs[0])
+    for start in range(0, count, size):
+        samples = min(size, count - start)
+        with torch.no_grad():
+            outputs = function(*(from_stored(x.slice(start, start + samples)) for x in inputs))
             if any(y.dim() == 0 or len(y) != samples for y in outputs):
                 shapes = ", ".join(str(list(y.shape)) for y in outputs)
                 raise RunError(
                     f"a block yields {shapes} for {samples} samples: values whose first dimension is not the batch cannot be "
                     "carried from block to block. Please report this model"
                 )
-            batches.append([to_stored(y) for y in outputs])
-    return tuple(torch.cat(parts) for parts in zip(*batches, strict=True))
+            yield [to_stored(y) for y in outputs]
 
 
 def _optimise(

@@ -23,6 +23,7 @@ from genie_onnx.reconstruct.optimise import (
     reconstruction_error,
     sample_batches,
 )
+from genie_onnx.reconstruct.store import Stored
 from genie_onnx.reconstruct.student import Student, build, initializer
 
 TEXT = """net (float[N, 6, 8, 8] x, float[12, 6, 3, 3] w1, float[12] b1, float[6, 12, 3, 3] w2, float[6] b2)
@@ -48,7 +49,7 @@ class Case:
         x = torch.einsum("oc,nchw->nohw", mixing, torch.randn(samples, 6, 8, 8, generator=random))
         noisy = x + 0.05 * torch.randn(x.shape, generator=random)
         target = self.network.module(x)[0]
-        self.data = BlockData((to_stored(x),), (to_stored(noisy),), (to_stored(target),), (1,))
+        self.data = BlockData(*((Stored(to_stored(value)),) for value in (x, noisy, target)), (1,))
         grids = calibrate(self.network, self.placement, x, random)
         self.scales = {name: grid.scale for name, grid in grids.items()}
         self.zero_points = {name: int(grid.zero_point) for name, grid in grids.items()}
@@ -72,8 +73,9 @@ class Case:
         weights = {name: codes * learned.scales[name].view(-1, 1, 1, 1) for name, codes in learned.codes.items()}
         biases = [initializer(self.network, b.bias) for b in student.biases]
         scales = {**self.scales, **learned.activations}
-        output = student([x.movedim(-1, 1) for x in self.data.student], weights, biases, scales)
-        error = torch.nn.functional.mse_loss(output[0], self.data.target[0].movedim(-1, 1)).item()
+        x, target = (value.slice(0, len(value)).movedim(-1, 1) for (value,) in (self.data.student, self.data.target))
+        output = student([x], weights, biases, scales)
+        error = torch.nn.functional.mse_loss(output[0], target).item()
         return error, sum(float((weights[w.name] - w.value).square().sum()) for w in self.weights)
 
 
@@ -130,8 +132,8 @@ def test_activation_steps_learn() -> None:
 
 def test_infinite_input_is_refused_with_advice() -> None:
     case = Case()
-    case.data.teacher[0][0] = torch.inf
-    case.data.student[0][0] = torch.inf
+    for (value,) in (case.data.teacher, case.data.student):
+        value.slice(0, 1).fill_(torch.inf)
     with pytest.raises(RunError, match="--input-mean"):
         case.learn(ReconstructConfig(iterations=20))
 

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from genie_onnx.config import ReconstructConfig
 from genie_onnx.quant import fake_quantize, ranges, rounding, weight_grid
 from genie_onnx.reconstruct.optimise import BlockData, Weight, optimise_block
+from genie_onnx.reconstruct.store import Stored
 
 ROWS, COLUMNS, SAMPLES = 256, 512, 4
 BITS = 4
@@ -58,7 +59,7 @@ def gemm(
 def test_learning_takes_six_copies_of_the_weight(weight: Tensor) -> None:
     """The float weight; v and two moments of Adam; the gradient of w_q, and w_q itself or the gradient of v; 8-bit constants."""
     x = torch.randn(SAMPLES, COLUMNS, generator=torch.Generator().manual_seed(1))
-    data = BlockData((x,), (x,), (x @ weight.t(),), (1,))
+    data = BlockData((Stored(x),), (Stored(x),), (Stored(x @ weight.t()),), (1,))
     learned = Weight("w", weight, 0, BITS, weight_grid(weight, BITS))
     steps = ReconstructConfig(iterations=3, warmup=0.3, batch_size=SAMPLES)
     scale = {"x": torch.tensor(0.3)}
