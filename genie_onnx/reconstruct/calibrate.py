@@ -6,12 +6,13 @@ All values that share a grid are searched together, wherever in the network they
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from genie_onnx.errors import RunError
+from genie_onnx.events import Step, Tally
 from genie_onnx.importer import Network
 from genie_onnx.placement import ActivationSpec, Placement
 from genie_onnx.quant import ANY, Grid, activation_grid, range_grid
@@ -30,12 +31,14 @@ def calibrate(
     generator: torch.Generator,
     headroom: float = 1.0,
     constraints: Constraints = ANY,
+    pieces: int = 1,
 ) -> dict[str, Grid]:
     """Return the grid of each ActivationSpec by name, from the float values on `images` [N, C, H, W] (first 256).
 
     `headroom` above 1 is for images that are not real ones: what the 8-bit values of real images span is underestimated by
     them (by up to half in the last blocks of a ResNet-20), and 8 bits have resolution to spare, 4 bits have not. Grids of
-    WIDE_BITS then span `headroom` times the range, all others are searched. `constraints` are those of the target.
+    WIDE_BITS then span `headroom` times the range, all others are searched. `constraints` are those of the target. A batch is
+    run in so many `pieces`, for less memory; which elements are looked at stays the same.
     """
     roots = {value: spec for spec in placement.activations for value in spec.roots}
     if not roots:
@@ -44,21 +47,39 @@ def calibrate(
     images = images[:IMAGES]
     batch_size = max(1, min(BATCH, BATCH * BATCH_PIXELS // images[0, 0].numel()))
     batches = math.ceil(len(images) / batch_size)
+    tell = Tally(progress, Step(stage="grids", iterations=len(images) + len(placement.activations)))
+    wanted = math.ceil(ELEMENTS / batches)
     samples: dict[str, list[Tensor]] = {value: [] for value in roots}
     ranges: dict[str, list[Tensor]] = {value: [] for value in roots}
-    with torch.no_grad():
-        for start in range(0, len(images), batch_size):
-            values = part({network.inputs[0]: images[start : start + batch_size]})
+    for batch in images.split(batch_size):
+        chosen: dict[str, Tensor] = {}
+        ends = dict.fromkeys(roots, 0)
+        for piece in batch.split(math.ceil(len(batch) / pieces)):
+            with torch.no_grad():
+                values = part({network.inputs[0]: piece.to(generator.device)})
             for value in roots:
-                flat = values[value].flatten()
-                wanted = math.ceil(ELEMENTS / batches)
-                if flat.numel() > wanted:
-                    chosen = torch.randint(flat.numel(), (wanted,), generator=generator, device=generator.device)
-                    samples[value].append(flat[chosen])
-                else:
-                    samples[value].append(flat)
+                flat = values.pop(value).flatten()
+                if value not in chosen:
+                    chosen[value] = _choice(flat.numel() * len(batch) // len(piece), wanted, generator)
+                    samples[value].append(flat.new_empty(len(chosen[value])))
+                inside = chosen[value] - ends[value]
+                ends[value] += flat.numel()
+                own = (inside >= 0) & (inside < flat.numel())
+                samples[value][-1][own] = flat[inside[own]]
                 ranges[value].append(torch.stack(flat.aminmax()))
-    return {spec.name: _group_grid(spec, samples, ranges, headroom, constraints) for spec in placement.activations}
+            tell(min(start + batch_size, len(images)))
+    grids = {}
+    for done, spec in enumerate(placement.activations, start=1):
+        grids[spec.name] = _group_grid(spec, samples, ranges, headroom, constraints)
+        tell(len(images) + done)
+    return grids
+
+
+def _choice(count: int, wanted: int, generator: torch.Generator) -> Tensor:
+    """Return the numbers of all `count` elements, or of `wanted` random ones where there are more."""
+    if count > wanted:
+        return torch.randint(count, (wanted,), generator=generator, device=generator.device)
+    return torch.arange(count, device=generator.device)
 
 
 def _group_grid(
