@@ -1,14 +1,18 @@
-"""What the libraries say where memory runs out becomes one sentence; everything else passes."""
+"""Budgets; and what the libraries say where memory runs out becomes one sentence, everything else passes."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
 
-from genie_onnx.errors import RunError
-from genie_onnx.memory import memory_errors
+from genie_onnx import device
+from genie_onnx.device import memory_budget
+from genie_onnx.errors import ConfigError, RunError
+from genie_onnx.memory import Budget, memory_errors, parse_sizes
 from genie_onnx.validate import run
 
 TERABYTES = 2**45
@@ -35,3 +39,51 @@ def test_every_library_is_understood(take: object) -> None:
 def test_other_errors_pass() -> None:
     with pytest.raises(RuntimeError, match="shape"), memory_errors():
         raise RuntimeError("a shape that does not fit")
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("8GB", (8_000_000_000,)),
+        ("7.5 gib", (15 * 2**29,)),
+        ("512MB", (512_000_000,)),
+        ("16GB,8GiB", (16_000_000_000, 2**33)),
+    ],
+)
+def test_sizes(text: str, sizes: tuple[int, ...]) -> None:
+    assert parse_sizes(text) == sizes
+
+
+@pytest.mark.parametrize("text", ["8", "GB", "8 bytes", "-8GB", "0GB", "8GB,", "", "1e3GB"])
+def test_what_is_no_size_is_quoted(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--memory-budget: '.*' is not a size above 0 such as 8GB"):
+        parse_sizes(text)
+
+
+def test_three_sizes_are_too_many() -> None:
+    with pytest.raises(ConfigError, match=r"two for a GPU and the machine \(16GB,8GB\), not 3"):
+        parse_sizes("1GB,2GB,3GB")
+
+
+def test_the_cpu_has_one_budget() -> None:
+    assert memory_budget("8GB", torch.device("cpu")) == Budget(8_000_000_000, 0)
+    with pytest.raises(ConfigError, match="on the CPU there is only one"):
+        memory_budget("8GB,8GB", torch.device("cpu"))
+
+
+def test_by_default_it_is_a_share_of_what_the_container_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = memory_budget(None, torch.device("cpu")).compute
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(device, "_LIMITS", (tmp_path / "none", limit))
+    limit.write_text("max\n")
+    assert memory_budget(None, torch.device("cpu")).compute == pytest.approx(free, rel=0.2)
+    limit.write_text(f"{2**20}\n")
+    assert memory_budget(None, torch.device("cpu")) == Budget(0, 0), "this process takes more already"
+
+
+@pytest.mark.gpu
+def test_a_gpu_has_a_budget_beside_that_of_the_machine() -> None:
+    cuda = torch.device("cuda")
+    assert memory_budget("16GB,8GB", cuda) == Budget(16_000_000_000, 8_000_000_000)
+    assert memory_budget("16GB", cuda).host > 0
+    assert 0 < memory_budget(None, cuda).compute < torch.cuda.mem_get_info(cuda)[1]
