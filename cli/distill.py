@@ -52,6 +52,7 @@ def distill(model: Path, **given: Any) -> None:
             input_size=given["input_size"],
             bn_from=given["bn_from"],
             set_inputs=dict(given["set_inputs"]),
+            command=options.command(),
             progress=display,
         )
     click.echo(f"{effort.samples} images: {run.images}\ncontact sheet: {run.contact_sheet}")

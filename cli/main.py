@@ -15,6 +15,7 @@ from genie_onnx_cli.evaluate import evaluate
 from genie_onnx_cli.export import export
 from genie_onnx_cli.inspect import inspect
 from genie_onnx_cli.quantize import quantize
+from genie_onnx_cli.status import status
 from genie_onnx_cli.targets import targets
 from genie_onnx_cli.verify import verify
 
@@ -64,11 +65,12 @@ def main() -> None:
     \b
     genie-onnx inspect model.onnx                           what is in it, what would be done
     genie-onnx quantize model.onnx --wbits 4 --abits 4      -> model.quant.onnx, verified in onnxruntime
+    genie-onnx status model.quant.genie                     how far a run is, how to go on
     genie-onnx export model.quant.genie --target int4       the same codes for another compiler
     genie-onnx evaluate model.onnx model.quant.onnx --data val/
     genie-onnx verify model.quant.onnx --float model.onnx   in every runtime that is installed
     """
 
 
-for _command in (quantize, export, targets, distill, inspect, evaluate, verify):
+for _command in (quantize, status, export, targets, distill, inspect, evaluate, verify):
     main.add_command(_command)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -132,6 +134,7 @@ train_latent = click.option(
     "--train-latent/--fixed-latent", default=True, show_default=True, help="Ablation: z is trained, or stays as drawn."
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress.")
+log_json = click.option("--log-json", is_flag=True, help="Progress as JSON lines on standard error, one event a line.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -146,6 +149,7 @@ def combined(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
+progress = combined(quiet, log_json)
 distillation = combined(distill_iters, distill_batch, start, swing, train_latent)
 preprocessing = combined(input_mean, input_std, channel_order, input_size)
 target = combined(
@@ -162,6 +166,11 @@ target = combined(
         help="What the last layers write is rounded too, to OTHER_BITS: a detector's heads then run in integer kernels.",
     ),
 )
+
+
+def command() -> str:
+    """Return the command line of this process, for `status` to say how a run goes on."""
+    return shlex.join(["genie-onnx", *sys.argv[1:]])
 
 
 def chosen_target(name: str, round_outputs: bool) -> Target:

@@ -8,7 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from genie_onnx import DistillProgress, Event
+from genie_onnx import DistillProgress, Event, Notice
 
 PLAIN_SECONDS = 10.0  # between two plain lines
 
@@ -43,6 +43,9 @@ class Display:
             self._live.reset(self._task, description=event, total=None, detail="")
             if not self._console.is_terminal:
                 self._console.print(event, highlight=False)
+            return
+        if isinstance(event, Notice):
+            self._console.print(f"note: {event.text}", highlight=False, markup=False, soft_wrap=True)
             return
         step = f"step {event.iteration}/{event.iterations}"
         if isinstance(event, DistillProgress):

@@ -105,5 +105,5 @@ def quantize(model: Path, **given: Any) -> None:
         click.echo(genie_onnx.to_json(config))
         return
     with Display(given["quiet"]) as display:
-        result = genie_onnx.quantize(model, given["output"], config=config, progress=display, **places)
+        result = genie_onnx.quantize(model, given["output"], config=config, command=options.command(), progress=display, **places)
     show.result(result)

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from genie_onnx.distill import DistillProgress
     from genie_onnx.distillation import distill_images
     from genie_onnx.errors import ConfigError, DataError, GenieError, InputError, ModelError, ParityError, RunError
+    from genie_onnx.events import Notice
     from genie_onnx.inspection import InspectedBlock, InspectedNode, InspectedValue, Inspection, inspect
     from genie_onnx.pipeline import Event, Plan, Progress, Result, plan, quantize
     from genie_onnx.reexport import export
     from genie_onnx.report import Report
+    from genie_onnx.run_status import RunStatus, status
     from genie_onnx.targets import TARGETS, Constraints, Form, Target
     from genie_onnx.validate.runtimes import OutputError, RuntimeFinding
     from genie_onnx.verification import Verification, verify
@@ -51,11 +53,13 @@ _HOMES = {
     "device": ("default_preset",),
     "distill": ("DistillProgress",),
     "distillation": ("distill_images",),
+    "events": ("Notice",),
     "errors": ("ConfigError", "DataError", "GenieError", "InputError", "ModelError", "ParityError", "RunError"),
     "inspection": ("InspectedBlock", "InspectedNode", "InspectedValue", "Inspection", "inspect"),
     "pipeline": ("Event", "Plan", "Progress", "Result", "plan", "quantize"),
     "reexport": ("export",),
     "report": ("Report",),
+    "run_status": ("RunStatus", "status"),
     "targets": ("TARGETS", "Constraints", "Form", "Target"),
     "validate.runtimes": ("OutputError", "RuntimeFinding"),
     "verification": ("Verification", "verify"),
@@ -81,6 +85,7 @@ __all__ = [
     "Inspection",
     "LayerBits",
     "ModelError",
+    "Notice",
     "OutputError",
     "ParityError",
     "PlacementConfig",
@@ -91,6 +96,7 @@ __all__ = [
     "Report",
     "Result",
     "RunError",
+    "RunStatus",
     "RuntimeFinding",
     "Target",
     "Verification",
@@ -102,6 +108,7 @@ __all__ = [
     "inspect",
     "plan",
     "quantize",
+    "status",
     "to_json",
     "verify",
 ]

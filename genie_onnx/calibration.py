@@ -1,19 +1,24 @@
 """The calibration images themselves: the user's data, distillation (GENIE-D), procedural ones, refined or not, or a mixture.
 
-Which of them, is decided before (`choice`).
+Which of them, is decided before (`choice`). What is finished is kept in the run directory and taken from there again; a file that
+is damaged there is made again, which is said.
 """
 
 from __future__ import annotations
 
+import json
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import cast, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from genie_onnx.atomic import write_npz, write_text
 from genie_onnx.choice import HELD_BACK, Choice, Kind, input_statistics, made_kinds
 from genie_onnx.config import DistillConfig, QuantizeConfig
 from genie_onnx.data import PathLike, load_images
@@ -30,14 +35,23 @@ from genie_onnx.distill import (
     save_contact_sheet,
 )
 from genie_onnx.errors import RunError
+from genie_onnx.events import Notice
 from genie_onnx.graph import class_scores
 from genie_onnx.prepare import Prepared
-from genie_onnx.rundir import RunDirectory, write_npz
+from genie_onnx.rundir import RunDirectory
 from genie_onnx.seeds import stream
 
 MADE_HEADROOM = 2.0  # real images reach up to twice as far in the last block of a ResNet-20 as procedural ones (measured)
 JUDGED = 32  # procedural images that tell a classifier from other networks with an output [N, K]
 BATCH_BYTES = 2**31  # of activations that a batch of refined or amplified images may take: few at a time for detectors
+_DAMAGED = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)  # what numpy says of an npz that is not whole
 TINY = 1e-6  # deviation of a channel in which all given images are flat
 
 
@@ -77,6 +91,27 @@ def data_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathL
     return Calibration(images, _like(images, prepared.shape, config), "procedural", span, 1.0)
 
 
+def calibration_images(
+    prepared: Prepared,
+    config: QuantizeConfig,
+    choice: Choice,
+    given: Calibration | None,
+    run: RunDirectory,
+    device: torch.device,
+    progress: Callable[[DistillProgress | Notice | str], None],
+) -> Calibration:
+    """Return the images of the run: as an earlier one left them in `run`, else loaded or made now and saved there."""
+    saved = _saved(run, prepared.shape, progress)
+    if saved is not None:
+        return saved
+    if given is not None and choice.kind == "data":
+        calibration = given
+    else:
+        calibration = made_images(prepared, config, choice, given, run, device, progress)
+    save_images(calibration, choice.images, run)
+    return calibration
+
+
 def made_images(
     prepared: Prepared,
     config: QuantizeConfig,
@@ -84,7 +119,7 @@ def made_images(
     given: Calibration | None,
     run: RunDirectory,
     device: torch.device,
-    progress: Callable[[DistillProgress | str], None],
+    progress: Callable[[DistillProgress | Notice | str], None],
 ) -> Calibration:
     """Distil or paint images, all or what `given` lacks. Distilled batches are saved to `run` as they are made, and taken from
     there again."""
@@ -105,14 +140,20 @@ def made_images(
 
 
 def save_images(calibration: Calibration, kind: str, run: RunDirectory) -> None:
-    """Write the images to `run` as npz (in the model's input space: `--data` takes it) and as a contact sheet.
+    """Write the images to `run` as a contact sheet and, last, as npz (in the model's input space: `--data` takes it).
 
-    `kind` says what they are, as `Choice.images` does. Those held back are there too, for `saved_images`.
+    `kind` says what they are, as `Choice.images` does. The rest of `calibration` is there too.
     """
-    images = calibration.images.numpy()
-    held_back = {"held_back": calibration.held_back.numpy(), "held_back_kind": calibration.held_back_kind}
-    write_npz(run.images, images=images, kind=kind, **held_back)
-    save_contact_sheet(images, run.contact_sheet)
+    save_contact_sheet(calibration.images.numpy(), run.contact_sheet)
+    write_npz(
+        run.images,
+        images=calibration.images.numpy(),
+        kind=kind,
+        held_back=calibration.held_back.numpy(),
+        held_back_kind=calibration.held_back_kind,
+        input_range=calibration.input_range,
+        headroom=calibration.headroom,
+    )
 
 
 def saved_images(run: RunDirectory) -> tuple[Tensor, Kind]:
@@ -123,8 +164,33 @@ def saved_images(run: RunDirectory) -> tuple[Tensor, Kind]:
             if kind not in get_args(Kind):
                 raise RunError(f"{run.images} has images of an unknown kind, {kind!r}")
             return torch.from_numpy(arrays["held_back"]), cast(Kind, kind)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise RunError(f"{run.images} does not hold the images of a finished run: {error!r}") from error
+
+
+def _saved(run: RunDirectory, shape: tuple[int, int, int], progress: Callable[[Notice], None]) -> Calibration | None:
+    """Return what `save_images` wrote to `run`; None where there is nothing, or nothing whole."""
+    if not run.images.exists():
+        return None
+    try:
+        held_back, kind = saved_images(run)
+        with np.load(run.images, allow_pickle=False) as arrays:
+            low, high = map(float, arrays["input_range"])
+            headroom = float(arrays["headroom"])
+        return Calibration(_images(run.images, shape), held_back, kind, (low, high), headroom)
+    except (*_DAMAGED, RunError) as error:
+        progress(Notice(f"The images of this run are put together again: {' '.join(str(error).split())}."))
+        return None
+
+
+def _images(path: Path, shape: tuple[int, int, int], count: int | None = None) -> Tensor:
+    """Return the images in an npz file of ours, [count, *shape]. Raises ValueError, or one of _DAMAGED, where it is not whole."""
+    with np.load(path, allow_pickle=False) as arrays:
+        images = arrays["images"]
+    wanted = (len(images) if count is None else count, *shape)
+    if images.dtype != np.float32 or images.shape != wanted or not np.isfinite(images).all():
+        raise ValueError(f"it holds {images.dtype} {list(images.shape)}, or numbers that are not finite, and not {list(wanted)}")
+    return torch.from_numpy(images)
 
 
 def _amplified(
@@ -133,7 +199,7 @@ def _amplified(
     given: Calibration,
     run: RunDirectory,
     device: torch.device,
-    progress: Callable[[DistillProgress | str], None],
+    progress: Callable[[DistillProgress | Notice | str], None],
 ) -> Calibration:
     """Return the given images followed by as many distilled ones as they are short of `config.samples`.
 
@@ -158,7 +224,7 @@ def _refined(
     scaling: tuple[tuple[float, ...], tuple[float, ...]] | tuple[None, None],
     run: RunDirectory,
     device: torch.device,
-    progress: Callable[[DistillProgress | str], None],
+    progress: Callable[[DistillProgress | Notice | str], None],
 ) -> Tensor:
     """Return procedural images, fitted to plausible statistics of every convolution and, for a classifier, to its classes.
 
@@ -203,17 +269,24 @@ def _distilled(
     scaling: tuple[tuple[float, ...], tuple[float, ...]] | tuple[None, None],
     run: RunDirectory,
     device: torch.device,
-    progress: Callable[[DistillProgress | str], None],
+    progress: Callable[[DistillProgress | Notice | str], None],
     scores: str | None = None,
 ) -> Tensor:
     """Distil `samples` images, batch by batch; finished batches of an interrupted run are read from `run`.
 
     `scaling`: mean and std of the model's input, one a channel.
     """
+    sizes = batch_sizes(samples, config.distill.batch_size)
+    write_text(run.batches, json.dumps(sizes))
     done = {}
-    for index in range(len(batch_sizes(samples, config.distill.batch_size))):
-        if run.image_batch(index).exists():
-            done[index] = load_images([run.image_batch(index)], prepared.shape)
+    for index, size in enumerate(sizes):
+        path = run.image_batch(index)
+        try:
+            done[index] = _images(path, prepared.shape, size)
+        except FileNotFoundError:
+            continue
+        except _DAMAGED as error:
+            progress(Notice(f"{path} is damaged and is made again ({' '.join(str(error).split())})."))
     return distill(
         prepared.teacher,
         statistics,

@@ -14,12 +14,12 @@ import onnx
 from torch import Tensor
 
 from genie_onnx import exporter
+from genie_onnx.atomic import write_text
 from genie_onnx.choice import Kind
 from genie_onnx.errors import RunError
 from genie_onnx.judge import Verdict, judge, require_same
 from genie_onnx.prepare import Prepared
 from genie_onnx.reconstruct import Codes
-from genie_onnx.rundir import write_text
 from genie_onnx.sizes import Sizes, sizes
 from genie_onnx.targets import Target
 from genie_onnx.validate import broken_rules, require_parity

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from genie_onnx.bn_file import with_bn_from
-from genie_onnx.calibration import made_images, save_images
+from genie_onnx.calibration import calibration_images
 from genie_onnx.choice import choose_images
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike
 from genie_onnx.device import choose_device
 from genie_onnx.memory import memory_errors
-from genie_onnx.pipeline import Progress, run_identity
+from genie_onnx.pipeline import Progress, machine, run_identity, run_source
 from genie_onnx.prepare import Source, prepare
 from genie_onnx.rundir import RunDirectory, open_run
 
@@ -26,19 +26,20 @@ def distill_images(
     input_size: tuple[int, int] | None = None,
     bn_from: PathLike | None = None,
     set_inputs: Mapping[str, Sequence[float]] | None = None,
+    command: str | None = None,
     progress: Progress = lambda event: None,
 ) -> RunDirectory:
     """Make `config.samples` images into `run_dir`: images.npz (float32 [N, C, H, W]) and images.png.
 
-    A run killed half-way goes on from its last finished batch. `bn_from`, `set_inputs`: as in `pipeline.quantize`. Raises
-    ConfigError where `config.images` is "distill" and there are no BatchNorm statistics.
+    A run killed half-way goes on from its last finished batch. `bn_from`, `set_inputs`, `command`: as in `pipeline.quantize`.
+    Raises ConfigError where `config.images` is "distill" and there are no BatchNorm statistics.
     """
     config = config or QuantizeConfig(images="distill")
     device = choose_device(config.device)
     prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs), bn_from)
     choice = choose_images(prepared, config, ())
-    run = open_run(Path(run_dir), run_identity(prepared, config, None))
-    progress("calibration images")
-    calibration = made_images(prepared, config, choice, None, run, device, progress)
-    save_images(calibration, choice.images, run)
+    source = run_source(model, config, input_size, set_inputs, command)
+    with open_run(Path(run_dir), run_identity(prepared, config, None), source, machine(device), progress) as run:
+        progress("calibration images")
+        calibration_images(prepared, config, choice, None, run, device, progress)
     return run

@@ -6,8 +6,10 @@ file -> prepared graph -> images -> reconstruct, block by block -> codes -> QDQ 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
-import json
+import os
+import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +20,9 @@ import onnx
 import torch
 
 from genie_onnx import exporter, reconstruct
+from genie_onnx.atomic import write_text
 from genie_onnx.bn_file import with_bn_from
-from genie_onnx.calibration import Calibration, data_images, made_images, save_images
+from genie_onnx.calibration import Calibration, calibration_images, data_images
 from genie_onnx.choice import Choice, choose_images
 from genie_onnx.config import QuantizeConfig, to_json
 from genie_onnx.data import PathLike
@@ -27,17 +30,19 @@ from genie_onnx.delivery import beside, deliver, report_path, write
 from genie_onnx.device import choose_device
 from genie_onnx.distill import DistillProgress
 from genie_onnx.errors import ConfigError
+from genie_onnx.events import Notice
 from genie_onnx.memory import memory_errors
 from genie_onnx.placement import REDUCED
 from genie_onnx.prepare import Prepared, Source, check_import, output_path, prepare
 from genie_onnx.reconstruct import BlockResult, Codes
 from genie_onnx.report import BlockLoss, Report, versions
-from genie_onnx.rundir import RunDirectory, open_run, write_text
+from genie_onnx.rundir import RunDirectory, open_run
+from genie_onnx.saved_blocks import load_blocks, load_grids, save_block
 from genie_onnx.seeds import stream
 from genie_onnx.targets import Target
 from genie_onnx.validate.saturation import has_vnni
 
-Event: TypeAlias = DistillProgress | reconstruct.Progress | str  # a str names the stage that begins
+Event: TypeAlias = DistillProgress | reconstruct.Progress | Notice | str  # a str names the stage that begins
 Progress = Callable[[Event], None]
 
 
@@ -123,6 +128,7 @@ def quantize(
     run_dir: PathLike | None = None,
     bn_from: PathLike | None = None,
     set_inputs: Mapping[str, Sequence[float]] | None = None,
+    command: str | None = None,
     progress: Progress = lambda event: None,
 ) -> Result:
     """Quantize a float ONNX model and verify the file that results.
@@ -137,6 +143,7 @@ def quantize(
         bn_from: an ONNX with BatchNorm kept, a torch state_dict or safetensors of the same network, to distil from where the
             model's own BatchNorm is folded; refused where its weights are not those of the model.
         set_inputs: numbers for inputs beside the image, which the quantised model then does not have (graph.fix_inputs).
+        command: how to start this run again, for `status` to say.
         progress: told about every stage, and about twice a second in between.
 
     Raises InputError for what cannot be used, before any long work; RunError (ParityError) where the run fails.
@@ -150,53 +157,51 @@ def quantize(
     given = data_images(prepared, config, data) if data else None
     progress("checking the import against onnxruntime")
     check_import(prepared, stream(config.seed, "check"))
-    run = open_run(todo.run_dir, run_identity(prepared, config, given))
+    notices = list(todo.notices)
 
-    progress("calibration images")
-    if given is not None and todo.choice.kind == "data":
-        calibration = given
-    else:
-        calibration = made_images(prepared, config, todo.choice, given, run, todo.device, progress)
-    if not run.images.exists():
-        save_images(calibration, todo.choice.images, run)
+    def tell(event: Event) -> None:
+        if isinstance(event, Notice):
+            notices.append(event.text)
+        progress(event)
 
-    progress("reconstruction")
-    codes, losses = _reconstruct(prepared, config, calibration, run, todo.device, progress)
-
-    reconstruct.save(Codes(activations=codes.activations), run.grids)
-    origin = {
-        "model": None if isinstance(model, onnx.ModelProto) else str(Path(model).absolute()),
-        "input_size": input_size,
-        "set_inputs": {name: list(numbers) for name, numbers in (set_inputs or {}).items()},
-        "config": dataclasses.asdict(config),
+    source = {
+        **run_source(model, config, input_size, set_inputs, command),
+        "output": str(todo.output.absolute()),
+        "blocks": reconstruct.learned_blocks(prepared.blocks, prepared.placement),
     }
-    write_text(run.source, json.dumps(origin, indent=2))
+    with open_run(todo.run_dir, run_identity(prepared, config, given), source, machine(todo.device), tell) as run:
+        progress("calibration images")
+        calibration = calibration_images(prepared, config, todo.choice, given, run, todo.device, tell)
+        del given  # the same images once more
 
-    progress("export and verification")
-    metadata = {"version": versions()["genie-onnx"], "images": todo.choice.images, "settings": to_json(config)}
-    delivery = deliver(prepared, codes, config.target, calibration.held_back, calibration.held_back_kind, metadata)
-    verdict = delivery.verdict
-    report = Report(
-        settings=dataclasses.asdict(config),
-        images=todo.choice.images,
-        images_reason=todo.choice.reason,
-        notices=todo.notices,
-        samples=len(calibration.images),
-        device=str(todo.device),
-        blocks=tuple(losses),
-        sizes=delivery.sizes.to_json(),
-        weights={spec.value: spec.bits for spec in prepared.placement.weights},
-        activations={spec.name: spec.bits for spec in prepared.placement.activations},
-        kept_float=dict(prepared.placement.float_nodes),
-        parity=verdict.parity.to_json(),
-        comparison=verdict.comparison.to_json(),
-        held_back=verdict.held_back_kind,
-        seconds=time.monotonic() - started,
-    )
-    write_text(run.report, report.to_json())
-    write(delivery, todo.output, [] if isinstance(model, onnx.ModelProto) else [Path(model)])
-    write_text(report_path(todo.output), report.to_json())
-    return Result(todo.output, report, run.path)
+        progress("reconstruction")
+        codes, losses = _reconstruct(prepared, config, calibration, run, todo.device, tell)
+
+        progress("export and verification")
+        metadata = {"version": versions()["genie-onnx"], "images": todo.choice.images, "settings": to_json(config)}
+        delivery = deliver(prepared, codes, config.target, calibration.held_back, calibration.held_back_kind, metadata)
+        verdict = delivery.verdict
+        report = Report(
+            settings=dataclasses.asdict(config),
+            images=todo.choice.images,
+            images_reason=todo.choice.reason,
+            notices=tuple(notices),
+            samples=len(calibration.images),
+            device=str(todo.device),
+            blocks=tuple(losses),
+            sizes=delivery.sizes.to_json(),
+            weights={spec.value: spec.bits for spec in prepared.placement.weights},
+            activations={spec.name: spec.bits for spec in prepared.placement.activations},
+            kept_float=dict(prepared.placement.float_nodes),
+            parity=verdict.parity.to_json(),
+            comparison=verdict.comparison.to_json(),
+            held_back=verdict.held_back_kind,
+            seconds=time.monotonic() - started,
+        )
+        write(delivery, todo.output, [] if isinstance(model, onnx.ModelProto) else [Path(model)])
+        write_text(report_path(todo.output), report.to_json())
+        write_text(run.report, report.to_json())  # last: the run is finished
+        return Result(todo.output, report, run.path)
 
 
 def _reconstruct(
@@ -208,35 +213,60 @@ def _reconstruct(
     progress: Progress,
 ) -> tuple[Codes, list[BlockLoss]]:
     """Reconstruct every block that an earlier run into the same directory has not finished, saving each as it is done."""
-    codes, losses = Codes(), list[BlockLoss]()
-    while run.block(len(losses)).exists():
-        done = run.block(len(losses))
-        codes = codes.merged(reconstruct.load(done))
-        losses.append(BlockLoss(**json.loads(done.with_suffix(".json").read_text(encoding="utf-8"))))
+    names = reconstruct.learned_blocks(prepared.blocks, prepared.placement)
+    blocks = load_blocks(run, names, progress)
+    codes = functools.reduce(Codes.merged, (block.codes for block in blocks.values()), Codes())
+    grids = load_grids(run, [spec.name for spec in prepared.placement.activations], progress)
+    if grids is None or len(blocks) < len(names):
+        run.grids.unlink(missing_ok=True)  # of blocks that are made again
 
-    def save(result: BlockResult) -> None:
-        path = run.block(len(losses))
-        loss = BlockLoss(result.block, *result.loss)
-        write_text(path.with_suffix(".json"), json.dumps(dataclasses.asdict(loss)))
-        reconstruct.save(result.codes, path)  # last: this file says that the block is finished
-        losses.append(loss)
+        def save(result: BlockResult) -> None:
+            index = names.index(result.block)
+            blocks[index] = save_block(run, index, result)
 
-    codes = reconstruct.reconstruct(
-        prepared.network,
-        prepared.placement,
-        prepared.blocks,
-        calibration.images,
-        config.reconstruct,
-        input_range=calibration.input_range,
-        headroom=calibration.headroom,
-        seed=config.seed,
-        device=device,
-        progress=progress,
-        finished=save,
-        done=codes,
-        constraints=config.target.constraints,
-    )
-    return codes, losses
+        grids = reconstruct.reconstruct(
+            prepared.network,
+            prepared.placement,
+            prepared.blocks,
+            calibration.images,
+            config.reconstruct,
+            input_range=calibration.input_range,
+            headroom=calibration.headroom,
+            seed=config.seed,
+            device=device,
+            progress=progress,
+            finished=save,
+            done=codes,
+            constraints=config.target.constraints,
+        )
+        reconstruct.save(Codes(activations=grids.activations), run.grids)
+    return codes.merged(grids), [blocks[index].loss for index in range(len(names))]
+
+
+def run_source(
+    model: Source,
+    config: QuantizeConfig,
+    input_size: tuple[int, int] | None,
+    set_inputs: Mapping[str, Sequence[float]] | None,
+    command: str | None,
+) -> dict[str, Any]:
+    """Return what tells how a run is started: for going on with it, and for exporting it again."""
+    return {
+        "model": None if isinstance(model, onnx.ModelProto) else str(Path(model).absolute()),
+        "input_size": input_size,
+        "set_inputs": {name: list(numbers) for name, numbers in (set_inputs or {}).items()},
+        "config": dataclasses.asdict(config),
+        "command": command,
+        "folder": str(Path.cwd()),
+        "process": os.getpid(),
+        "host": platform.node(),
+    }
+
+
+def machine(device: torch.device) -> dict[str, str]:
+    """Return what numbers may depend on in their last bits: versions, the device, the number of threads."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {**versions(), "device": f"{device.type} {name}", "threads": str(torch.get_num_threads())}
 
 
 def run_identity(prepared: Prepared, config: QuantizeConfig, given: Calibration | None) -> dict[str, Any]:
@@ -245,7 +275,7 @@ def run_identity(prepared: Prepared, config: QuantizeConfig, given: Calibration 
     settings = dataclasses.asdict(config)
     # Codes are the same in whatever form they are written: exporting again takes seconds.
     settings["target"] = settings["target"]["constraints"]
-    identity = {"model": prepared.digest, "data": digest, "shape": list(prepared.shape), "settings": settings}
+    identity: dict[str, Any] = {"model": prepared.digest, "data": digest, "shape": list(prepared.shape), "settings": settings}
     if prepared.borrowed:
         arrays = [array.tobytes() for b in prepared.borrowed for array in (b.mean, b.std)]
         identity["statistics"] = hashlib.sha256(b"".join(arrays)).hexdigest()

@@ -234,7 +234,7 @@ def output_path(source: Source, output: str | os.PathLike[str] | None) -> Path:
     if not folder.is_dir():
         raise ConfigError(f"the folder of the output {str(path)!r} does not exist")
     try:  # permissions alone do not tell: read-only and special file systems
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.name}."):
+        with tempfile.TemporaryFile(dir=folder):  # on Linux it has no name that a killed process could leave behind
             pass
     except OSError as error:
         raise ConfigError(f"the output {str(path)!r} cannot be written: {error.strerror}") from error

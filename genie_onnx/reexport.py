@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from genie_onnx import reconstruct
+from genie_onnx.atomic import write_text
 from genie_onnx.calibration import saved_images
 from genie_onnx.config import QuantizeConfig, from_json, to_json
 from genie_onnx.data import PathLike
@@ -23,7 +24,7 @@ from genie_onnx.placement import place
 from genie_onnx.prepare import Prepared, output_path, prepare
 from genie_onnx.reconstruct import Codes
 from genie_onnx.report import Report
-from genie_onnx.rundir import RunDirectory, write_text
+from genie_onnx.rundir import RunDirectory
 from genie_onnx.targets import Target
 
 
@@ -68,7 +69,6 @@ def export(
     found = _read(Path(run_dir), model)
     config = dataclasses.replace(found.config, target=target)  # refuses bits that the target cannot hold
     path = output_path(found.model, beside(found.model, f"{target.name}.onnx") if output is None else output)
-    progress(f"reading {found.model.name}")
     prepared = prepare(found.model, config.placement, found.input_size, found.set_inputs, found.config.target.constraints)
     if found.digest != prepared.digest:
         raise ConfigError(f"{found.model} is not the model of the run in {run_dir}, or was changed: give that one with --model")
@@ -123,7 +123,7 @@ def _read(path: Path, model: PathLike | None) -> _Finished:
         )
     try:
         source = json.loads(run.source.read_text(encoding="utf-8"))
-        digest = str(json.loads(run.settings.read_text(encoding="utf-8"))["model"])
+        digest = str(json.loads(run.settings.read_text(encoding="utf-8"))["identity"]["model"])
         report = json.loads(run.report.read_text(encoding="utf-8"))
         config = from_json(json.dumps(source["config"]))
         given = source["model"] if model is None else str(model)

@@ -1,40 +1,36 @@
 """The run directory: what every expensive step made, saved as it is made, so that a killed run goes on from there.
 
-settings.json               model digest, data, every setting: a directory belongs to one run
+settings.json               model digest, data, every setting: a directory belongs to one run; versions that worked in it
+source.json                 how the run was last started: model, output, command; and what it has to do
+lock                        held by the process that works here
+images/batches.json         how many images each distilled batch has
 images/batch_000.npz ...    each distilled batch as soon as it is finished
 images.npz, images.png      the calibration images, and a contact sheet of them
-codes/0000.safetensors ...  each reconstructed block (codes, scales), with its losses in 0000.json
+codes/0000.safetensors ...  each reconstructed block (codes, scales)
+codes/0000.json             ... its losses and the digest of that file; written last, it says that the block is finished
 grids.safetensors           all grids of values, when the last block is done
-source.json                 where the model is, and how it was read: for exporting again
-report.json                 the final report
+report.json                 the final report, written last: the run is finished
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from filelock import FileLock, Timeout
 
-from genie_onnx.errors import ConfigError
+from genie_onnx.atomic import write_text
+from genie_onnx.differences import differences
+from genie_onnx.errors import ConfigError, RunError
+from genie_onnx.events import Notice
+from genie_onnx.report import BlockLoss
 
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
-def write_npz(path: Path, **arrays: Any) -> None:
-    """Write named arrays to an npz file, whole or not at all."""
-    partial = path.with_name(path.name + ".part")
-    with partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    os.replace(partial, path)
+LOCK_SECONDS = 1.0  # to wait for the lock: `is_working` holds it for an instant
 
 
 @dataclass(frozen=True)
@@ -45,13 +41,18 @@ class RunDirectory:
 
     @property
     def settings(self) -> Path:
-        """What makes the run this run."""
+        """What makes the run this run, and the versions that worked in it."""
         return self.path / "settings.json"
 
     @property
     def source(self) -> Path:
-        """Where the model was, how it was read, and the settings whole."""
+        """How the run was last started, and what it has to do."""
         return self.path / "source.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that works in the directory; the file itself stays."""
+        return self.path / "lock"
 
     @property
     def grids(self) -> Path:
@@ -73,6 +74,11 @@ class RunDirectory:
         """The report of the finished run."""
         return self.path / "report.json"
 
+    @property
+    def batches(self) -> Path:
+        """A list of the sizes of the batches that are distilled."""
+        return self.path / "images" / "batches.json"
+
     def image_batch(self, index: int) -> Path:
         """Return where distilled batch `index` is saved."""
         return self.path / "images" / f"batch_{index:03d}.npz"
@@ -81,44 +87,141 @@ class RunDirectory:
         """Return where the codes of learnable block `index` are saved."""
         return self.path / "codes" / f"{index:04d}.safetensors"
 
+    def loss(self, index: int) -> Path:
+        """Return where the losses of learnable block `index` are saved, with the digest of its codes."""
+        return self.block(index).with_suffix(".json")
 
-def open_run(path: Path, identity: dict[str, Any]) -> RunDirectory:
-    """Create the run directory, or continue it where it holds an unfinished run with the same `identity`.
+    def is_working(self) -> bool | None:
+        """Return whether a process works in the directory; None where this may not be found out. Writes nothing."""
+        if not self.lock.exists():
+            return False
+        try:
+            with FileLock(self.lock, blocking=False):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return None
 
-    Raises ConfigError where `path` is no directory, holds something else, or belongs to a run with other settings, naming
-    the first difference.
+
+@contextmanager
+def open_run(
+    path: Path,
+    identity: Mapping[str, Any],
+    source: Mapping[str, Any],
+    machine: Mapping[str, str],
+    notice: Callable[[Notice], None],
+) -> Iterator[RunDirectory]:
+    """Create the run directory, or continue it where it holds a run with the same `identity`; nobody else may meanwhile.
+
+    identity: what decides the run's numbers (JSON values). source: `RunDirectory.source`; its "model" names the file.
+    machine: versions, device and the like, in which numbers may differ in their last bits: a change gives a notice.
+
+    Raises ConfigError where `path` is no directory, holds something else, belongs to a run with other settings (every
+    difference is named), or is in use by another process.
     """
-    settings = path / "settings.json"
+    run = RunDirectory(path)
     if path.exists() and not path.is_dir():
         raise ConfigError(f"the run directory {str(path)!r} is a file: choose another with --run-dir")
-    if settings.exists():
-        try:
-            found = json.loads(settings.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ConfigError(f"{str(settings)!r} is damaged ({error}): delete that run directory or choose another") from error
-        difference = _first_difference(found, json.loads(json.dumps(identity)), "")
-        if difference:
-            raise ConfigError(
-                f"the run directory {str(path)!r} belongs to another run ({difference}): "
-                "choose another with --run-dir, or delete it"
-            )
-    elif path.is_dir() and any(path.iterdir()):
+    ours = {run.lock.name, run.settings.name, f"{run.settings.name}.part"}  # what a process killed at its start leaves
+    if path.is_dir() and not run.settings.exists() and {entry.name for entry in path.iterdir()} - ours:
         raise ConfigError(f"{str(path)!r} is not empty and not a run directory: choose another with --run-dir")
+    lock = FileLock(run.lock, timeout=LOCK_SECONDS)
     try:
-        for folder in (path, path / "images", path / "codes"):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_text(settings, json.dumps(identity, indent=2))
+        path.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise ConfigError(
+            f"another process is working in the run directory {str(path)!r}: wait for it (genie-onnx status), or choose another "
+            "with --run-dir"
+        ) from error
     except OSError as error:
         raise ConfigError(f"cannot write to the run directory {str(path)!r}: {error.strerror}") from error
-    return RunDirectory(path)
+    try:
+        _claim(run, identity, source, machine, notice)
+        yield run
+    finally:
+        lock.release()
 
 
-def _first_difference(old: Any, new: Any, where: str) -> str | None:
-    """Return a phrase naming the first entry in which two JSON values differ, or None."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted({*old, *new}):
-            difference = _first_difference(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))
-            if difference:
-                return difference
-        return None
-    return None if old == new else f"{where} was {json.dumps(old)} and is now {json.dumps(new)}"
+def _claim(
+    run: RunDirectory,
+    identity: Mapping[str, Any],
+    source: Mapping[str, Any],
+    machine: Mapping[str, str],
+    notice: Callable[[Notice], None],
+) -> None:
+    """Compare what `run` says of itself with what is wanted, and write down what is new."""
+    machines: list[dict[str, str]] = []
+    if run.settings.exists():
+        found, machines = read_settings(run)
+        changed = _changes(machines, machine)
+        if different := differences(found, json.loads(json.dumps(identity)), _model_file(read_source(run)), _model_file(source)):
+            raise ConfigError(
+                f"the run directory {str(run.path)!r} belongs to another run: {', '.join(different)}"
+                + (f" ({changed})" if changed else "")
+                + ". Choose another with --run-dir, or delete it"
+            )
+        if changed:
+            notice(
+                Notice(
+                    f"Part of this run was computed with {changed}: its numbers may differ in their last bits from those of a "
+                    "run that was never interrupted."
+                )
+            )
+    try:
+        for folder in (run.batches.parent, run.block(0).parent):
+            folder.mkdir(exist_ok=True)
+        if machine not in machines:
+            write_text(run.settings, json.dumps({"identity": identity, "machines": [*machines, machine]}, indent=2))
+        write_text(run.source, json.dumps(source, indent=2))
+    except OSError as error:
+        raise ConfigError(f"cannot write to the run directory {str(run.path)!r}: {error.strerror}") from error
+
+
+def read_settings(run: RunDirectory) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Return the run's identity and what machines worked on it. Raises ConfigError where the file is damaged."""
+    try:
+        found = json.loads(run.settings.read_text(encoding="utf-8"))
+        return dict(found["identity"]), [dict(machine) for machine in found["machines"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{str(run.settings)!r} is damaged ({error!r}), so nobody knows whose run it is: delete that run directory or choose "
+            "another with --run-dir"
+        ) from error
+
+
+def read_source(run: RunDirectory) -> dict[str, Any]:
+    """Return how the run was last started; nothing where that is not known any more."""
+    try:
+        return dict(json.loads(run.source.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def finished_block(run: RunDirectory, index: int) -> BlockLoss | None:
+    """Return the losses of learnable block `index`, None where it is not finished.
+
+    Raises RunError where the file with its codes is not the one that was written, or that with its losses is not whole.
+    """
+    try:
+        entry = json.loads(run.loss(index).read_text(encoding="utf-8"))
+        digest = hashlib.sha256(run.block(index).read_bytes()).hexdigest()
+        if digest == entry["sha256"]:
+            return BlockLoss(str(entry["block"]), float(entry["before"]), float(entry["after"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not run.loss(index).exists():
+            return None
+        raise RunError(f"{run.loss(index)} or {run.block(index).name} is damaged: {error!r}") from error
+    raise RunError(f"{run.block(index)} is damaged: it is not what was written there")
+
+
+def _model_file(source: Mapping[str, Any]) -> str:
+    model = source.get("model")
+    return "a model" if model is None else Path(model).name
+
+
+def _changes(machines: Sequence[Mapping[str, str]], machine: Mapping[str, str]) -> str:
+    """Return what was different before: "torch 2.12.0 (now 2.13.0), threads 8 (now 2)"."""
+    before = {(name, old) for earlier in machines for name, old in earlier.items() if machine.get(name, old) != old}
+    return ", ".join(f"{name} {old} (now {machine[name]})" for name, old in sorted(before))

@@ -21,7 +21,7 @@ from genie_onnx.distill.bn_loss import bn_loss, targets
 from genie_onnx.distill.plausible import DEEPER
 from genie_onnx.graph import fold_batchnorm, load, normalise
 from genie_onnx.prepare import Prepared, prepare
-from genie_onnx.rundir import open_run
+from genie_onnx.rundir import RunDirectory
 
 CPU = torch.device("cpu")
 REFINE = QuantizeConfig(samples=24, distill=DistillConfig(refine_iterations=60, batch_size=24))
@@ -44,11 +44,18 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def directory(path: Path) -> RunDirectory:
+    """An empty run directory, or one that is there."""
+    run = RunDirectory(path)
+    run.batches.parent.mkdir(parents=True, exist_ok=True)
+    return run
+
+
 def amplified(prepared: Prepared, config: QuantizeConfig, data: Path, run: Path) -> tuple[Calibration, Calibration]:
     """Return the given images and what is made of them."""
     choice = choose_images(prepared, config, [data])
     given = data_images(prepared, config, [data])
-    return given, made_images(prepared, config, choice, given, open_run(run, {}), CPU, lambda event: None)
+    return given, made_images(prepared, config, choice, given, directory(run), CPU, lambda event: None)
 
 
 def test_real_images_stay_and_set_the_ranges(folded: Prepared, few: Path, tmp_path: Path) -> None:
@@ -78,7 +85,7 @@ def test_made_images_have_the_statistics_of_the_given_ones(folded: Prepared, few
 def refined(prepared: Prepared, run: Path, config: QuantizeConfig = REFINE) -> Calibration:
     choice = choose_images(prepared, config, ())
     assert choice.kind == "refined"
-    return made_images(prepared, config, choice, None, open_run(run, {}), CPU, lambda event: None)
+    return made_images(prepared, config, choice, None, directory(run), CPU, lambda event: None)
 
 
 def test_refined_images_have_plausible_statistics(folded: Prepared, tmp_path: Path) -> None:
@@ -99,7 +106,7 @@ def test_refined_images_live_in_the_input_space_of_the_model(tmp_path: Path) -> 
     assert std is not None
     prepared = prepare(ir.to_proto(fold_batchnorm(normalise(load(small_bn_net(mean, std))))), PlacementConfig())
     known = choose_images(prepared, config, ())
-    made = made_images(prepared, config, known, None, open_run(tmp_path, {}), CPU, lambda event: None).images
+    made = made_images(prepared, config, known, None, directory(tmp_path), CPU, lambda event: None).images
     found = torch.stack([made.mean((0, 2, 3)), made.std((0, 2, 3))])
     torch.testing.assert_close(found, torch.tensor([mean, std]), rtol=0.2, atol=0.05)
 
@@ -113,13 +120,13 @@ def test_detectors_are_refined_and_amplified_a_few_images_at_a_time(
     steps: list[DistillProgress | str] = []
     config = replace(REFINE, distill=replace(REFINE.distill, refine_iterations=1))
     choice = choose_images(folded, config, ())
-    made_images(folded, config, choice, None, open_run(tmp_path, {}), CPU, steps.append)
+    made_images(folded, config, choice, None, directory(tmp_path), CPU, steps.append)
     assert {step.batches for step in steps if isinstance(step, DistillProgress)} == {4}  # 24 images, 7 at a time at most
     steps.clear()
     monkeypatch.setattr("genie_onnx.calibration.BATCH_BYTES", 7 * image_bytes(folded.teacher, values[:-1], SHAPE))
     brief = replace(CONFIG, distill=replace(CONFIG.distill, iterations=1))
     given = data_images(folded, brief, [few])
-    made_images(folded, brief, choose_images(folded, brief, [few]), given, open_run(tmp_path / "few", {}), CPU, steps.append)
+    made_images(folded, brief, choose_images(folded, brief, [few]), given, directory(tmp_path / "few"), CPU, steps.append)
     assert {step.batches for step in steps if isinstance(step, DistillProgress)} == {3}  # the other 16
 
 
@@ -137,7 +144,7 @@ def test_a_refined_run_goes_on_from_its_batches(folded: Prepared, tmp_path: Path
     """Finished batches are read, not made again."""
     whole = refined(folded, tmp_path / "whole").images
     steps: list[DistillProgress | str] = []
-    choice, run = choose_images(folded, REFINE, ()), open_run(tmp_path / "whole", {})
+    choice, run = choose_images(folded, REFINE, ()), directory(tmp_path / "whole")
     again = made_images(folded, REFINE, choice, None, run, CPU, steps.append).images
     assert torch.equal(whole, again)
     assert not any(isinstance(step, DistillProgress) for step in steps)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = frozenset({"config", "errors", "memory", "seeds", "qparams", "targets"})
+LEAVES = frozenset({"atomic", "config", "errors", "events", "memory", "seeds", "qparams", "targets"})
 ONNX = frozenset({"onnx", "onnx_ir", "onnxscript", "onnx2torch"})
 RUNTIME = frozenset({"onnxruntime"})
 TORCH = frozenset({"torch", "torchvision", "onnx2torch"})
@@ -47,7 +47,12 @@ TABLE = {
     "report": Row(LEAVES | {"validate"}, TORCH | ONNX | RUNTIME | CLICK),
     # The steps of the pipeline, and the other things that can be asked for: they join the parts above
     "prepare": Row(LEAVES | {"graph", "placement", "blocks", "importer", "validate"}, RUNTIME | CLICK),
-    "rundir": Row(LEAVES, THIRD),
+    "atomic": Row(frozenset(), THIRD),
+    "events": Row(frozenset(), THIRD),
+    "differences": Row(frozenset(), THIRD),
+    "rundir": Row(LEAVES | {"differences", "report"}, THIRD),
+    "run_status": Row(LEAVES | {"report", "rundir"}, THIRD),
+    "saved_blocks": Row(LEAVES | {"reconstruct", "report", "rundir"}, ONNX | RUNTIME | TORCH | CLICK),
     "device": Row(LEAVES, ONNX | RUNTIME | CLICK),
     "memory": Row(frozenset({"errors"}), THIRD),
     "bn_file": Row(LEAVES | {"graph", "prepare"}, ONNX | RUNTIME | CLICK),
@@ -66,7 +71,8 @@ TABLE = {
         LEAVES | {"exporter", "validate", "reconstruct", "prepare", "rundir", "choice", "judge", "sizes"}, RUNTIME | CLICK
     ),
     "pipeline": Row(
-        LEAVES | CORE | {"prepare", "bn_file", "rundir", "device", "memory", "choice", "calibration", "delivery"}, RUNTIME | CLICK
+        LEAVES | CORE | {"prepare", "bn_file", "rundir", "saved_blocks", "device", "memory", "choice", "calibration", "delivery"},
+        RUNTIME | CLICK,
     ),
     "accuracy": Row(LEAVES | {"graph", "data", "validate"}, RUNTIME | TORCH | CLICK),
     "distillation": Row(
@@ -83,6 +89,7 @@ TABLE = {
                 "config",
                 "targets",
                 "device",
+                "events",
                 "errors",
                 "report",
                 "distill",
@@ -91,6 +98,7 @@ TABLE = {
                 "distillation",
                 "inspection",
                 "reexport",
+                "run_status",
                 "validate",
             }
             | {"verification"}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from genie_onnx.atomic import replacing
 
 SPREAD = 2.5  # deviations from the mean that become black and white
 GAP = 2  # pixels between images
@@ -37,9 +38,5 @@ def contact_sheet(images: np.ndarray, *, limit: int = 64) -> Image.Image:
 
 def save_contact_sheet(images: np.ndarray, path: Path, *, limit: int = 64) -> None:
     """Write `contact_sheet(images)` to `path` as PNG; the file appears whole or not at all. Raises OSError."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         contact_sheet(images, limit=limit).save(partial, format="PNG")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

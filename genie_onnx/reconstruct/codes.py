@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from genie_onnx.atomic import replacing
 from genie_onnx.errors import RunError
 from genie_onnx.qparams import QParams, QTensor
 
@@ -39,9 +39,8 @@ def save(codes: Codes, path: Path) -> None:
         if kind == "weight":
             tensors[f"{k}.codes"] = np.ascontiguousarray(codes.weights[name].codes)
         entries.append({"kind": kind, "name": name, "bits": qparams.bits, "axis": qparams.axis})
-    partial = path.with_name(path.name + ".part")
-    save_file(tensors, partial, metadata={"entries": json.dumps(entries)})
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        save_file(tensors, partial, metadata={"entries": json.dumps(entries)})
 
 
 def load(path: Path) -> Codes:

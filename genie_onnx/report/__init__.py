@@ -1,6 +1,6 @@
 """The report of a run, as plain data."""
 
-from genie_onnx.report.report import BlockLoss, Report
+from genie_onnx.report.report import BlockLoss, Report, finite
 from genie_onnx.report.versions import versions
 
-__all__ = ["BlockLoss", "Report", "versions"]
+__all__ = ["BlockLoss", "Report", "finite", "versions"]

@@ -43,14 +43,15 @@ class Report:
 
     def to_json(self) -> str:
         """Return the report as JSON text; numbers that JSON lacks (NaN, infinity) become null."""
-        return json.dumps(_finite(dataclasses.asdict(self)), indent=2)
+        return json.dumps(finite(dataclasses.asdict(self)), indent=2)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return a JSON value with null in place of every number that JSON lacks."""
     if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
+        return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_finite(entry) for entry in value]
+        return [finite(entry) for entry in value]
     if isinstance(value, float) and not (abs(value) < float("inf")):
         return None
     return value
