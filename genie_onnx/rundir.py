@@ -9,6 +9,7 @@ images.npz, images.png      the calibration images, and a contact sheet of them
 codes/0000.safetensors ...  each reconstructed block (codes, scales)
 codes/0000.json             ... its losses and the digest of that file; written last, it says that the block is finished
 grids.safetensors           all grids of values, when the last block is done
+values/                     what is carried from block to block and does not fit into memory; deleted at the end of every run
 report.json                 the final report, written last: the run is finished
 """
 
@@ -73,6 +74,11 @@ class RunDirectory:
     def report(self) -> Path:
         """The report of the finished run."""
         return self.path / "report.json"
+
+    @property
+    def values(self) -> Path:
+        """A folder for values that do not fit into memory, while a run is going."""
+        return self.path / "values"
 
     @property
     def batches(self) -> Path:
