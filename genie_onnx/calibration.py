@@ -83,7 +83,7 @@ def data_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathL
     images, held_back = loaded[: config.samples], loaded[config.samples :]
     if made_kinds(data):
         like = _like(images, prepared.shape, config)
-        span = _pixel_range(config) or _span(torch.cat([images, like]))
+        span = _pixel_range(config) or _span(images, like)
         return Calibration(images, like, "procedural", span, MADE_HEADROOM)
     span = _pixel_range(config) or _span(images)
     if len(held_back):
@@ -135,7 +135,7 @@ def made_images(
         images = procedural(config.samples, prepared.shape, mean=mean, std=std, generator=stream(config.seed, "procedural"))
     held_back = _like(images, prepared.shape, config)
     # A generator's images are nearly two-valued: real ones reach further (measured on digits: -0.8..1.3 against -2.5..3.6).
-    span = _pixel_range(config) or _span(torch.cat([images, held_back]))
+    span = _pixel_range(config) or _span(images, held_back)
     return Calibration(images, held_back, "procedural", span, MADE_HEADROOM)
 
 
@@ -319,5 +319,5 @@ def _pixel_range(config: QuantizeConfig) -> tuple[float, float] | None:
     return min(-mean / std for mean, std in pairs), max((1 - mean) / std for mean, std in pairs)
 
 
-def _span(images: Tensor) -> tuple[float, float]:
-    return float(images.min()), float(images.max())
+def _span(*images: Tensor) -> tuple[float, float]:
+    return min(float(part.min()) for part in images), max(float(part.max()) for part in images)
