@@ -17,6 +17,7 @@ OPTIONS = {
     "reconstruct.iterations": "--recon-iters",
     "reconstruct.drop_probability": "--drop",
     "target.outputs": "--round-outputs",
+    "cuda_graph": "--graph",
 }
 # Settings without an option.
 UNOPTIONED = frozenset(
@@ -75,7 +76,7 @@ def _files(name: str, before: str | None, after: str | None) -> str:
 
 def _shown(value: Any) -> str:
     match value:
-        case None | [] | {}:
+        case None | []:
             return "not given"
         case bool():
             return "on" if value else "off"
