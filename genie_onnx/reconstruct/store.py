@@ -12,6 +12,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -152,7 +153,8 @@ class _File:
 
     def release(self) -> None:
         """Delete the file."""
-        self._close()
+        with suppress(OSError):  # a full disk has been told of by `write`, and whatever is still to be written is not wanted
+            self._close()
         self._path.unlink(missing_ok=True)
 
     def _open(self) -> None:
@@ -161,8 +163,8 @@ class _File:
 
     def _close(self) -> None:
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            file.close()
 
     def _with_file(self, action: Callable[[], object]) -> None:
         try:

@@ -117,6 +117,15 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         put(there, value())
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "000000").symlink_to("/dev/full")
+    there = holding(0, tmp_path)
+    with pytest.raises(RunError, match=r"No space left on device\. Make room there"):
+        put(there, value())
+    assert files(tmp_path) == 0
+
+
 def test_spilling_empties_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "MOVED", SIZE // 3)
     with holding(2, tmp_path / "a") as there:
