@@ -38,6 +38,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], old_model: str, 
         match name:
             case "model":
                 phrase = f"the model was {old_model} (SHA-256 {before[:DIGITS]}...) and is now {new_model} ({after[:DIGITS]}...)"
+                if old_model == new_model:
+                    phrase += ": it was changed, or --set-input was"
             case "data" | "statistics":
                 phrase = _files("--data" if name == "data" else "--bn-from", before, after)
             case "shape":

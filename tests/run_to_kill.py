@@ -16,15 +16,10 @@ from typing import Any
 
 import genie_onnx
 
-CONTEXT: ForkServerContext = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["genie_onnx.pipeline"])
-
 
 def killed_after(seconds: float, model: Path, output: Path, **settings: Any) -> bool:
     """Run quantize and kill it so long after it began. Return whether it was still going."""
-    begun = CONTEXT.Event()
-    process: ForkServerProcess = CONTEXT.Process(target=_quantize, args=(begun, None, model, output, settings))
-    process.start()
+    begun, process = _start(None, model, output, settings)
     begun.wait()
     time.sleep(seconds)
     process.kill()
@@ -37,12 +32,19 @@ def killed_before_file(number: int, model: Path, output: Path, **settings: Any) 
 
     Return whether there was such a file: else the run is finished.
     """
-    begun = CONTEXT.Event()
-    process: ForkServerProcess = CONTEXT.Process(target=_quantize, args=(begun, number, model, output, settings))
-    process.start()
+    _, process = _start(number, model, output, settings)
     process.join()
     assert process.exitcode in (0, -signal.SIGKILL)
     return process.exitcode == -signal.SIGKILL
+
+
+def _start(last: int | None, model: Path, output: Path, settings: dict[str, Any]) -> tuple[Event, ForkServerProcess]:
+    context: ForkServerContext = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["genie_onnx.pipeline"])
+    begun = context.Event()
+    process: ForkServerProcess = context.Process(target=_quantize, args=(begun, last, model, output, settings))
+    process.start()
+    return begun, process
 
 
 def _quantize(begun: Event, last: int | None, model: Path, output: Path, settings: dict[str, Any]) -> None:

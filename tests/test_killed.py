@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import random
 import time
 from pathlib import Path
@@ -19,6 +20,8 @@ from small_bn_net import SHAPE, small_bn_net
 import genie_onnx
 from genie_onnx import DistillConfig, Notice, QuantizeConfig, ReconstructConfig
 from genie_onnx.graph import fold_batchnorm, load, normalise
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="SIGKILL and fork servers are POSIX")
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "digits.onnx"
 TINY = QuantizeConfig(

@@ -77,6 +77,8 @@ def test_every_difference_is_named(tmp_path: Path) -> None:
     assert sentence.endswith("Choose another with --run-dir, or delete it")
     assert "\n" not in sentence
     assert opened(tmp_path / "run", identity(QuantizeConfig()), "moved.onnx") == []
+    with pytest.raises(ConfigError, match=r"is now moved\.onnx .*: it was changed, or --set-input was"):
+        opened(tmp_path / "run", identity(QuantizeConfig(), "b" * 64), "moved.onnx")
 
 
 def test_another_machine_is_said_for_good(tmp_path: Path) -> None:
