@@ -58,10 +58,14 @@ class PlainSwing(nn.Module):
 
 
 def baseline(
-    network: Network, batchnorms: Sequence[BatchNormStatistics], shape: tuple[int, int, int], batch_size: int = 128
+    network: Network,
+    batchnorms: Sequence[BatchNormStatistics],
+    shape: tuple[int, int, int],
+    batch_size: int,
+    device: torch.device,
 ) -> Callable[[], float]:
     """Return a function that makes one iteration and returns its loss."""
-    teacher = copy.deepcopy(network.module)
+    teacher = copy.deepcopy(network.module).to(device)
     for node in list(teacher.graph.nodes):
         if node.op == "call_module":
             layer = teacher.get_submodule(node.target)
@@ -75,9 +79,9 @@ def baseline(
     for layer in teacher.modules():
         if isinstance(layer, BatchNormalization):
             layer.register_forward_pre_hook(remember)
-    stored = [(torch.from_numpy(b.mean), torch.from_numpy(b.std)) for b in batchnorms]
-    generator = PlainGenerator(shape)
-    z = torch.randn(batch_size, 256).requires_grad_()
+    stored = [(torch.from_numpy(b.mean).to(device), torch.from_numpy(b.std).to(device)) for b in batchnorms]
+    generator = PlainGenerator(shape).to(device)
+    z = torch.randn(batch_size, 256, device=device).requires_grad_()
     optimiser_z = torch.optim.Adam([z], lr=0.1)
     optimiser_g = torch.optim.Adam(generator.parameters(), lr=0.01)
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser_z, patience=100, min_lr=1e-4)

@@ -1,31 +1,24 @@
 """How much faster one distillation iteration is than the plain transcription in baseline_distill.py, in one process.
 
-    python benchmarks/speed_distill.py MODEL.onnx --shape 3,32,32
+    python benchmarks/speed_distill.py MODEL.onnx
 
-The two take turns, an iteration each, so that what else runs on the machine meets both; the figure is the ratio of their
-medians of CPU seconds (all threads), which a busy machine stretches less than wall clock.
+The two take turns, so that what else runs on the machine meets both; the figure is the ratio of their medians of CPU seconds
+(all threads), which a busy machine stretches less than wall clock.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from baseline_distill import baseline
+from speed_ours import Clock, distillation, read
 
-from genie_onnx import graph, seeds
-from genie_onnx.config import DistillConfig
-from genie_onnx.distill.batch import Batch
-from genie_onnx.distill.bn_loss import targets
-from genie_onnx.distill.scaling import Scaling
-from genie_onnx.distill.sources import source
-from genie_onnx.distill.teacher import teacher
-from genie_onnx.importer import import_graph
+from genie_onnx.config import Precision
+from genie_onnx.prepare import Prepared
 
 
 @dataclass(frozen=True)
@@ -41,41 +34,60 @@ class DistillSpeed:
         return self.plain / self.ours
 
 
-def _seconds(step: Callable[[], object]) -> float:
-    began = time.process_time()
-    step()
-    return time.process_time() - began
+def plain_iteration(prepared: Prepared, batch_size: int, clock: Clock) -> Callable[[int], float]:
+    """Return a function that makes n iterations of the plain loop and returns the seconds of one."""
+    step = baseline(prepared.teacher, prepared.statistics, prepared.shape, batch_size, clock.device)
+
+    def run(count: int) -> float:
+        begin = clock.mark()
+        for _ in range(count):
+            step()
+        return clock.seconds(begin, clock.mark()) / count
+
+    return run
 
 
-def measure(path: Path, shape: tuple[int, int, int], batch_size: int = 128, rounds: int = 7) -> DistillSpeed:
-    """Return the seconds of one iteration of either loop on the model at `path`, the median of `rounds` after two to warm up."""
-    model = graph.normalise(graph.load(path))
-    network, batchnorms = import_graph(model), graph.batchnorms(model)
-    config, device = DistillConfig(batch_size=batch_size), torch.device("cpu")
-    generator = seeds.stream(0, "distill/batch0")
-    ours = Batch(
-        teacher(network, batchnorms, swing=generator, device=device),
-        targets(batchnorms, device),
-        source(batch_size, shape, config, generator),
-        Scaling(torch.zeros(shape[0]), torch.ones(shape[0]), learn=False),
-        config,
-    )
-    plain = baseline(network, batchnorms, shape, batch_size)
-    times = [(_seconds(ours.step), _seconds(plain)) for _ in range(rounds + 2)][2:]
+def measure(
+    prepared: Prepared,
+    device: torch.device,
+    *,
+    batch_size: int = 128,
+    rounds: int = 5,
+    iterations: int = 3,
+    precision: Precision = "fp32",
+) -> DistillSpeed:
+    """Return the seconds of one iteration of either loop, each the median of `rounds` after one to warm up.
+
+    A round is `iterations` + 1 of ours, of which the first is not counted, and `iterations` of the plain loop.
+    """
+    torch.manual_seed(0)
+    plain = plain_iteration(prepared, batch_size, Clock(device))
+    times = [
+        (distillation(prepared, batch_size, iterations + 1, device, precision), plain(iterations)) for _ in range(rounds + 1)
+    ][1:]
     return DistillSpeed(statistics.median(t for t, _ in times), statistics.median(t for _, t in times))
 
 
 def main() -> None:
     """Print the seconds and the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--shape", default="3,32,32", help="C,H,W of an image")
+    parser.add_argument("model")
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16"], help="of our loop")
     options = parser.parse_args()
-    channels, height, width = (int(size) for size in options.shape.split(","))
-    speed = measure(options.model, (channels, height, width), options.batch_size, options.rounds)
-    print(f"one distillation iteration: {speed.ours:.3f} s, plain {speed.plain:.3f} s: {speed.ratio:.2f} times as fast")
+    device = torch.device(options.device)
+    iterations = 50 if device.type == "cuda" else 3
+    speed = measure(
+        read(options.model),
+        device,
+        batch_size=options.batch_size,
+        rounds=options.rounds,
+        iterations=iterations,
+        precision=options.precision,
+    )
+    print(f"one distillation iteration: {speed.ours:.4f} s, plain {speed.plain:.4f} s: {speed.ratio:.2f} times as fast")
 
 
 if __name__ == "__main__":

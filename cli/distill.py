@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,20 @@ from genie_onnx_cli import options
 @options.preprocessing
 @options.set_input
 @options.seed
-@options.device
-@options.quiet
+@options.computing
+@options.progress
 def distill(model: Path, **given: Any) -> None:
     """Distil calibration images (GENIE-D) out of the BatchNormalization nodes of MODEL, or those of another file with --bn-from.
 
     The images.npz can be given to `quantize --data`, for this model or, mixed with others, for another one.
     """
+    from genie_onnx_cli import show
     from genie_onnx_cli.effort import choose_effort, distill_config
     from genie_onnx_cli.progress import Display
 
     import genie_onnx
 
-    _, effort = choose_effort(given["preset"], given["device"], given["samples"], given["distill_iters"])
+    preset, effort = choose_effort(given["preset"], given["device"], given["samples"], given["distill_iters"])
     config = genie_onnx.QuantizeConfig(
         distill=distill_config(effort, given),
         images="distill",
@@ -43,16 +45,23 @@ def distill(model: Path, **given: Any) -> None:
         channel_order=given["channel_order"],
         seed=given["seed"],
         device=given["device"],
+        precision=given["precision"],
+        cuda_graph=given["graph"],
     )
-    with Display(given["quiet"]) as display:
-        run = genie_onnx.distill_images(
-            model,
-            given["run_dir"] or model.with_name(model.name.removesuffix(".onnx") + ".images"),
-            config=config,
-            input_size=given["input_size"],
-            bn_from=given["bn_from"],
-            set_inputs=dict(given["set_inputs"]),
-            command=options.command(),
-            progress=display,
-        )
-    click.echo(f"{effort.samples} images: {run.images}\ncontact sheet: {run.contact_sheet}")
+    show_plan = functools.partial(show.plan, preset=preset)
+    with genie_onnx.join_team(given["device"]) as team:
+        first = team.rank == 0  # speaks for all
+        with Display(given["quiet"] or not first, given["log_json"] and first, show_plan) as display:
+            run = genie_onnx.distill_images(
+                model,
+                given["run_dir"] or model.with_name(model.name.removesuffix(".onnx") + ".images"),
+                config=config,
+                input_size=given["input_size"],
+                bn_from=given["bn_from"],
+                set_inputs=dict(given["set_inputs"]),
+                command=options.command(),
+                progress=display,
+                team=team,
+            )
+        if first:
+            click.echo(f"{effort.samples} images: {run.images}\ncontact sheet: {run.contact_sheet}")

@@ -17,11 +17,12 @@ def choose_effort(
     distill_iters: int | None,
     recon_iters: int | None = None,
     rounding_lr: float | None = None,
-) -> tuple[Preset, Effort]:
-    """Return the preset's name and its effort with the given numbers put in; without a preset the device decides."""
+) -> tuple[str, Effort]:
+    """Return the preset in words and its effort with the given numbers put in; without a preset the device decides."""
     name = default_preset(device) if preset is None else cast(Preset, preset)
+    place = "a GPU" if name == "balanced" else "a CPU"
     effort = PRESETS[name]
-    return name, replace(
+    return name if preset else f"{name} (because this is {place}, and no --preset is given)", replace(
         effort,
         samples=effort.samples if samples is None else samples,
         distill_iterations=effort.distill_iterations if distill_iters is None else distill_iters,

@@ -19,7 +19,8 @@ from genie_onnx_cli import options
     is_flag=True,
     help="If the target needs other numbers, learn them from the run's images (in OUTPUT.genie; as long as the run took).",
 )
-@options.quiet
+@options.memory_budget
+@options.progress
 def export(run_dir: Path, **given: Any) -> None:
     """Write the codes of the finished run in RUN_DIR for another target, verified like the first file.
 
@@ -35,8 +36,14 @@ def export(run_dir: Path, **given: Any) -> None:
     import genie_onnx
 
     target = options.chosen_target(given["target"], given["round_outputs"])
-    with Display(given["quiet"]) as display:
+    with Display(given["quiet"], given["log_json"], lambda todo, expected: show.plan(todo, expected, None)) as display:
         done = genie_onnx.export(
-            run_dir, target, given["output"], model=given["model"], reoptimize=given["reoptimize"], progress=display
+            run_dir,
+            target,
+            given["output"],
+            model=given["model"],
+            reoptimize=given["reoptimize"],
+            memory_budget=given["memory_budget"],
+            progress=display,
         )
     show.result(done)

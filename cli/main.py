@@ -5,6 +5,7 @@ exit code   0 done   1 the run failed   2 the input cannot be used   130 stopped
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import metadata
 from typing import Any
@@ -28,7 +29,7 @@ class Commands(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line and exit the process."""
         try:
-            super().main(*args, **{**extra, "standalone_mode": False})
+            self._run(*args, **extra)
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message(), err=True)
             sys.exit(2)
@@ -42,6 +43,21 @@ class Commands(click.Group):
         except (KeyboardInterrupt, click.Abort):
             _fail(130, "stopped; nothing unfinished was written. The same command goes on from the last finished step")
         sys.exit(0)
+
+    def _run(self, *args: Any, **extra: Any) -> None:
+        """Run the command line; of several processes that torchrun started, the first that fails says why, the others nothing."""
+        try:
+            super().main(*args, **{**extra, "standalone_mode": False})
+        except (Exception, KeyboardInterrupt):
+            if "WORLD_SIZE" in os.environ and not _speaks():
+                sys.exit(1)
+            raise
+
+
+def _speaks() -> bool:
+    from genie_onnx import first_to_fail
+
+    return first_to_fail()
 
 
 def _fail(code: int, *lines: str) -> None:

@@ -109,6 +109,15 @@ seed = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same machine: same file."
 )
 device = click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where the torch part runs.")
+precision = click.option(
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16"]),
+    help="Of convolutions and matrix products while optimising; what is deployed is not touched.  "
+    "[default: tf32 on a GPU, bf16 on a CPU that has it, else fp32]",
+)
+graph = click.option(
+    "--graph/--no-graph", default=True, show_default=True, help="On a GPU: steps are captured once and replayed (CUDA graphs)."
+)
 preset = click.option(
     "--preset",
     type=click.Choice(["fast", "balanced", "paper"]),
@@ -133,6 +142,12 @@ start = click.option(
 train_latent = click.option(
     "--train-latent/--fixed-latent", default=True, show_default=True, help="Ablation: z is trained, or stays as drawn."
 )
+memory_budget = click.option(
+    "--memory-budget",
+    metavar="SIZE[,SIZE]",
+    help="What large tensors may take, e.g. 8GB, or 16GB,8GB for a GPU and the machine; the rest lies in files in the run "
+    "directory, and no number changes.  [default: 3/4 of what is free]",
+)
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress.")
 log_json = click.option("--log-json", is_flag=True, help="Progress as JSON lines on standard error, one event a line.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -151,6 +166,7 @@ def combined(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 progress = combined(quiet, log_json)
 distillation = combined(distill_iters, distill_batch, start, swing, train_latent)
+computing = combined(device, precision, graph)
 preprocessing = combined(input_mean, input_std, channel_order, input_size)
 target = combined(
     click.option(

@@ -1,62 +1,64 @@
-"""Progress on standard error: one live line in a terminal, a plain line every few seconds elsewhere."""
+"""Progress on standard error: a live view in a terminal, plain lines elsewhere, JSON lines where they are asked for.
+
+events of a run -> Following (where it stands, how fast, how long it still takes) -> one of the views
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 
+from genie_onnx_cli.following import Following
+from genie_onnx_cli.views import JsonLines, LiveView, Nothing, PlainLines, View
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from genie_onnx import DistillProgress, Event, Notice
+from genie_onnx import Estimate, Event, ImagePlan, Notice, estimate
 
-PLAIN_SECONDS = 10.0  # between two plain lines
+ShowPlan = Callable[[ImagePlan, Estimate], None]
 
 
 class Display:
-    """A context manager to be called with every event of a run."""
+    """A context manager to be called with every event of a run; `show_plan` prints what is known before it on standard output."""
 
-    def __init__(self, quiet: bool) -> None:
-        self._console = Console(stderr=True, quiet=quiet)
-        self._live = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[detail]}", markup=False),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=quiet or not self._console.is_terminal,
-        )
-        self._task = self._live.add_task("", total=None, detail="")
-        self._printed = 0.0
+    def __init__(
+        self,
+        quiet: bool,
+        log_json: bool,
+        show_plan: ShowPlan,
+        *,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._show_plan = show_plan
+        self._following = Following(clock)
+        self._view = _view(quiet, log_json, console or Console(stderr=True, highlight=False, markup=False), self._following)
 
     def __enter__(self) -> Display:
-        self._live.start()
+        self._view.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._live.stop()
+        self._view.stop(finished=kind is None)
 
     def __call__(self, event: Event) -> None:
         """Show `event`."""
-        if isinstance(event, str):
-            self._live.reset(self._task, description=event, total=None, detail="")
-            if not self._console.is_terminal:
-                self._console.print(event, highlight=False)
-            return
-        if isinstance(event, Notice):
-            self._console.print(f"note: {event.text}", highlight=False, markup=False, soft_wrap=True)
-            return
-        step = f"step {event.iteration}/{event.iterations}"
-        if isinstance(event, DistillProgress):
-            index, count = event.batch, event.batches
-            detail = f"batch {index + 1}/{count}  {step}  BN loss {event.bn_loss:.4g}"
+        if isinstance(event, ImagePlan):
+            expected = estimate(event)
+            self._view.pause()
+            self._show_plan(event, expected)
+            self._following.begin(expected)
+            self._view.begin(event.notices)
+        elif isinstance(event, Notice):
+            self._view.notice(event.text)
         else:
-            index, count = event.index, event.count
-            detail = f"block {index + 1}/{count}  {step}  loss {event.loss:.4g}  {event.block}"
-        done, total = index * event.iterations + event.iteration, count * event.iterations
-        self._live.update(self._task, completed=done, total=total, detail=detail)
-        last = event.iteration == event.iterations
-        if not self._console.is_terminal and (last or time.monotonic() - self._printed > PLAIN_SECONDS):
-            self._console.print(f"  {100 * done / total:3.0f} %  {detail}", highlight=False, markup=False, soft_wrap=True)
-            self._printed = time.monotonic()
+            self._following.tell(event)
+            self._view.step()
+
+
+def _view(quiet: bool, log_json: bool, console: Console, following: Following) -> View:
+    if log_json:
+        return JsonLines(console.file, following)
+    if quiet:
+        return Nothing()
+    return LiveView(console, following) if console.is_terminal else PlainLines(console, following)

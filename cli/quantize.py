@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,15 @@ from genie_onnx_cli.placement import placement, placement_config
 )
 @options.target
 @options.seed
-@options.device
+@options.computing
 @click.option(
     "--run-dir",
     type=click.Path(path_type=Path),
     help="Images and finished blocks; goes on from there.  [default: MODEL.quant.genie]",
 )
+@options.memory_budget
 @click.option("--dry-run", is_flag=True, help="Check everything, print what would be done, write nothing.")
-@options.quiet
+@options.progress
 def quantize(model: Path, **given: Any) -> None:
     """Quantize the float ONNX MODEL and verify the result in onnxruntime.
 
@@ -98,12 +100,23 @@ def quantize(model: Path, **given: Any) -> None:
         channel_order=given["channel_order"],
         seed=given["seed"],
         device=given["device"],
+        precision=given["precision"],
+        cuda_graph=given["graph"],
     )
-    places = {key: given[key] for key in ("data", "input_size", "run_dir", "bn_from")} | {"set_inputs": dict(given["set_inputs"])}
-    show.plan(genie_onnx.plan(model, given["output"], config=config, **places), config, preset)
-    if given["dry_run"]:
-        click.echo(genie_onnx.to_json(config))
-        return
-    with Display(given["quiet"]) as display:
-        result = genie_onnx.quantize(model, given["output"], config=config, command=options.command(), progress=display, **places)
-    show.result(result)
+    places = {key: given[key] for key in ("data", "input_size", "run_dir", "bn_from", "memory_budget")}
+    places |= {"set_inputs": dict(given["set_inputs"])}
+    with genie_onnx.join_team(given["device"]) as team:
+        first = team.rank == 0  # speaks for all
+        if given["dry_run"]:
+            todo = genie_onnx.plan(model, given["output"], config=config, team=team, **places)
+            if first:
+                show.plan(todo, genie_onnx.estimate(todo), preset)
+                click.echo(genie_onnx.to_json(config))
+            return
+        show_plan = functools.partial(show.plan, preset=preset)
+        with Display(given["quiet"] or not first, given["log_json"] and first, show_plan) as display:
+            result = genie_onnx.quantize(
+                model, given["output"], config=config, command=options.command(), progress=display, team=team, **places
+            )
+        if first:
+            show.result(result)

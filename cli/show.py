@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from genie_onnx import Plan, QuantizeConfig, Result
+from genie_onnx import Estimate, ImagePlan, Plan, Result
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -32,13 +32,15 @@ def by_bits(bits: Iterable[int]) -> str:
     return ", ".join(f"{n} at {b} bits" for b, n in sorted(Counter(bits).items()))
 
 
-def plan(todo: Plan, config: QuantizeConfig, preset: str) -> None:
-    """Say what a run is about to do."""
-    placement = todo.prepared.placement
-    console.print(
-        f"{len(placement.weights)} weights ({by_bits(w.bits for w in placement.weights)}) in {todo.learned_blocks} blocks, "
-        f"{len(placement.activations)} activation grids ({by_bits(a.bits for a in placement.activations)}), on {todo.device}"
-    )
+def plan(todo: ImagePlan, expected: Estimate, preset: str | None) -> None:
+    """Say what a run is about to do, and what it is expected to take; `preset` in words, where one was chosen."""
+    config, placement, compute = todo.config, todo.prepared.placement, todo.compute
+    if isinstance(todo, Plan):
+        console.print(
+            f"{len(placement.weights)} weights ({by_bits(w.bits for w in placement.weights)}) in {todo.learned_blocks} blocks, "
+            f"{len(placement.activations)} activation grids ({by_bits(a.bits for a in placement.activations)}), "
+            f"on {compute.device} ({compute.precision})"
+        )
     origin = {
         "data": f"at most {config.samples} of your images",
         "amplified": f"all of yours, and distilled ones up to {config.samples}, {config.distill.iterations} steps a batch",
@@ -47,12 +49,16 @@ def plan(todo: Plan, config: QuantizeConfig, preset: str) -> None:
         "procedural": f"{config.samples} procedural",
     }[todo.choice.kind]
     console.print(f"images: {origin} ({todo.choice.reason})")
-    console.print(f"preset {preset}: {config.reconstruct.iterations} reconstruction steps a block")
+    steps = [f"{config.reconstruct.iterations} reconstruction steps a block"] if isinstance(todo, Plan) else []
+    console.print(": ".join([f"preset {preset}"] * (preset is not None) + steps))
     for notice in todo.notices:
         console.print(f"note: {notice}")
-    for node, reason in placement.float_nodes.items():
-        console.print(f"kept float: {node}: {reason}")
-    console.print(f"output: {todo.output}   run directory: {todo.run_dir}")
+    if isinstance(todo, Plan):
+        for node, reason in placement.float_nodes.items():
+            console.print(f"kept float: {node}: {reason}")
+    console.print(f"time: {expected.text('CPU' if compute.device.type == 'cpu' else 'GPU')}")
+    output = [f"output: {todo.output}"] if isinstance(todo, Plan) else []
+    console.print("   ".join([*output, f"run directory: {todo.run_dir}"]))
 
 
 def result(done: Result) -> None:

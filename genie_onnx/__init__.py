@@ -24,16 +24,19 @@ if TYPE_CHECKING:
         to_json,
     )
     from genie_onnx.device import default_preset
-    from genie_onnx.distill import DistillProgress
     from genie_onnx.distillation import distill_images
     from genie_onnx.errors import ConfigError, DataError, GenieError, InputError, ModelError, ParityError, RunError
-    from genie_onnx.events import Notice
+    from genie_onnx.estimation import estimate
+    from genie_onnx.events import Notice, Step
     from genie_onnx.inspection import InspectedBlock, InspectedNode, InspectedValue, Inspection, inspect
-    from genie_onnx.pipeline import Event, Plan, Progress, Result, plan, quantize
+    from genie_onnx.pipeline import Event, Progress, Result, quantize
+    from genie_onnx.planning import ImagePlan, Plan, plan
     from genie_onnx.reexport import export
     from genie_onnx.report import Report
     from genie_onnx.run_status import RunStatus, status
     from genie_onnx.targets import TARGETS, Constraints, Form, Target
+    from genie_onnx.team import Team, first_to_fail, join_team
+    from genie_onnx.time_left import Estimate, TimeLeft
     from genie_onnx.validate.runtimes import OutputError, RuntimeFinding
     from genie_onnx.verification import Verification, verify
 
@@ -51,15 +54,18 @@ _HOMES = {
         "to_json",
     ),
     "device": ("default_preset",),
-    "distill": ("DistillProgress",),
+    "estimation": ("estimate",),
+    "events": ("Notice", "Step"),
     "distillation": ("distill_images",),
-    "events": ("Notice",),
     "errors": ("ConfigError", "DataError", "GenieError", "InputError", "ModelError", "ParityError", "RunError"),
     "inspection": ("InspectedBlock", "InspectedNode", "InspectedValue", "Inspection", "inspect"),
-    "pipeline": ("Event", "Plan", "Progress", "Result", "plan", "quantize"),
+    "pipeline": ("Event", "Progress", "Result", "quantize"),
+    "planning": ("ImagePlan", "Plan", "plan"),
     "reexport": ("export",),
     "report": ("Report",),
     "run_status": ("RunStatus", "status"),
+    "team": ("Team", "first_to_fail", "join_team"),
+    "time_left": ("Estimate", "TimeLeft"),
     "targets": ("TARGETS", "Constraints", "Form", "Target"),
     "validate.runtimes": ("OutputError", "RuntimeFinding"),
     "verification": ("Verification", "verify"),
@@ -73,11 +79,12 @@ __all__ = [
     "Constraints",
     "DataError",
     "DistillConfig",
-    "DistillProgress",
     "Effort",
+    "Estimate",
     "Event",
     "Form",
     "GenieError",
+    "ImagePlan",
     "InputError",
     "InspectedBlock",
     "InspectedNode",
@@ -98,14 +105,20 @@ __all__ = [
     "RunError",
     "RunStatus",
     "RuntimeFinding",
+    "Step",
     "Target",
+    "Team",
+    "TimeLeft",
     "Verification",
     "default_preset",
     "distill_images",
+    "estimate",
     "evaluate",
     "export",
+    "first_to_fail",
     "from_json",
     "inspect",
+    "join_team",
     "plan",
     "quantize",
     "status",

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from genie_onnx.atomic import write_npz, write_text
 from genie_onnx.choice import HELD_BACK, Choice, Kind, input_statistics, made_kinds
+from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig, QuantizeConfig
 from genie_onnx.data import PathLike, load_images
 from genie_onnx.distill import (
     BatchNormStatistics,
-    DistillProgress,
     batch_sizes,
     decisive,
     distill,
@@ -35,7 +35,7 @@ from genie_onnx.distill import (
     save_contact_sheet,
 )
 from genie_onnx.errors import RunError
-from genie_onnx.events import Notice
+from genie_onnx.events import Notice, Step, Tally
 from genie_onnx.graph import class_scores
 from genie_onnx.prepare import Prepared
 from genie_onnx.rundir import RunDirectory
@@ -97,18 +97,20 @@ def calibration_images(
     choice: Choice,
     given: Calibration | None,
     run: RunDirectory,
-    device: torch.device,
-    progress: Callable[[DistillProgress | Notice | str], None],
+    compute: Compute,
+    progress: Callable[[Step | Notice], None],
 ) -> Calibration:
     """Return the images of the run: as an earlier one left them in `run`, else loaded or made now and saved there."""
-    saved = _saved(run, prepared.shape, progress)
+    team = compute.team
+    saved = team.once(lambda: _saved(run, prepared.shape, progress))
     if saved is not None:
         return saved
     if given is not None and choice.kind == "data":
         calibration = given
     else:
-        calibration = made_images(prepared, config, choice, given, run, device, progress)
-    save_images(calibration, choice.images, run)
+        calibration = made_images(prepared, config, choice, given, run, compute, progress)
+    progress(Step(stage="save"))
+    team.once(lambda: save_images(calibration, choice.images, run))
     return calibration
 
 
@@ -118,22 +120,24 @@ def made_images(
     choice: Choice,
     given: Calibration | None,
     run: RunDirectory,
-    device: torch.device,
-    progress: Callable[[DistillProgress | Notice | str], None],
+    compute: Compute,
+    progress: Callable[[Step | Notice], None],
 ) -> Calibration:
     """Distil or paint images, all or what `given` lacks. Distilled batches are saved to `run` as they are made, and taken from
     there again."""
     if given is not None:
-        return _amplified(prepared, config, given, run, device, progress)
+        return _amplified(prepared, config, given, run, compute, progress)
     scaling = input_statistics(prepared.shape, config)
     if choice.kind == "distilled":
-        images = _distilled(prepared, config, prepared.statistics, config.samples, scaling, run, device, progress)
+        images = _distilled(prepared, config, prepared.statistics, config.samples, scaling, run, compute, progress)
     elif choice.kind == "refined":
-        images = _refined(prepared, config, scaling, run, device, progress)
+        images = _refined(prepared, config, scaling, run, compute, progress)
     else:
         mean, std = scaling
-        images = procedural(config.samples, prepared.shape, mean=mean, std=std, generator=stream(config.seed, "procedural"))
-    held_back = _like(images, prepared.shape, config)
+        tell = Tally(progress, Step(stage="images", iterations=config.samples))
+        generator = stream(config.seed, "procedural")
+        images = procedural(config.samples, prepared.shape, mean=mean, std=std, generator=generator, tell=tell)
+    held_back = _like(images, prepared.shape, config, Tally(progress, Step(stage="judges", iterations=HELD_BACK)))
     # A generator's images are nearly two-valued: real ones reach further (measured on digits: -0.8..1.3 against -2.5..3.6).
     span = _pixel_range(config) or _span(images, held_back)
     return Calibration(images, held_back, "procedural", span, MADE_HEADROOM)
@@ -198,8 +202,8 @@ def _amplified(
     config: QuantizeConfig,
     given: Calibration,
     run: RunDirectory,
-    device: torch.device,
-    progress: Callable[[DistillProgress | Notice | str], None],
+    compute: Compute,
+    progress: Callable[[Step | Notice], None],
 ) -> Calibration:
     """Return the given images followed by as many distilled ones as they are short of `config.samples`.
 
@@ -207,14 +211,15 @@ def _amplified(
     those that ranges are searched on (the first ones), so these need no headroom.
     """
     real = given.images
-    measured = measure(prepared.teacher, tuple(prepared.coverage.missing.values()), real, device)
+    tell = Tally(progress, Step(stage="statistics", iterations=len(real)))
+    measured = measure(prepared.teacher, tuple(prepared.coverage.missing.values()), real, compute.device, tell)
     std, mean = torch.std_mean(real, (0, 2, 3), correction=0)
     scaling = (tuple(mean.tolist()), tuple(std.clamp_min(TINY).tolist()))
     wanted = config.samples - len(real)
     statistics: tuple[BatchNormStatistics, ...] = (*prepared.statistics, *measured)
-    distillation = _affordable(prepared, [s.value for s in statistics], config.distill)
+    distillation = affordable(prepared, [s.value for s in statistics], config.distill)
     settings = replace(config, distill=distillation)
-    made = _distilled(prepared, settings, statistics, wanted, scaling, run, device, progress)
+    made = _distilled(prepared, settings, statistics, wanted, scaling, run, compute, progress)
     return replace(given, images=torch.cat([real, made]))
 
 
@@ -223,8 +228,8 @@ def _refined(
     config: QuantizeConfig,
     scaling: tuple[tuple[float, ...], tuple[float, ...]] | tuple[None, None],
     run: RunDirectory,
-    device: torch.device,
-    progress: Callable[[DistillProgress | Notice | str], None],
+    compute: Compute,
+    progress: Callable[[Step | Notice], None],
 ) -> Tensor:
     """Return procedural images, fitted to plausible statistics of every convolution and, for a classifier, to its classes.
 
@@ -232,22 +237,40 @@ def _refined(
     """
     network, channels = prepared.teacher, prepared.shape[0]
     mean, std = scaling if scaling[0] is not None else ((0.0,) * channels, (1.0,) * channels)
-    progress("statistics that the network plausibly has")
-    convolved = {*prepared.coverage.covered.values(), *prepared.coverage.missing.values()}
-    values = [value for value in network.nodes if value in convolved]  # in topological order
+    values = convolved(prepared)
+    generator = stream(config.seed, "plausible")
     statistics = plausible(
-        network, values, prepared.shape, mean=mean, std=std, generator=stream(config.seed, "plausible"), device=device
+        network, values, prepared.shape, mean=mean, std=std, generator=generator, device=compute.device, progress=progress
     )
     scores = _class_scores(prepared, mean, std, config)
-    refinement = replace(config.distill, start="leaves", iterations=config.distill.refine_iterations)
-    settings = replace(config, distill=_affordable(prepared, values if scores is None else [*values, scores], refinement))
-    return _distilled(prepared, settings, statistics, config.samples, (mean, std), run, device, progress, scores)
+    judged = values if scores is None else [*values, scores]
+    settings = replace(config, distill=affordable(prepared, judged, refinement(config.distill)))
+    return _distilled(prepared, settings, statistics, config.samples, (mean, std), run, compute, progress, scores)
 
 
-def _affordable(prepared: Prepared, values: Sequence[str], config: DistillConfig) -> DistillConfig:
+def convolved(prepared: Prepared) -> list[str]:
+    """Return what the convolutions of `prepared.teacher` compute, in topological order: refined images fit their statistics."""
+    known = {*prepared.coverage.covered.values(), *prepared.coverage.missing.values()}
+    return [value for value in prepared.teacher.nodes if value in known]
+
+
+def refinement(config: DistillConfig) -> DistillConfig:
+    """Return the settings with which procedural images are refined, where `config` is for distilled ones."""
+    return replace(config, start="leaves", iterations=config.refine_iterations)
+
+
+def affordable(prepared: Prepared, values: Sequence[str], config: DistillConfig) -> DistillConfig:
     """Return `config` with batches that fit into memory, for images that nobody asked to be distilled in so large ones."""
     fitting = BATCH_BYTES // image_bytes(prepared.teacher, values, prepared.shape)
     return replace(config, batch_size=max(2, min(config.batch_size, fitting)))
+
+
+def _pieces(prepared: Prepared, values: Sequence[str], images: int, compute: Compute) -> int:
+    """Return in how many pieces a batch of `images` goes through the network to stay within the budget."""
+    if compute.budget is None or compute.budget.step is None:
+        return 1
+    needed = images * image_bytes(prepared.teacher, values, prepared.shape)
+    return min(images, -(-needed // compute.budget.step))
 
 
 def _class_scores(prepared: Prepared, mean: Sequence[float], std: Sequence[float], config: QuantizeConfig) -> str | None:
@@ -268,8 +291,8 @@ def _distilled(
     samples: int,
     scaling: tuple[tuple[float, ...], tuple[float, ...]] | tuple[None, None],
     run: RunDirectory,
-    device: torch.device,
-    progress: Callable[[DistillProgress | Notice | str], None],
+    compute: Compute,
+    progress: Callable[[Step | Notice], None],
     scores: str | None = None,
 ) -> Tensor:
     """Distil `samples` images, batch by batch; finished batches of an interrupted run are read from `run`.
@@ -277,16 +300,11 @@ def _distilled(
     `scaling`: mean and std of the model's input, one a channel.
     """
     sizes = batch_sizes(samples, config.distill.batch_size)
-    write_text(run.batches, json.dumps(sizes))
-    done = {}
-    for index, size in enumerate(sizes):
-        path = run.image_batch(index)
-        try:
-            done[index] = _images(path, prepared.shape, size)
-        except FileNotFoundError:
-            continue
-        except _DAMAGED as error:
-            progress(Notice(f"{path} is damaged and is made again ({' '.join(str(error).split())})."))
+    team = compute.team
+
+    def save(index: int, images: Tensor) -> None:
+        team.once(lambda: write_npz(run.image_batch(index), images=images.numpy()))
+
     return distill(
         prepared.teacher,
         statistics,
@@ -296,19 +314,40 @@ def _distilled(
         input_mean=scaling[0],
         input_std=scaling[1],
         seed=config.seed,
-        device=device,
+        compute=compute,
         progress=progress,
-        finished=lambda index, images: write_npz(run.image_batch(index), images=images.numpy()),
-        done=done,
+        finished=save,
+        done=team.once(lambda: _finished_batches(run, sizes, prepared.shape, progress)),
         scores=scores,
+        pieces=_pieces(prepared, [*(s.value for s in statistics), *([scores] if scores else [])], max(sizes), compute),
     )
 
 
-def _like(images: Tensor, shape: tuple[int, int, int], config: QuantizeConfig) -> Tensor:
+def _finished_batches(
+    run: RunDirectory, sizes: Sequence[int], shape: tuple[int, int, int], progress: Callable[[Notice], None]
+) -> dict[int, Tensor]:
+    """Return the batches that an earlier run left in `run`, and write down there how large all of them are."""
+    write_text(run.batches, json.dumps(sizes))
+    done = {}
+    for index, size in enumerate(sizes):
+        path = run.image_batch(index)
+        try:
+            done[index] = _images(path, shape, size)
+        except FileNotFoundError:
+            continue
+        except _DAMAGED as error:
+            progress(Notice(f"{path} is damaged and is made again ({' '.join(str(error).split())})."))
+    return done
+
+
+def _like(
+    images: Tensor, shape: tuple[int, int, int], config: QuantizeConfig, tell: Callable[[int], None] = lambda done: None
+) -> Tensor:
     """Return HELD_BACK procedural images with the mean and std that `images` have in each channel."""
     std, mean = torch.std_mean(images, (0, 2, 3))
     generator = stream(config.seed, "held-back")
-    return procedural(HELD_BACK, shape, mean=mean.tolist(), std=std.nan_to_num(1.0).tolist(), generator=generator)
+    std = std.nan_to_num(1.0)
+    return procedural(HELD_BACK, shape, mean=mean.tolist(), std=std.tolist(), generator=generator, tell=tell)
 
 
 def _pixel_range(config: QuantizeConfig) -> tuple[float, float] | None:

@@ -16,6 +16,7 @@ from genie_onnx.targets import PORTABLE, Target, target_from_json
 Images = Literal["auto", "distill", "refine", "procedural"]
 Points = Literal["full", "layer-inputs"]
 Order = Literal["rgb", "bgr"]
+Precision = Literal["fp32", "tf32", "bf16"]
 Preset = Literal["fast", "balanced", "paper"]
 Setting = Literal["brecq", "qdrop"]
 Start = Literal["leaves", "generator", "noise"]
@@ -144,6 +145,8 @@ class QuantizeConfig:
     channel_order: Order = "rgb"  # of the model's input channels; pictures come as rgb
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda or cuda:N
+    precision: Precision | None = None  # of convolutions and matrix products while optimising (compute); None: the device's
+    cuda_graph: bool = True  # on CUDA, steps are captured and replayed: the same numbers, sooner
 
     def __post_init__(self) -> None:
         problems: list[str] = []
@@ -154,6 +157,8 @@ class QuantizeConfig:
             self.channel_order in get_args(Order),
             f"channel_order must be one of {get_args(Order)}, not {self.channel_order!r}",
         )
+        known = (None, *get_args(Precision))
+        _require(problems, self.precision in known, f"precision must be one of {known[1:]}, not {self.precision!r}")
         _require(problems, (self.input_mean is None) == (self.input_std is None), "give input_mean and input_std together")
         if self.input_mean is not None and self.input_std is not None:
             _require(problems, len(self.input_mean) == len(self.input_std), "input_mean and input_std differ in length")

@@ -6,7 +6,7 @@ The last step of `quantize`, and all that exporting a finished run again has to 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from genie_onnx import exporter
 from genie_onnx.atomic import write_text
 from genie_onnx.choice import Kind
 from genie_onnx.errors import RunError
-from genie_onnx.judge import Verdict, judge, require_same
+from genie_onnx.events import Step, Tally
+from genie_onnx.judge import CHECKS, Verdict, judge, require_same
 from genie_onnx.prepare import Prepared
 from genie_onnx.reconstruct import Codes
 from genie_onnx.sizes import Sizes, sizes
@@ -36,14 +37,21 @@ class Delivery:
 
 
 def deliver(
-    prepared: Prepared, codes: Codes, target: Target, samples: Tensor, kind: Kind, metadata: Mapping[str, str]
+    prepared: Prepared,
+    codes: Codes,
+    target: Target,
+    samples: Tensor,
+    kind: Kind,
+    metadata: Mapping[str, str],
+    progress: Callable[[Step], None],
 ) -> Delivery:
     """Export `codes` for `target` and judge the result on `samples` ([N, C, H, W], of `kind`), which the verdict says."""
+    tell = Tally(progress, Step(stage="export", iterations=CHECKS))
     placement = prepared.placement
     blocks = {block.name: block.nodes for block in prepared.blocks}
     metadata = {**metadata, "blocks": json.dumps(blocks)}
     proto = exporter.export(prepared.deploy, prepared.user, placement, codes, target, metadata)
-    verdict = judge(prepared, codes, proto, samples, kind, target)
+    verdict = judge(prepared, codes, proto, samples, kind, target, tell)
     if target.form.batch == "fixed" and verdict.parity.ok:
         free, proto = proto, exporter.fix_shapes(proto, prepared.shape)
         require_same(free, proto, samples)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from genie_onnx.bn_file import with_bn_from
 from genie_onnx.calibration import calibration_images
 from genie_onnx.choice import choose_images
+from genie_onnx.compute import choose_compute
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike
-from genie_onnx.device import choose_device
 from genie_onnx.memory import memory_errors
-from genie_onnx.pipeline import Progress, machine, run_identity, run_source
+from genie_onnx.pipeline import Progress, machine, run_identity, run_source, silent
+from genie_onnx.planning import ImagePlan
 from genie_onnx.prepare import Source, prepare
 from genie_onnx.rundir import RunDirectory, open_run
+from genie_onnx.team import ALONE, Team
 
 
 @memory_errors()
@@ -28,18 +31,23 @@ def distill_images(
     set_inputs: Mapping[str, Sequence[float]] | None = None,
     command: str | None = None,
     progress: Progress = lambda event: None,
+    team: Team = ALONE,
 ) -> RunDirectory:
     """Make `config.samples` images into `run_dir`: images.npz (float32 [N, C, H, W]) and images.png.
 
-    A run killed half-way goes on from its last finished batch. `bn_from`, `set_inputs`, `command`: as in `pipeline.quantize`.
+    A run killed half-way goes on from its last finished batch. `bn_from`, `set_inputs`, `command`, `team`: as in
+    `pipeline.quantize`.
     Raises ConfigError where `config.images` is "distill" and there are no BatchNorm statistics.
     """
     config = config or QuantizeConfig(images="distill")
-    device = choose_device(config.device)
+    if team.rank > 0:
+        progress = silent
+    compute = choose_compute(config, team=team)
     prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs), bn_from)
     choice = choose_images(prepared, config, ())
+    progress(ImagePlan(prepared, config, choice, Path(run_dir), compute))
     source = run_source(model, config, input_size, set_inputs, command)
-    with open_run(Path(run_dir), run_identity(prepared, config, None), source, machine(device), progress) as run:
-        progress("calibration images")
-        calibration_images(prepared, config, choice, None, run, device, progress)
+    opened = open_run(Path(run_dir), run_identity(prepared, config, None), source, machine(compute), progress)
+    with opened if team.rank == 0 else nullcontext(RunDirectory(Path(run_dir))) as run:
+        calibration_images(prepared, config, choice, None, run, compute, progress)
     return run

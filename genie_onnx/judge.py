@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from genie_onnx.targets import Target
 from genie_onnx.validate import Comparison, Parity, check_parity, check_rounded_weights, compare_models, first_difference, run
 
 PARITY_SAMPLES = 8  # every value of the network is compared on these
+CHECKS = 4  # valid ONNX, the simulation, parity with it, the float model
 FIXED_TOLERANCE = 1e-6  # the same nodes run one by one on the same input
 
 
@@ -32,10 +34,16 @@ class Verdict:
 
 
 def judge(
-    prepared: Prepared, codes: Codes, proto: onnx.ModelProto, held_back: torch.Tensor, held_back_kind: Kind, target: Target
+    prepared: Prepared,
+    codes: Codes,
+    proto: onnx.ModelProto,
+    held_back: torch.Tensor,
+    held_back_kind: Kind,
+    target: Target,
+    tell: Callable[[int], None] = lambda done: None,
 ) -> Verdict:
     """Run the file against the simulation, at onnxruntime's default options where the target's form suits it, else node by node
-    as written; then against the float model.
+    as written; then against the float model. `tell` is told how many of the CHECKS are done.
 
     Raises onnx.checker.ValidationError where the file is not valid ONNX (a defect of the exporter).
     """
@@ -49,7 +57,9 @@ def judge(
     placement = prepared.placement
     if form.style == "float":
         placement = dataclasses.replace(placement, activations=())
+    tell(1)
     values = simulate(network, placement, prepared.blocks, codes, samples, form)
+    tell(2)
     if form.style == "float":
         parity = check_rounded_weights(proto, feeds, codes.weights, {v: _array(values[v]) for v in network.outputs})
     else:
@@ -62,7 +72,9 @@ def judge(
         ends = [v for v in network.outputs if target.constraints.outputs == "float" or v not in activations]
         outputs = {v: _array(values[v]) for v in ends}
         parity = check_parity(proto, feeds, codes.weights, activations, outputs, optimise=form.for_onnxruntime)
+    tell(3)
     comparison = compare_models(prepared.user, proto, everything)
+    tell(CHECKS)
     return Verdict(parity, comparison, held_back_kind)
 
 

@@ -22,10 +22,15 @@ _PHRASES = ("out of memory", "can't allocate memory", "failed to allocate memory
 @dataclass(frozen=True)
 class Budget:
     """Bytes that the large tensors of a run may take: `compute` in the memory of the device that computes, `host` in that of
-    the machine beside it (0 where the machine itself computes)."""
+    the machine beside it (0 where the machine itself computes).
+
+    `step`: what one batch of distillation may hold, or it goes through the network in pieces. That changes the order of sums, so
+    it is fixed by the option or by the size of the machine, never by what happens to be free. None: any.
+    """
 
     compute: int
     host: int = 0
+    step: int | None = None
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:

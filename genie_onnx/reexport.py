@@ -50,6 +50,7 @@ def export(
     *,
     model: PathLike | None = None,
     reoptimize: bool = False,
+    memory_budget: str | None = None,
     progress: Callable[[Event], None] = lambda event: None,
 ) -> Result:
     """Export the finished run in `run_dir` for `target`, verified like any other file.
@@ -61,7 +62,7 @@ def export(
         model: the float model, where it is no longer where it was.
         reoptimize: where the numbers do not meet the target's constraints, learn them again from the run's images, in
             OUTPUT.genie; where they do, nothing is learned.
-        progress: as for `quantize`.
+        memory_budget, progress: as for `quantize`.
 
     Raises ConfigError where the run is not finished, the model another, or the numbers do not fit and `reoptimize` is False.
     """
@@ -83,6 +84,7 @@ def export(
             data=[found.run.images],
             input_size=found.input_size,
             set_inputs=found.set_inputs,
+            memory_budget=memory_budget,
             progress=progress,
         )
     if problems:
@@ -91,10 +93,9 @@ def export(
             f"target {target.name} needs other numbers than the run in {run_dir} has: {'; '.join(problems)}. All {blocks} blocks "
             "have to be optimised again, the images need not be made again: --reoptimize"
         )
-    progress("export and verification")
     samples, kind = saved_images(found.run)
     metadata = {"version": found.version, "images": found.report["images"], "settings": to_json(config)}
-    delivery = deliver(dataclasses.replace(prepared, placement=wanted), codes, target, samples, kind, metadata)
+    delivery = deliver(dataclasses.replace(prepared, placement=wanted), codes, target, samples, kind, metadata, progress)
     report = Report(
         **{
             **found.report,

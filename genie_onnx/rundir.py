@@ -9,7 +9,8 @@ images.npz, images.png      the calibration images, and a contact sheet of them
 codes/0000.safetensors ...  each reconstructed block (codes, scales)
 codes/0000.json             ... its losses and the digest of that file; written last, it says that the block is finished
 grids.safetensors           all grids of values, when the last block is done
-values/                     what is carried from block to block and does not fit into memory; deleted at the end of every run
+values/, values1/ ...       what is carried from block to block and does not fit into memory, of each process of a team; deleted
+                            at the end of every run
 report.json                 the final report, written last: the run is finished
 """
 
@@ -79,6 +80,10 @@ class RunDirectory:
     def values(self) -> Path:
         """A folder for values that do not fit into memory, while a run is going."""
         return self.path / "values"
+
+    def values_of(self, rank: int) -> Path:
+        """Return the folder `values` of process `rank` of a team."""
+        return self.values if rank == 0 else self.values.with_name(f"{self.values.name}{rank}")
 
     @property
     def batches(self) -> Path:

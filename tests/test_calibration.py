@@ -12,18 +12,21 @@ import pytest
 import torch
 from small_bn_net import SHAPE, small_bn_net
 
-from genie_onnx import DistillConfig, DistillProgress, Event, QuantizeConfig, ReconstructConfig, quantize
+from genie_onnx import DistillConfig, Event, QuantizeConfig, ReconstructConfig, quantize
 from genie_onnx.calibration import MADE_HEADROOM, Calibration, data_images, made_images
 from genie_onnx.choice import choose_images, input_statistics
+from genie_onnx.compute import Compute
 from genie_onnx.config import PlacementConfig
 from genie_onnx.distill import image_bytes, measure, procedural
 from genie_onnx.distill.bn_loss import bn_loss, targets
 from genie_onnx.distill.plausible import DEEPER
+from genie_onnx.events import Step
 from genie_onnx.graph import fold_batchnorm, load, normalise
 from genie_onnx.prepare import Prepared, prepare
 from genie_onnx.rundir import RunDirectory
 
 CPU = torch.device("cpu")
+COMPUTE = Compute(CPU)
 REFINE = QuantizeConfig(samples=24, distill=DistillConfig(refine_iterations=60, batch_size=24))
 CONFIG = QuantizeConfig(
     samples=24, amplify=True, distill=DistillConfig(iterations=40, batch_size=16), reconstruct=ReconstructConfig(iterations=2)
@@ -55,7 +58,7 @@ def amplified(prepared: Prepared, config: QuantizeConfig, data: Path, run: Path)
     """Return the given images and what is made of them."""
     choice = choose_images(prepared, config, [data])
     given = data_images(prepared, config, [data])
-    return given, made_images(prepared, config, choice, given, directory(run), CPU, lambda event: None)
+    return given, made_images(prepared, config, choice, given, directory(run), COMPUTE, lambda event: None)
 
 
 def test_real_images_stay_and_set_the_ranges(folded: Prepared, few: Path, tmp_path: Path) -> None:
@@ -85,7 +88,7 @@ def test_made_images_have_the_statistics_of_the_given_ones(folded: Prepared, few
 def refined(prepared: Prepared, run: Path, config: QuantizeConfig = REFINE) -> Calibration:
     choice = choose_images(prepared, config, ())
     assert choice.kind == "refined"
-    return made_images(prepared, config, choice, None, directory(run), CPU, lambda event: None)
+    return made_images(prepared, config, choice, None, directory(run), COMPUTE, lambda event: None)
 
 
 def test_refined_images_have_plausible_statistics(folded: Prepared, tmp_path: Path) -> None:
@@ -106,9 +109,14 @@ def test_refined_images_live_in_the_input_space_of_the_model(tmp_path: Path) -> 
     assert std is not None
     prepared = prepare(ir.to_proto(fold_batchnorm(normalise(load(small_bn_net(mean, std))))), PlacementConfig())
     known = choose_images(prepared, config, ())
-    made = made_images(prepared, config, known, None, directory(tmp_path), CPU, lambda event: None).images
+    made = made_images(prepared, config, known, None, directory(tmp_path), COMPUTE, lambda event: None).images
     found = torch.stack([made.mean((0, 2, 3)), made.std((0, 2, 3))])
     torch.testing.assert_close(found, torch.tensor([mean, std]), rtol=0.2, atol=0.05)
+
+
+def batches(events: list[Event]) -> set[int]:
+    """How many batches of images there are, by what was told."""
+    return {event.count for event in events if isinstance(event, Step) and event.stage == "images"}
 
 
 def test_detectors_are_refined_and_amplified_a_few_images_at_a_time(
@@ -117,17 +125,17 @@ def test_detectors_are_refined_and_amplified_a_few_images_at_a_time(
     values = [*folded.coverage.missing.values(), "scores"]
     monkeypatch.setattr("genie_onnx.calibration.BATCH_BYTES", 7 * image_bytes(folded.teacher, values, SHAPE))
     monkeypatch.setattr("genie_onnx.calibration.decisive", lambda scores: True)
-    steps: list[DistillProgress | str] = []
+    steps: list[Event] = []
     config = replace(REFINE, distill=replace(REFINE.distill, refine_iterations=1))
     choice = choose_images(folded, config, ())
-    made_images(folded, config, choice, None, directory(tmp_path), CPU, steps.append)
-    assert {step.batches for step in steps if isinstance(step, DistillProgress)} == {4}  # 24 images, 7 at a time at most
+    made_images(folded, config, choice, None, directory(tmp_path), COMPUTE, steps.append)
+    assert batches(steps) == {4}  # 24 images, 7 at a time at most
     steps.clear()
     monkeypatch.setattr("genie_onnx.calibration.BATCH_BYTES", 7 * image_bytes(folded.teacher, values[:-1], SHAPE))
     brief = replace(CONFIG, distill=replace(CONFIG.distill, iterations=1))
     given = data_images(folded, brief, [few])
-    made_images(folded, brief, choose_images(folded, brief, [few]), given, directory(tmp_path / "few"), CPU, steps.append)
-    assert {step.batches for step in steps if isinstance(step, DistillProgress)} == {3}  # the other 16
+    made_images(folded, brief, choose_images(folded, brief, [few]), given, directory(tmp_path / "few"), COMPUTE, steps.append)
+    assert batches(steps) == {3}  # the other 16
 
 
 def test_outputs_that_choose_nothing_are_no_classes(folded: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,11 +151,11 @@ def test_outputs_that_choose_nothing_are_no_classes(folded: Prepared, tmp_path: 
 def test_a_refined_run_goes_on_from_its_batches(folded: Prepared, tmp_path: Path) -> None:
     """Finished batches are read, not made again."""
     whole = refined(folded, tmp_path / "whole").images
-    steps: list[DistillProgress | str] = []
+    steps: list[Event] = []
     choice, run = choose_images(folded, REFINE, ()), directory(tmp_path / "whole")
-    again = made_images(folded, REFINE, choice, None, run, CPU, steps.append).images
+    again = made_images(folded, REFINE, choice, None, run, COMPUTE, steps.append).images
     assert torch.equal(whole, again)
-    assert not any(isinstance(step, DistillProgress) for step in steps)
+    assert not any(isinstance(step, Step) and step.stage == "images" for step in steps)
     assert not torch.equal(whole, refined(folded, tmp_path / "other", replace(REFINE, seed=1)).images)
 
 
@@ -200,7 +208,7 @@ def test_a_whole_run_and_one_that_was_killed(few: Path, tmp_path: Path) -> None:
         assert str(arrays["kind"]) == "data+distilled"
 
     def stop_in_the_second_batch(event: Event) -> None:
-        if isinstance(event, DistillProgress) and event.batch == 1:
+        if isinstance(event, Step) and event.stage == "images" and event.index == 1:
             raise KeyboardInterrupt
 
     half = tmp_path / "half.onnx"
@@ -208,5 +216,5 @@ def test_a_whole_run_and_one_that_was_killed(few: Path, tmp_path: Path) -> None:
         quantize(model, half, config=config, data=[few], progress=stop_in_the_second_batch)
     events: list[Event] = []
     quantize(model, half, config=config, data=[few], progress=events.append)
-    assert {event.batch for event in events if isinstance(event, DistillProgress)} == {1}
+    assert {event.index for event in events if isinstance(event, Step) and event.stage == "images"} == {1}
     assert half.read_bytes() == whole.output.read_bytes()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = frozenset({"atomic", "config", "errors", "events", "memory", "seeds", "qparams", "targets"})
+LEAVES = frozenset({"atomic", "config", "errors", "events", "memory", "seeds", "qparams", "targets", "team"})
 ONNX = frozenset({"onnx", "onnx_ir", "onnxscript", "onnx2torch"})
 RUNTIME = frozenset({"onnxruntime"})
 TORCH = frozenset({"torch", "torchvision", "onnx2torch"})
@@ -34,14 +34,15 @@ TABLE = {
     "errors": Row(frozenset(), THIRD),
     "qparams": Row(frozenset({"errors"}), THIRD),
     "seeds": Row(frozenset(), ONNX | RUNTIME | CLICK),
+    "team": Row(frozenset({"errors", "memory"}), ONNX | RUNTIME | CLICK),
     "graph": Row(LEAVES, TORCH | RUNTIME | CLICK),
     "placement": Row(LEAVES | {"graph"}, TORCH | RUNTIME | CLICK),
     "blocks": Row(LEAVES | {"graph"}, TORCH | RUNTIME | CLICK),
     "importer": Row(LEAVES | {"graph"}, RUNTIME | CLICK),
     "data": Row(LEAVES, ONNX | RUNTIME | CLICK),
     "quant": Row(LEAVES, ONNX | RUNTIME | CLICK),
-    "distill": Row(LEAVES | {"importer"}, ONNX | RUNTIME | CLICK),
-    "reconstruct": Row(LEAVES | {"quant", "blocks", "placement", "importer"}, ONNX | RUNTIME | CLICK),
+    "distill": Row(LEAVES | {"importer", "compute", "stopwatch"}, ONNX | RUNTIME | CLICK),
+    "reconstruct": Row(LEAVES | {"quant", "blocks", "placement", "importer", "compute", "stopwatch"}, ONNX | RUNTIME | CLICK),
     "exporter": Row(LEAVES | {"graph", "placement"}, TORCH | RUNTIME | CLICK),
     "validate": Row(LEAVES | {"graph", "data"}, TORCH | CLICK),
     "report": Row(LEAVES | {"validate"}, TORCH | ONNX | RUNTIME | CLICK),
@@ -54,10 +55,24 @@ TABLE = {
     "run_status": Row(LEAVES | {"report", "rundir"}, THIRD),
     "saved_blocks": Row(LEAVES | {"reconstruct", "report", "rundir"}, ONNX | RUNTIME | TORCH | CLICK),
     "device": Row(LEAVES, ONNX | RUNTIME | CLICK),
+    "compute": Row(LEAVES | {"device"}, ONNX | RUNTIME | CLICK),
+    "stopwatch": Row(frozenset({"compute"}), ONNX | RUNTIME | CLICK),
+    "time_left": Row(frozenset({"events"}), THIRD),
+    "planning": Row(
+        LEAVES
+        | {"bn_file", "choice", "compute", "data", "delivery", "exporter", "placement", "prepare", "reconstruct", "validate"},
+        ONNX | RUNTIME | TORCH | CLICK,
+    ),
+    "estimation": Row(
+        LEAVES
+        | {"calibration", "choice", "distill", "importer", "planning", "quant", "reconstruct", "rundir", "stopwatch", "team"}
+        | {"time_left"},
+        ONNX | RUNTIME | CLICK,
+    ),
     "memory": Row(frozenset({"errors"}), THIRD),
     "bn_file": Row(LEAVES | {"graph", "prepare"}, ONNX | RUNTIME | CLICK),
     "choice": Row(LEAVES | {"data", "distill", "graph", "prepare"}, THIRD),
-    "calibration": Row(LEAVES | {"graph", "data", "distill", "prepare", "rundir", "choice"}, ONNX | RUNTIME | CLICK),
+    "calibration": Row(LEAVES | {"compute", "graph", "data", "distill", "prepare", "rundir", "choice"}, ONNX | RUNTIME | CLICK),
     "judge": Row(LEAVES | {"graph", "reconstruct", "validate", "prepare", "choice"}, RUNTIME | CLICK),
     "fitting": Row(LEAVES | {"placement", "reconstruct"}, ONNX | RUNTIME | CLICK),
     "reexport": Row(
@@ -71,12 +86,12 @@ TABLE = {
         LEAVES | {"exporter", "validate", "reconstruct", "prepare", "rundir", "choice", "judge", "sizes"}, RUNTIME | CLICK
     ),
     "pipeline": Row(
-        LEAVES | CORE | {"prepare", "bn_file", "rundir", "saved_blocks", "device", "memory", "choice", "calibration", "delivery"},
+        LEAVES | CORE | {"prepare", "planning", "rundir", "saved_blocks", "compute", "calibration", "delivery"},
         RUNTIME | CLICK,
     ),
     "accuracy": Row(LEAVES | {"graph", "data", "validate"}, RUNTIME | TORCH | CLICK),
     "distillation": Row(
-        LEAVES | {"data", "prepare", "bn_file", "rundir", "device", "memory", "choice", "calibration", "pipeline"},
+        LEAVES | {"data", "prepare", "bn_file", "rundir", "compute", "choice", "calibration", "pipeline", "planning"},
         ONNX | RUNTIME | CLICK,
     ),
     "inspection": Row(
@@ -89,19 +104,21 @@ TABLE = {
                 "config",
                 "targets",
                 "device",
+                "estimation",
                 "events",
                 "errors",
                 "report",
-                "distill",
                 "pipeline",
+                "planning",
                 "accuracy",
                 "distillation",
                 "inspection",
                 "reexport",
                 "run_status",
+                "team",
                 "validate",
             }
-            | {"verification"}
+            | {"verification", "time_left"}
         ),
         THIRD,
     ),

@@ -14,7 +14,7 @@ from small_bn_net import SHAPE, small_bn_net
 
 import genie_onnx
 from genie_onnx import ConfigError, DistillConfig, ModelError, ParityError, PlacementConfig, QuantizeConfig, ReconstructConfig
-from genie_onnx.reconstruct import Progress
+from genie_onnx.events import Step
 
 QUICK = QuantizeConfig(samples=16, distill=DistillConfig(iterations=3, batch_size=8), reconstruct=ReconstructConfig(iterations=4))
 
@@ -103,7 +103,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_identical_file(model: Path, tmp_
 
     def stop_in_the_second_block(event: genie_onnx.Event) -> None:
         seen.append(event)
-        if isinstance(event, Progress) and event.index == 1:
+        if isinstance(event, Step) and event.stage == "learn" and event.index == 1:
             raise KeyboardInterrupt
 
     half = tmp_path / "half.onnx"
@@ -112,8 +112,8 @@ def test_a_killed_run_goes_on_and_ends_with_the_identical_file(model: Path, tmp_
     assert not half.exists()
     events: list[genie_onnx.Event] = []
     genie_onnx.quantize(model, half, config=QUICK, progress=events.append)
-    assert not any(isinstance(e, genie_onnx.DistillProgress) for e in events)
-    assert not any(isinstance(e, Progress) and e.index == 0 for e in events)
+    assert not any(isinstance(e, Step) and e.stage == "images" for e in events)
+    assert not any(isinstance(e, Step) and e.stage == "learn" and e.index == 0 for e in events)
     assert half.read_bytes() == whole.output.read_bytes()
 
 

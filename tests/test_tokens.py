@@ -13,6 +13,7 @@ from token_nets import ATTENTION, BATCH_SECOND, CHANNELS_LAST
 
 import genie_onnx
 from genie_onnx import DistillConfig, PlacementConfig, QuantizeConfig, ReconstructConfig
+from genie_onnx.compute import Compute
 from genie_onnx.prepare import prepare
 from genie_onnx.reconstruct import reconstruct
 
@@ -59,7 +60,7 @@ def test_rounding_and_steps_are_learned(name: str) -> None:
             input_range=(-4.0, 4.0),
             headroom=1.0,
             seed=0,
-            device=torch.device("cpu"),
+            compute=Compute(torch.device("cpu")),
             progress=lambda _: None,
             finished=lambda done: losses.update({done.block: done.loss}),
         )

@@ -3,7 +3,7 @@
 from genie_onnx.distill.bn_loss import BatchNormStatistics, with_measurements
 from genie_onnx.distill.classes import decisive
 from genie_onnx.distill.contact_sheet import save_contact_sheet
-from genie_onnx.distill.distill import DistillProgress, batch_sizes, distill
+from genie_onnx.distill.distill import batch_sizes, distill
 from genie_onnx.distill.footprint import image_bytes
 from genie_onnx.distill.plausible import plausible
 from genie_onnx.distill.procedural import is_picture, procedural
@@ -11,7 +11,6 @@ from genie_onnx.distill.statistics import measure
 
 __all__ = [
     "BatchNormStatistics",
-    "DistillProgress",
     "batch_sizes",
     "decisive",
     "distill",

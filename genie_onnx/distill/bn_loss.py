@@ -72,8 +72,10 @@ def targets(batchnorms: Sequence[BatchNormStatistics], device: torch.device) -> 
     )
 
 
-def _var_mean(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Biased variance and mean per channel of `x` [N, C, ...], each float32 [C]."""
+def var_mean(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the biased variance and the mean of each channel of `x` [N, C, ...], of float32 at least, [C] each."""
+    if x.dtype.itemsize < 4:
+        x = x.float()  # half precision would give the moments themselves seven bits
     if x.device.type != "cpu":
         return torch.var_mean(x, [d for d in range(x.dim()) if d != 1], correction=0)
     # On a CPU torch.var_mean is scalar code, ten times slower (measured) than what batch normalisation itself uses.
@@ -82,10 +84,38 @@ def _var_mean(x: Tensor) -> tuple[Tensor, Tensor]:
     if len(parts) == 1:
         mean, variance = parts[0]
         return variance, mean
-    share = torch.tensor([len(piece) / len(x) for piece in pieces])
-    means, variances = torch.stack([m for m, _ in parts]), torch.stack([v for _, v in parts])
+    return together([(variance, mean) for mean, variance in parts], [len(piece) / len(x) for piece in pieces])
+
+
+def together(parts: Sequence[tuple[Tensor, Tensor]], shares: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Return variance and mean [C] of a whole from those of its `parts`, each with its share of the elements."""
+    variances, means = (torch.stack(column) for column in zip(*parts, strict=True))
+    share = torch.tensor(shares, device=means.device)
     mean = share @ means
     return share @ (variances + (means - mean).square()), mean
+
+
+def deviation(variance: Tensor, count: int) -> Tensor:
+    """Return the standard deviation that a biased `variance` over `count` elements stands for, at least TINY.
+
+    running_var is an average of unbiased variances (torch, Keras), hence count - 1.
+    """
+    return (variance * (count / max(count - 1, 1))).sqrt().clamp_min(TINY)
+
+
+def element_slope(mean: Tensor, std: Tensor, count: int, grad_mean: Tensor, grad_std: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a, b [C] of the gradient a + b x with respect to each of the `count` elements x of a channel.
+
+    d mean / d x = 1 / n,  d std / d x = (x - mean) / ((n - 1) std)
+    """
+    b = grad_std / (max(count - 1, 1) * std)
+    return grad_mean / count - b * mean, b
+
+
+def affine(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return a + b x, for `x` [N, C, ...] and a, b [C]."""
+    shape = [1, -1] + [1] * (x.dim() - 2)
+    return torch.addcmul(a.view(shape).to(x.dtype), x, b.view(shape).to(x.dtype))
 
 
 class _MeanStd(torch.autograd.Function):
@@ -94,21 +124,15 @@ class _MeanStd(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         count = x.numel() // x.shape[1]
-        variance, mean = _var_mean(x)
-        # running_var is an average of unbiased variances (torch, Keras), hence count - 1
-        std = (variance * (count / max(count - 1, 1))).sqrt().clamp_min(TINY)
+        variance, mean = var_mean(x)
+        std = deviation(variance, count)
         ctx.save_for_backward(x, mean, std)
         return mean, std
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        # d mean / d x = 1 / n,  d std / d x = (x - mean) / ((n - 1) std)
         x, mean, std = ctx.saved_tensors
-        count = x.numel() // x.shape[1]
-        b = gradients[1] / (max(count - 1, 1) * std)
-        a = gradients[0] / count - b * mean
-        shape = [1, -1] + [1] * (x.dim() - 2)
-        return torch.addcmul(a.view(shape), x, b.view(shape))
+        return affine(x, *element_slope(mean, std, x.numel() // x.shape[1], *gradients))
 
 
 def mean_std(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,7 +146,11 @@ def mean_std(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def bn_loss(values: Sequence[Tensor], stored: Targets) -> Tensor:
     """Return Eq. 5 as a scalar tensor: `values` [N, C_l, ...] are what enters each layer, in the order of `stored`."""
-    measured = [mean_std(value) for value in values]
+    return statistics_loss([mean_std(value) for value in values], stored)
+
+
+def statistics_loss(measured: Sequence[tuple[Tensor, Tensor]], stored: Targets) -> Tensor:
+    """Return Eq. 5 as a scalar tensor from mean and deviation [C_l] of what enters each layer, in the order of `stored`."""
     mean, std = torch.cat([m for m, _ in measured]), torch.cat([s for _, s in measured])
     return ((mean - stored.mean).square() + (std - stored.std).square()) @ stored.weight
 

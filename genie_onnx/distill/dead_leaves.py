@@ -8,6 +8,7 @@ a slight gradient, the whole a little noise and a mild blur.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -27,14 +28,20 @@ BLUR = 0.125  # weight of either neighbour
 PIECE = 2**21  # values painted at a time: bounds the memory at about ten times as many bytes
 
 
-def dead_leaves(samples: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+def dead_leaves(
+    samples: int, shape: tuple[int, int, int], generator: torch.Generator, tell: Callable[[int], None] = lambda done: None
+) -> Tensor:
     """Return float32 [samples, C, H, W] of any mean and deviation, drawn from `generator` (on the CPU).
 
-    Images differ in brightness and contrast, as photographs do.
+    Images differ in brightness and contrast, as photographs do. `tell` is told how many are painted.
     """
     channels, height, width = shape
     share = max(1, PIECE // (height * width * max(channels, 8)))
-    return torch.cat([_paint(len(part), shape, generator) for part in torch.arange(samples).split(share)])
+    pieces: list[Tensor] = []
+    for first in range(0, samples, share):
+        pieces.append(_paint(min(share, samples - first), shape, generator))
+        tell(min(first + share, samples))
+    return torch.cat(pieces)
 
 
 def _paint(samples: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:

@@ -2,8 +2,9 @@
 
     for each batch:  fresh z and G;  repeat `iterations` times: one step of batch.Batch;  its images join the others
 
-Batches know nothing of one another: everything random in batch i comes from the stream "distill/batch<i>" (the search for an
-unknown scaling of the input from "distill/scaling"), so a batch can be made again, or elsewhere, and is the same.
+Batches know nothing of one another: everything random in batch i comes from the streams "distill/batch<i>" and
+"distill/shifts<i>" (the search for an unknown scaling of the input from "distill/scaling"), so a batch can be made again, or
+elsewhere, and is the same. In a team each process makes every so manieth batch.
 
 Memory: the gradient needs the activations of the whole batch at once. At 224x224 that is 67 MB an image for a MobileNetV1-0.75
 (measured on a CPU), 8.6 GB for 128 images; G's linear layer with its gradient and Adam's state takes 1.6 GB whatever the batch
@@ -14,36 +15,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from genie_onnx import seeds
+from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig
 from genie_onnx.distill.batch import Batch
 from genie_onnx.distill.bn_loss import BatchNormStatistics, targets, with_measurements
 from genie_onnx.distill.classes import balanced_labels
 from genie_onnx.distill.scaling import Scaling, search
 from genie_onnx.distill.sources import source
+from genie_onnx.distill.swing_conv import Shifts
 from genie_onnx.distill.teacher import teacher
 from genie_onnx.errors import ModelError, RunError
+from genie_onnx.events import Step
 from genie_onnx.importer import Network
 
 REPORT_SECONDS = 1.0  # between two readings of the loss: each makes a GPU wait for the host
-
-
-@dataclass(frozen=True)
-class DistillProgress:
-    """How far a batch is. Losses are those of the step just made."""
-
-    batch: int  # 0 .. batches - 1
-    batches: int
-    iteration: int  # steps made, 1 .. iterations
-    iterations: int
-    bn_loss: float  # Eq. 5
-    loss: float  # with the input term
-    seconds: float  # since the batch began
 
 
 def batch_sizes(samples: int, batch_size: int) -> tuple[int, ...]:
@@ -65,52 +56,59 @@ def distill(
     input_mean: Sequence[float] | None,
     input_std: Sequence[float] | None,
     seed: int,
-    device: torch.device,
-    progress: Callable[[DistillProgress], None],
+    compute: Compute,
+    progress: Callable[[Step], None],
     finished: Callable[[int, Tensor], None] | None = None,
     done: Mapping[int, Tensor] | None = None,
     scores: str | None = None,
+    pieces: int = 1,
 ) -> Tensor:
     """Return `samples` images, float32 [samples, C, H, W] on the CPU, in the units that the model reads.
 
     network: with its BatchNormalization nodes, one input; left alone. batchnorms: their statistics. shape: C, H, W of an image.
     input_mean, input_std: of the model's input, one number a channel; both None: learned from the statistics.
-    progress: told of the first and the last step of each batch, and of about one a second in between.
+    progress: told of the beginning, the first and the last step of each batch, and of about one a second in between.
     finished: told of each finished batch (index, images float32 [n, C, H, W] on the CPU), to save it.
     done: batches that an earlier run of the same call finished; they are taken over, not made again.
     scores: value [N, K] with the scores of a classifier, to make images of every class as well (classes).
+    pieces: in how many a batch goes through the network, to take less memory for the same images (pieces).
 
     Raises ModelError where there is nothing to distil from, RunError where the loss is not finite.
     """
+    device = compute.device
     sizes = batch_sizes(samples, config.batch_size)
     batchnorms = _usable(network, batchnorms)
     stored = targets(batchnorms, device)
+    if input_mean is None:
+        progress(Step(stage="statistics"))
     mean, std = _input_statistics(network, batchnorms, shape, input_mean, input_std, seed=seed, device=device)
 
     def one_batch(index: int) -> Tensor:
+        begun = Step(stage="images", index=index, count=len(sizes), iterations=config.iterations)
+        progress(begun)
         generator = seeds.stream(seed, f"distill/batch{index}")
         # One image alone has no statistics: two are made then, and one is kept.
         images_of = source(max(sizes[index], 2), shape, config, generator)
-        swing = generator if config.swing else None
-        teach = teacher(network, batchnorms, scores=scores, swing=swing, device=device)
+        shifts = Shifts(seeds.stream(seed, f"distill/shifts{index}", device)) if config.swing else None
+        teach = teacher(network, batchnorms, scores=scores, shifts=shifts, device=device)
         scaling = Scaling(mean, std, learn=input_mean is None)
         labels = None
         if scores is not None:
             with torch.no_grad():
                 labels = balanced_labels(teach(scaling(images_of()).to(device))[-1].cpu())
-        batch = Batch(teach, stored, images_of, scaling, config, labels)
-        for iteration, bn, loss, seconds in _run(batch, config.iterations):
-            progress(DistillProgress(index, len(sizes), iteration, config.iterations, bn, loss, seconds))
+        batch = Batch(teach, stored, images_of, scaling, config, compute, shifts=shifts, labels=labels, pieces=pieces)
+        for iteration, bn in _run(batch, config.iterations):
+            progress(replace(begun, iteration=iteration, loss=bn))
         images = batch.images()[: sizes[index]].cpu()
         _require_finite(images, config.iterations)
         return images
 
     images = dict(done or {})
-    for index in range(len(sizes)):
-        if index not in images:
-            images[index] = one_batch(index)
-            if finished is not None:
-                finished(index, images[index])
+    missing = [index for index in range(len(sizes)) if index not in images]
+    made = compute.team.divided(len(missing), lambda number: [one_batch(missing[number])])
+    for index, (images[index],) in zip(missing, made, strict=True):
+        if finished is not None:
+            finished(index, images[index])
     return torch.cat([images[index] for index in range(len(sizes))])
 
 
@@ -131,15 +129,15 @@ def _usable(network: Network, batchnorms: Sequence[BatchNormStatistics]) -> tupl
     return measured
 
 
-def _run(batch: Batch, iterations: int) -> Iterator[tuple[int, float, float, float]]:
-    """Make all steps; yield (iteration, Eq. 5, loss, seconds) for the first, the last, and about one a second in between."""
-    began = read = time.monotonic()
+def _run(batch: Batch, iterations: int) -> Iterator[tuple[int, float]]:
+    """Make all steps; yield (iteration, Eq. 5) for the first, the last, and about one a second in between."""
+    read = time.monotonic()
     for iteration in range(1, iterations + 1):
         bn, loss = batch.step()
         if iteration in (1, iterations) or time.monotonic() - read >= REPORT_SECONDS:
             _require_finite(loss, iteration)
             read = time.monotonic()
-            yield iteration, float(bn), float(loss), read - began
+            yield iteration, float(bn)
 
 
 def _require_finite(numbers: Tensor, iteration: int) -> None:
@@ -164,7 +162,7 @@ def _input_statistics(
     """Return mean and standard deviation of the model's input, float32 [C] each: as given, or found from the statistics."""
     if input_mean is not None and input_std is not None:
         return torch.tensor(input_mean), torch.tensor(input_std)
-    first = teacher(network, batchnorms[:1], swing=None, device=device)
+    first = teacher(network, batchnorms[:1], shifts=None, device=device)
     stored = targets(batchnorms[:1], device)
     generator = seeds.stream(seed, "distill/scaling")
     return search(lambda x: first(x)[0], stored.mean, stored.std, shape, generator)

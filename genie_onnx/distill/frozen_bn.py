@@ -26,7 +26,7 @@ class FrozenBatchNorm(nn.Module):
         a = scale * torch.rsqrt(var + self.epsilon)
         b = bias - mean * a
         shape = [1, -1] + [1] * (x.dim() - 2)
-        return torch.addcmul(b.view(shape), x, a.view(shape))
+        return torch.addcmul(b.view(shape).to(x.dtype), x, a.view(shape).to(x.dtype))
 
 
 def with_frozen_bn(module: fx.GraphModule) -> fx.GraphModule:

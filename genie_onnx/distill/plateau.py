@@ -28,8 +28,9 @@ class PlateauRate:
     def step(self, loss: Tensor) -> None:
         """Take note of `loss`, a scalar tensor on the device, after an optimiser step."""
         better = loss < self._best * (1 - THRESHOLD)
-        self._best = torch.where(better, loss, self._best)
-        self._bad = torch.where(better, 0.0, self._bad + 1)
+        # in place: a captured step reads and writes the same memory every time
+        self._best.copy_(torch.where(better, loss, self._best))
+        self._bad.copy_(torch.where(better, 0.0, self._bad + 1))
         stuck = self._bad > self.patience
-        self._bad = torch.where(stuck, 0.0, self._bad)
+        self._bad.masked_fill_(stuck, 0.0)
         self.rate.copy_(torch.where(stuck, torch.maximum(self.rate * self.factor, self._floor), self.rate))

@@ -18,7 +18,6 @@ from genie_onnx.config import DistillConfig
 from genie_onnx.distill.bn_loss import batch_loss, input_loss
 from genie_onnx.distill.generator import Generator
 from genie_onnx.distill.procedural import procedural
-from genie_onnx.distill.swing_conv import random_swing
 
 
 class Source(nn.Module, ABC):
@@ -37,9 +36,10 @@ class Source(nn.Module, ABC):
         """Return what learns at `generator_lr`."""
         return []
 
-    def shown(self, u: Tensor) -> Tensor:
-        """Return what the network sees of `u` in this step."""
-        return u
+    @property
+    def swings(self) -> bool:
+        """Whether the network is to see u shifted by up to a pixel each way, one draw for the batch."""
+        return False
 
     def loss(self, u: Tensor) -> Tensor:
         """Return the input term of the loss, a scalar tensor."""
@@ -93,7 +93,7 @@ class Leaves(Source):
     def __init__(self, size: int, shape: tuple[int, int, int], config: DistillConfig, generator: torch.Generator) -> None:
         super().__init__(config.pixel_lr)
         self.u = nn.Parameter(procedural(size, shape, mean=None, std=None, generator=generator))
-        self._swing = generator if config.swing else None
+        self._swing = config.swing
 
     def forward(self) -> Tensor:
         """Return u."""
@@ -103,9 +103,10 @@ class Leaves(Source):
         """Return the pixels."""
         return [self.u]
 
-    def shown(self, u: Tensor) -> Tensor:
-        """Return u shifted by up to a pixel each way, one draw for the batch."""
-        return u if self._swing is None else random_swing(u, self._swing)
+    @property
+    def swings(self) -> bool:
+        """Whether convolutions swing."""
+        return self._swing
 
     def loss(self, u: Tensor) -> Tensor:
         """Return how far the channels are from mean 0 and deviation 1 over the batch."""

@@ -8,7 +8,7 @@ with the true ones on a CIFAR ResNet-20 (measured).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,9 +33,16 @@ class Measured:
     measured: bool = True
 
 
-def measure(network: Network, values: Sequence[str], images: Tensor, device: torch.device) -> tuple[Measured, ...]:
+def measure(
+    network: Network,
+    values: Sequence[str],
+    images: Tensor,
+    device: torch.device,
+    tell: Callable[[int], None] = lambda done: None,
+) -> tuple[Measured, ...]:
     """Return the moments of `values` [N, C, ...] of `network` (one input; left alone) on `images` float32 [N, C, H, W].
 
+    `tell` is told how many images are done.
     std is the unbiased one, as in `bn_loss.mean_std`. A value with a single element a channel has none, and is left out.
     """
     if not values:
@@ -46,11 +53,12 @@ def measure(network: Network, values: Sequence[str], images: Tensor, device: tor
     counts = [0] * len(values)
     sums: list[list[Tensor]] = [[] for _ in values]  # of x and x^2, float64 [2, C], for each batch
     with torch.no_grad():
-        for batch in images.split(size):
+        for done, batch in enumerate(images.split(size), start=1):
             for index, value in enumerate(module(batch.to(device))):
                 x = value.transpose(0, 1).flatten(1).double()
                 counts[index] += x.shape[1]
                 sums[index].append(torch.stack([x.sum(1), x.square().sum(1)]).cpu())
+            tell(min(done * size, len(images)))
     return tuple(
         Measured(value, *_moments(torch.stack(parts).sum(0), count))
         for value, parts, count in zip(values, sums, counts, strict=True)

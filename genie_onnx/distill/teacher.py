@@ -1,7 +1,7 @@
 """The network to distil from: images [N, C, H, W] -> what enters each of its BatchNorm layers, and its class scores if wanted.
 
-Frozen, without anything behind the last of these values, with swing convolutions if wanted; on a CPU with the channels last,
-which makes its convolutions twice as fast there (measured), forward and backward.
+Frozen, without anything behind the last of these values, with swing convolutions if wanted, and with the channels last, which
+makes its convolutions twice as fast on a CPU (measured), forward and backward, and is what tensor cores want.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from torch import Tensor, fx, nn
 
 from genie_onnx.distill.bn_loss import BatchNormStatistics
 from genie_onnx.distill.frozen_bn import with_frozen_bn
-from genie_onnx.distill.swing_conv import with_swing
+from genie_onnx.distill.swing_conv import Shifts, with_swing
 from genie_onnx.importer import Network
 
 
 def place(module: nn.Module, device: torch.device) -> None:
     """Move `module` to `device`, in place, its weights in the order of memory in which convolutions are fastest there."""
-    order = torch.channels_last if device.type == "cpu" else torch.contiguous_format
-    module.to(device).to(memory_format=order)  # type: ignore[call-overload]  # torch's stub does not know memory_format
+    module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub does not know memory_format
 
 
 def teacher(
@@ -28,18 +27,18 @@ def teacher(
     batchnorms: Sequence[BatchNormStatistics],
     *,
     scores: str | None = None,
-    swing: torch.Generator | None,
+    shifts: Shifts | None,
     device: torch.device,
 ) -> Teacher:
     """Return the teacher of `network` (one input; left alone) on `device`.
 
-    `scores` is the value with the class scores, if these are wanted; `swing` draws the offsets (None: none).
+    `scores` is the value with the class scores, if these are wanted; `shifts` has the offsets of swing convolutions (None: none).
     """
     wanted = [*(batchnorm.value for batchnorm in batchnorms), *([scores] if scores is not None else [])]
     values = tuple(dict.fromkeys(wanted))
     module = with_frozen_bn(network.extract(network.inputs, values).module)
-    if swing is not None:
-        module = with_swing(module, swing)
+    if shifts is not None:
+        module = with_swing(module, shifts)
     _flush_denormals(module)
     place(module, device)
     return Teacher(module, tuple(map(values.index, wanted)))

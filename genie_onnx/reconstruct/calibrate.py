@@ -6,12 +6,13 @@ All values that share a grid are searched together, wherever in the network they
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from genie_onnx.errors import RunError
+from genie_onnx.events import Step, Tally
 from genie_onnx.importer import Network
 from genie_onnx.placement import ActivationSpec, Placement
 from genie_onnx.quant import ANY, Grid, activation_grid, range_grid
@@ -31,6 +32,7 @@ def calibrate(
     headroom: float = 1.0,
     constraints: Constraints = ANY,
     pieces: int = 1,
+    progress: Callable[[Step], None] = lambda step: None,
 ) -> dict[str, Grid]:
     """Return the grid of each ActivationSpec by name, from the float values on `images` [N, C, H, W] (first 256).
 
@@ -46,10 +48,11 @@ def calibrate(
     images = images[:IMAGES]
     batch_size = max(1, min(BATCH, BATCH * BATCH_PIXELS // images[0, 0].numel()))
     batches = math.ceil(len(images) / batch_size)
+    tell = Tally(progress, Step(stage="grids", iterations=len(images) + len(placement.activations)))
     wanted = math.ceil(ELEMENTS / batches)
     samples: dict[str, list[Tensor]] = {value: [] for value in roots}
     ranges: dict[str, list[Tensor]] = {value: [] for value in roots}
-    for batch in images.split(batch_size):
+    for done, batch in enumerate(images.split(batch_size), start=1):
         chosen: dict[str, Tensor] = {}
         ends = dict.fromkeys(roots, 0)
         for piece in batch.split(math.ceil(len(batch) / pieces)):
@@ -65,7 +68,12 @@ def calibrate(
                 own = (inside >= 0) & (inside < flat.numel())
                 samples[value][-1][own] = flat[inside[own]]
                 ranges[value].append(torch.stack(flat.aminmax()))
-    return {spec.name: _group_grid(spec, samples, ranges, headroom, constraints) for spec in placement.activations}
+        tell(min(done * batch_size, len(images)))
+    grids = {}
+    for done, spec in enumerate(placement.activations, start=1):
+        grids[spec.name] = _group_grid(spec, samples, ranges, headroom, constraints)
+        tell(len(images) + done)
+    return grids
 
 
 def _choice(count: int, wanted: int, generator: torch.Generator) -> Tensor:

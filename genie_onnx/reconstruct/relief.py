@@ -10,15 +10,19 @@ import torch
 from genie_onnx.events import Notice
 from genie_onnx.memory import is_out_of_memory
 from genie_onnx.reconstruct.store import ActivationStore
+from genie_onnx.team import ALONE, Team
 
 T = TypeVar("T")
 
 
 class Relief:
-    """Runs actions that may be repeated: they draw from generators made inside, and leave nothing behind when they fail."""
+    """Runs actions that may be repeated: they draw from generators made inside, and leave nothing behind when they fail.
 
-    def __init__(self, store: ActivationStore, notice: Callable[[Notice], None]) -> None:
-        self._store, self._notice = store, notice
+    In a team none may: the other processes would not know.
+    """
+
+    def __init__(self, store: ActivationStore, notice: Callable[[Notice], None], team: Team = ALONE) -> None:
+        self._store, self._notice, self._alone = store, notice, team.size == 1
         self._used = False
 
     def __call__(self, action: Callable[[], T]) -> T:
@@ -26,7 +30,7 @@ class Relief:
         try:
             return action()
         except Exception as error:  # that of a device has no class in common with that of the machine
-            if self._used or not is_out_of_memory(error):
+            if self._used or not self._alone or not is_out_of_memory(error):
                 raise
             reason = " ".join(str(error).split())[:200] or type(error).__name__
         self._used = True  # outside of the handler, which keeps the tensors of the failed action alive

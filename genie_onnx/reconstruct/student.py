@@ -56,8 +56,8 @@ class _FakeQuantizer(nn.Module):
         self.zero_point, self.qmax, self.masks = zero_point, qmax, masks
 
     def forward(self, x: Tensor, scale: Tensor) -> Tensor:
-        mask = None if self.masks is None else self.masks.like(x)
-        return fake_quantize(x, scale, self.zero_point, self.qmax, mask)
+        bits = None if self.masks is None else self.masks.draw(x.numel())
+        return fake_quantize(x, scale, self.zero_point, self.qmax, bits)
 
 
 def build(

@@ -14,14 +14,17 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from genie_onnx.blocks import Block
+from genie_onnx.compute import Compute
 from genie_onnx.config import ReconstructConfig
 from genie_onnx.errors import RunError
+from genie_onnx.events import Notice, Step, Tally
 from genie_onnx.importer import Network
 from genie_onnx.placement import Placement, WeightSpec
 from genie_onnx.qparams import QParams, QTensor, bias_codes, bias_scale
@@ -29,26 +32,17 @@ from genie_onnx.quant import ANY, Grid, MaskSource, range_grid, weight_grid
 from genie_onnx.reconstruct.calibrate import calibrate
 from genie_onnx.reconstruct.codes import Codes
 from genie_onnx.reconstruct.layout import from_stored, to_rows, to_stored
-from genie_onnx.reconstruct.optimise import BlockData, Learned, Weight, optimise_block
+from genie_onnx.reconstruct.learner import Fixed, Learned, Weight
+from genie_onnx.reconstruct.optimise import BlockData, batch_share, optimise_block
+from genie_onnx.reconstruct.relief import Relief
 from genie_onnx.reconstruct.store import ActivationStore, Stored
-from genie_onnx.reconstruct.student import BiasArgument, Student, build, initializer
+from genie_onnx.reconstruct.student import BiasArgument, build, initializer
 from genie_onnx.seeds import stream
 from genie_onnx.targets import PORTABLE, Constraints, Form
+from genie_onnx.team import Team
 
 FORWARD_BATCH = 64  # samples per forward pass when values are carried from block to block ...
 FORWARD_ELEMENTS = 2**22  # ... but no more than have so many elements at a block's inputs: bounds the memory at high resolutions
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a reconstruction stands: block `index` of `count`, `iteration` of `iterations` in it, its current loss."""
-
-    block: str
-    index: int
-    count: int
-    iteration: int
-    iterations: int
-    loss: float
 
 
 @dataclass(frozen=True)
@@ -70,8 +64,8 @@ def reconstruct(
     input_range: tuple[float, float],
     headroom: float,
     seed: int,
-    device: torch.device,
-    progress: Callable[[Progress], None],
+    compute: Compute,
+    progress: Callable[[Step | Notice], None],
     finished: Callable[[BlockResult], None],
     done: Codes | None = None,
     constraints: Constraints = ANY,
@@ -84,16 +78,30 @@ def reconstruct(
     `calibrate`) does the same for inner 8-bit values; it is 1 with real images. `finished` gets each block's result as soon as
     it exists; `done` holds the codes of blocks finished in an earlier run, which are then only carried forward. `constraints`
     are the target's; scales that have to be powers of two are those found by search. `store` is where the values lie that are
-    carried from block to block; None: on the device.
-    Raises RunError where a loss or an activation is not finite.
+    carried from block to block; None: on the device. Memory that runs out once is dealt with (relief), and told as a Notice.
+    In a team every process makes this call, with the same arguments, and has the same codes in the end.
+    Raises RunError where a loss or an activation is not finite, ConfigError where a batch is too small for the team.
     """
+    device, team = compute.device, compute.team
     network = network.to(device)
-    grids = calibrate(network, placement, images.to(device), stream(seed, "calibrate", device), headroom, constraints)
+    store = ActivationStore(device) if store is None else store
+    relief = Relief(store, progress, team)
+    grids = relief(
+        lambda: calibrate(
+            network,
+            placement,
+            images,
+            stream(seed, "calibrate", device),
+            headroom,
+            constraints,
+            pieces=relief.pieces,
+            progress=progress,
+        )
+    )
     image_spec = placement.activation_of(network.inputs[0])
     if image_spec is not None:
         grids[image_spec.name] = range_grid(*input_range, image_spec.bits, constraints)
     readers = Counter(value for block in blocks for value in block.inputs)
-    store = ActivationStore(device) if store is None else store
     (source,) = store.put(len(images), ([to_stored(batch)] for batch in images.split(FORWARD_BATCH)))
     teacher, student = {network.inputs[0]: source}, {network.inputs[0]: source}
     codes = Codes() if done is None else done
@@ -102,34 +110,39 @@ def reconstruct(
         codes = codes.merged(Codes(activations=fixed))
     learnable = learned_blocks(blocks, placement)
 
-    for block in blocks:
+    for place, block in enumerate(blocks):
+        here = Step(stage="targets", index=place, count=len(blocks), iterations=len(images), name=block.name)
         to_learn = [w for w in _weights(block, placement) if w.value not in codes.weights]
         # What only the user reads of a block is compared while it learns, and not computed where it does not.
         part = dataclasses.replace(block, outputs=tuple(v for v in block.targets if to_learn or readers[v]))
         inputs, inputs_q = (tuple(values[v] for v in block.inputs) for values in (teacher, student))
-        target = _forward(network.extract(part.inputs, part.outputs).module, inputs, store) if part.outputs else ()
+        teach = network.extract(part.inputs, part.outputs).module
+        target = _forward(teach, inputs, store, relief, team, Tally(progress, here)) if part.outputs else ()
         if to_learn:
             index = learnable.index(block.name)
-
-            def report(iteration: int, loss: float, block: Block = block, index: int = index) -> None:
-                progress(Progress(block.name, index, len(learnable), iteration, config.iterations, loss))
-
-            generator = stream(seed, f"reconstruct/{block.name}", device)
-            masks = MaskSource(1 - config.drop_probability, generator)
-            zero_points = {name: int(grid.zero_point) for name, grid in grids.items()}
-            trained = build(network, part if target else block, placement, zero_points, masks)
+            learning = dataclasses.replace(here, stage="weights", index=index, count=len(learnable), iterations=len(to_learn))
+            weights = _searched(network, to_learn, constraints, Tally(progress, learning))
+            trained = part if target else block
             data = BlockData(inputs, inputs_q, target, tuple(-1 if v in block.channels_last else 1 for v in part.outputs))
             steps = config if target else dataclasses.replace(config, iterations=0)  # nothing to compare: nearest rounding
-            result = _optimise(network, trained, data, to_learn, grids, codes, steps, constraints, generator, report)
-            new = _to_codes(result, to_learn, grids, placement, constraints)
+            learning = dataclasses.replace(learning, stage="learn", iterations=steps.iterations)
+            progress(learning)
+
+            def report(iteration: int, loss: float, begun: Step = learning) -> None:
+                progress(dataclasses.replace(begun, iteration=iteration, loss=loss))
+
+            learn = partial(_optimise, network, trained, placement, data, weights, grids, codes, steps, constraints, compute)
+            result = relief(partial(learn, seed, report))
+            new = team.once(partial(_to_codes, result, to_learn, grids, placement, constraints))
             codes = codes.merged(new)
             finished(BlockResult(block.name, new, result.loss))
         codes = codes.merged(_unlearned(block, network, placement, grids, codes))
         teacher.update(zip(part.outputs, target, strict=True))
         carried = tuple(v for v in part.outputs if readers[v])
         if carried:
+            tell = Tally(progress, dataclasses.replace(here, stage="carry"))
             quantised = _final(network, dataclasses.replace(block, outputs=carried), placement, codes, device)
-            student.update(zip(carried, _forward(quantised, inputs_q, store), strict=True))
+            student.update(zip(carried, _forward(quantised, inputs_q, store, relief, team, tell), strict=True))
         readers.subtract(block.inputs)
         for values in (teacher, student):
             for value in [v for v in values if not readers[v]]:
@@ -174,47 +187,75 @@ def _own_values(network: Network, block: Block) -> set[str]:
     return set(network.extract(block.inputs, block.outputs).nodes) - set(block.inputs)
 
 
-def _forward(function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Stored], store: ActivationStore) -> tuple[Stored, ...]:
-    """Run `function` over stored `inputs` in batches and return its outputs, stored."""
-    size = max(1, min(FORWARD_BATCH, FORWARD_ELEMENTS // max(1, sum(x.shape.numel() for x in inputs))))
-    return store.put(len(inputs[0]), _outputs(function, inputs, size))
+def _forward(
+    function: Callable[..., tuple[Tensor, ...]],
+    inputs: Sequence[Stored],
+    store: ActivationStore,
+    relief: Relief,
+    team: Team,
+    tell: Callable[[int], None],
+) -> tuple[Stored, ...]:
+    """Run `function` over stored `inputs` in batches and return its outputs, stored; `tell` is told how many samples are done."""
+    size = min(FORWARD_BATCH, FORWARD_ELEMENTS // max(1, sum(x.shape.numel() for x in inputs)))
+    return relief(lambda: store.put(len(inputs[0]), _outputs(function, inputs, max(1, size // relief.pieces), team, tell)))
 
 
-def _outputs(function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Stored], size: int) -> Iterator[list[Tensor]]:
+def _outputs(
+    function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Stored], size: int, team: Team, tell: Callable[[int], None]
+) -> Iterator[Sequence[Tensor]]:
     """Yield what `function` makes of `size` samples at a time, laid out as it is stored."""
     count = len(inputs[0])
-    for start in range(0, count, size):
+
+    def batch(number: int) -> list[Tensor]:
+        start = number * size
         samples = min(size, count - start)
-        with torch.no_grad():
+        with torch.no_grad(), Compute(inputs[0].device).products():
             outputs = function(*(from_stored(x.slice(start, start + samples)) for x in inputs))
-            if any(y.dim() == 0 or len(y) != samples for y in outputs):
-                shapes = ", ".join(str(list(y.shape)) for y in outputs)
-                raise RunError(
-                    f"a block yields {shapes} for {samples} samples: values whose first dimension is not the batch cannot be "
-                    "carried from block to block. Please report this model"
-                )
-            yield [to_stored(y) for y in outputs]
+        if any(y.dim() == 0 or len(y) != samples for y in outputs):
+            shapes = ", ".join(str(list(y.shape)) for y in outputs)
+            raise RunError(
+                f"a block yields {shapes} for {samples} samples: values whose first dimension is not the batch cannot be "
+                "carried from block to block. Please report this model"
+            )
+        return [to_stored(y) for y in outputs]
+
+    for number, stored in enumerate(team.divided(-(-count // size), batch), start=1):
+        yield stored
+        tell(min(number * size, count))
+
+
+def _searched(
+    network: Network, specs: Sequence[WeightSpec], constraints: Constraints, tell: Callable[[int], None]
+) -> list[Weight]:
+    """Return the weights of `specs` with the grids to begin from; `tell` is told how many are done."""
+    weights = []
+    for done, spec in enumerate(specs, start=1):
+        value = initializer(network, spec.value)
+        grid = weight_grid(to_rows(value, spec.axis), spec.bits, constraints)
+        weights.append(Weight(spec.value, value, spec.axis, spec.bits, grid))
+        tell(done)
+    return weights
 
 
 def _optimise(
     network: Network,
-    student: Student,
+    block: Block,
+    placement: Placement,
     data: BlockData,
-    to_learn: Sequence[WeightSpec],
+    weights: Sequence[Weight],
     grids: Mapping[str, Grid],
     codes: Codes,
     config: ReconstructConfig,
     constraints: Constraints,
-    generator: torch.Generator,
+    compute: Compute,
+    seed: int,
     report: Callable[[int, float], None],
 ) -> Learned:
-    weights = []
-    for spec in to_learn:
-        value = initializer(network, spec.value)
-        grid = weight_grid(to_rows(value, spec.axis), spec.bits, constraints)
-        weights.append(Weight(spec.value, value, spec.axis, spec.bits, grid))
-    device = weights[0].value.device
-    learned = {w.name for w in weights}
+    device, learned = compute.device, {w.name for w in weights}
+    generator = stream(seed, f"reconstruct/{block.name}", device)
+    masks = MaskSource(1 - config.drop_probability, generator, batch_share(data, config, compute))
+    zero_points = {name: int(grid.zero_point) for name, grid in grids.items()}
+    student = build(network, block, placement, zero_points, masks)
     known = {name: codes.activations[name].scale for name in student.scales if name in codes.activations}
     fixed = {name: torch.tensor(scale, device=device) for name, scale in known.items()}
     free = {name: grids[name].scale for name in student.scales if name not in codes.activations}
@@ -226,11 +267,14 @@ def _optimise(
         student,
         data,
         weights,
-        [initializer(network, b.bias) for b in student.biases],
-        {w: torch.from_numpy(codes.weights[w].dequantize()).to(device) for w in student.weights if w not in learned},
+        Fixed(
+            weights={w: torch.from_numpy(codes.weights[w].dequantize()).to(device) for w in student.weights if w not in learned},
+            biases=[initializer(network, b.bias) for b in student.biases],
+            scales=fixed,
+        ),
         free,
-        fixed,
         config,
+        compute,
         generator,
         report,
     )

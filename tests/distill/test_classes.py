@@ -10,6 +10,7 @@ import torch
 from small_bn_net import SHAPE, imported, small_bn_net
 from torch import Tensor
 
+from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig
 from genie_onnx.distill import distill
 from genie_onnx.distill.classes import balanced_labels, class_loss, decisive
@@ -58,7 +59,9 @@ def made(scores: str | None) -> Tensor:
     network, batchnorms = imported(small_bn_net())
     config = DistillConfig(iterations=60, batch_size=16, start="leaves")
     unit = {"input_mean": (0.0, 0.0, 0.0), "input_std": (1.0, 1.0, 1.0)}
-    images = distill(network, batchnorms, SHAPE, 32, config, **unit, seed=0, device=CPU, progress=lambda p: None, scores=scores)
+    images = distill(
+        network, batchnorms, SHAPE, 32, config, **unit, seed=0, compute=Compute(CPU), progress=lambda p: None, scores=scores
+    )
     found: Tensor = network({"image": images})["scores"].detach()
     return found
 

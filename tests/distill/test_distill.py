@@ -7,11 +7,13 @@ import torch
 from small_bn_net import SHAPE, imported, small_bn_net
 from torch import Tensor
 
+from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig, Start
-from genie_onnx.distill import DistillProgress, batch_sizes, distill
+from genie_onnx.distill import batch_sizes, distill
 from genie_onnx.distill.bn_loss import bn_loss, targets
 from genie_onnx.distill.teacher import teacher
 from genie_onnx.errors import ModelError, RunError
+from genie_onnx.events import Step
 from genie_onnx.graph import BatchNorm
 from genie_onnx.importer import Network
 
@@ -27,10 +29,10 @@ def run(
     statistics: dict[str, tuple[float, ...] | None] = UNIT,
     seed: int = 0,
     done: dict[int, Tensor] | None = None,
-) -> tuple[Tensor, list[DistillProgress], dict[int, Tensor]]:
+) -> tuple[Tensor, list[Step], dict[int, Tensor]]:
     """Distil from the small network; return the images, what was reported, and the batches as they were finished."""
     network, batchnorms = net or imported(small_bn_net())
-    reports: list[DistillProgress] = []
+    reports: list[Step] = []
     batches: dict[int, Tensor] = {}
     images = distill(
         network,
@@ -39,25 +41,25 @@ def run(
         samples,
         config,
         seed=seed,
-        device=CPU,
+        compute=Compute(CPU),
         progress=reports.append,
         finished=batches.__setitem__,
         done=done,
         **statistics,
     )
-    return images, reports, batches
+    return images, [report for report in reports if report.iteration], batches
 
 
 def loss_of(images: Tensor) -> float:
     """Eq. 5 of `images` with the small network as it is, no swing."""
     network, batchnorms = imported(small_bn_net())
     with torch.no_grad():
-        return bn_loss(teacher(network, batchnorms, swing=None, device=CPU)(images), targets(batchnorms, CPU)).item()
+        return bn_loss(teacher(network, batchnorms, shifts=None, device=CPU)(images), targets(batchnorms, CPU)).item()
 
 
 def test_images_have_the_statistics_that_noise_has_not() -> None:
     images, reports, _ = run(32, DistillConfig(iterations=120, batch_size=32))
-    assert reports[-1].bn_loss < 0.1 * reports[0].bn_loss, (reports[0], reports[-1])
+    assert reports[-1].loss < 0.1 * reports[0].loss, (reports[0], reports[-1])
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
     assert loss_of(images) < 0.1 * loss_of(noise)
     std, mean = torch.std_mean(images, (0, 2, 3))
@@ -68,8 +70,8 @@ def test_images_have_the_statistics_that_noise_has_not() -> None:
 def test_dead_leaves_begin_nearer_and_get_there_sooner() -> None:
     leaves, of_leaves, _ = run(32, DistillConfig(iterations=40, batch_size=32, start="leaves"))
     _, of_generator, _ = run(32, DistillConfig(iterations=40, batch_size=32))
-    assert of_leaves[0].bn_loss < 0.3 * of_generator[0].bn_loss
-    assert of_leaves[-1].bn_loss < min(0.3 * of_generator[-1].bn_loss, 0.7 * of_leaves[0].bn_loss)
+    assert of_leaves[0].loss < 0.3 * of_generator[0].loss
+    assert of_leaves[-1].loss < min(0.3 * of_generator[-1].loss, 0.7 * of_leaves[0].loss)
     std, mean = torch.std_mean(leaves, (0, 2, 3))
     torch.testing.assert_close(mean, torch.zeros(3), rtol=0, atol=0.1)
     torch.testing.assert_close(std, torch.ones(3), rtol=0, atol=0.1)
@@ -88,13 +90,13 @@ def test_dead_leaves_begin_nearer_and_get_there_sooner() -> None:
 )
 def test_ablations_learn_too(config: DistillConfig) -> None:
     _, reports, _ = run(16, config)
-    assert reports[-1].bn_loss < 0.3 * reports[0].bn_loss
+    assert reports[-1].loss < 0.3 * reports[0].loss
 
 
 def test_the_latent_is_worth_learning() -> None:
     """With fixed z the loss ends higher (the paper's Table 2, M4 against M5)."""
     learned, fixed = (
-        run(16, DistillConfig(iterations=80, batch_size=16, swing=False, train_latent=learn))[1][-1].bn_loss
+        run(16, DistillConfig(iterations=80, batch_size=16, swing=False, train_latent=learn))[1][-1].loss
         for learn in (True, False)
     )
     assert learned < fixed
@@ -126,7 +128,7 @@ def test_same_seed_same_images_and_batches_are_independent() -> None:
     placeholder = torch.zeros(4, *SHAPE)
     resumed, reports, batches = run(8, config, done={0: placeholder})
     assert torch.equal(resumed, torch.cat([placeholder, images[4:]]))
-    assert {report.batch for report in reports} == set(batches) == {1}
+    assert {report.index for report in reports} == set(batches) == {1}
 
 
 def test_global_random_state_is_left_alone() -> None:
@@ -137,9 +139,9 @@ def test_global_random_state_is_left_alone() -> None:
 
 def test_progress() -> None:
     _, reports, _ = run(6, DistillConfig(iterations=5, batch_size=3))
-    ends = [(r.batch, r.batches, r.iteration, r.iterations) for r in reports if r.iteration in (1, 5)]
+    ends = [(r.index, r.count, r.iteration, r.iterations) for r in reports if r.iteration in (1, 5)]
     assert ends == [(0, 2, 1, 5), (0, 2, 5, 5), (1, 2, 1, 5), (1, 2, 5, 5)]
-    assert all(r.loss >= r.bn_loss > 0 for r in reports)
+    assert all(r.stage == "images" and r.loss is not None and r.loss > 0 for r in reports)
 
 
 @pytest.mark.parametrize("start", ["leaves", "generator"])
@@ -148,7 +150,7 @@ def test_unknown_raw_input_range_is_found(start: Start) -> None:
     net = imported(small_bn_net(mean, std))
     config = DistillConfig(iterations=60, batch_size=16, start=start)
     images, reports, _ = run(16, config, net=net, statistics={"input_mean": None, "input_std": None})
-    assert reports[-1].bn_loss < 0.4 * reports[0].bn_loss
+    assert reports[-1].loss < 0.4 * reports[0].loss
     for channel in range(3):
         assert images[:, channel].mean().item() == pytest.approx(mean[channel], abs=0.25 * std[channel])
         assert images[:, channel].std().item() == pytest.approx(std[channel], rel=0.4)
@@ -193,7 +195,7 @@ def test_loss_that_is_not_finite_stops_the_run() -> None:
 
 def test_nothing_behind_the_last_statistics_runs() -> None:
     network, batchnorms = imported(small_bn_net())
-    teach = teacher(network, batchnorms, swing=None, device=CPU)
+    teach = teacher(network, batchnorms, shifts=None, device=CPU)
     operators = [node.target.rpartition("_")[2] for node in teach.module.graph.nodes if node.op == "call_module"]
     assert operators == ["Conv", "BatchNormalization", "Relu", "Conv"]
 
@@ -202,5 +204,5 @@ def test_denormal_weights_are_zero_in_the_teacher() -> None:
     network, batchnorms = imported(small_bn_net())
     with torch.no_grad():
         next(p for p in network.module.parameters() if p.dim() == 4)[0] = 1e-41
-    teach = teacher(network, batchnorms, swing=None, device=CPU)
+    teach = teacher(network, batchnorms, shifts=None, device=CPU)
     assert not any(((p != 0) & (p.abs() < 1e-37)).any() for p in teach.module.parameters())

@@ -56,7 +56,7 @@ def test_nearer_to_a_trained_network_than_noise() -> None:
     """The network of small_bn_net has no statistics of these very images: it saw others."""
     network, batchnorms = imported(small_bn_net())
     cpu = torch.device("cpu")
-    teach, stored = teacher(network, batchnorms, swing=None, device=cpu), targets(batchnorms, cpu)
+    teach, stored = teacher(network, batchnorms, shifts=None, device=cpu), targets(batchnorms, cpu)
     images = made(64, SHAPE, seed=99)
     with torch.no_grad():
         ours, noise = bn_loss(teach(images), stored), bn_loss(teach(torch.randn(images.shape)), stored)

@@ -67,7 +67,7 @@ def test_gradients_of_weights(example: Example) -> None:
 
 def test_a_weight_that_the_clip_swallows_has_no_gradient(example: Example) -> None:
     v = example.v.clone().requires_grad_()
-    strong = Penalty(2.0, torch.tensor(5.0, dtype=torch.float64))
+    strong = Penalty(torch.tensor(2.0), torch.tensor(5.0, dtype=torch.float64))
     sum(w.sum() for w in soft_weights(v, example.scale, example.rounding, strong)).backward()  # type: ignore[union-attr]
     moves = torch.cat([m.flatten() for m in example.moves])
     assert v.grad is not None
@@ -93,7 +93,7 @@ def test_the_penalty_adds_its_gradient(example: Example) -> None:
     distance = 2 * (torch.sigmoid(v) * 1.2 - 0.1).clamp(0, 1) - 1
     (0.3 * (1 - distance.abs() ** 3.5)[moves].sum() + 2 * example.soft(v, example.scale)[0].sum()).backward()
     expected, v.grad = v.grad, None
-    penalty = Penalty(3.5, torch.tensor(0.3, dtype=torch.float64))
+    penalty = Penalty(torch.tensor(3.5), torch.tensor(0.3, dtype=torch.float64))
     (2 * soft_weights(v, example.scale, example.rounding, penalty)[0].sum()).backward()
     assert v.grad is not None
     assert torch.allclose(v.grad, expected)
@@ -135,6 +135,8 @@ def test_nothing_as_large_as_the_weights_is_kept_for_the_backward_pass(monkeypat
     v.requires_grad_()
     kept: list[torch.Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):  # type: ignore[func-returns-value]
-        soft_weights(v, constants.initial_scale.clone().requires_grad_(), constants, Penalty(2.0, torch.tensor(1.0)))
+        soft_weights(
+            v, constants.initial_scale.clone().requires_grad_(), constants, Penalty(torch.tensor(2.0), torch.tensor(1.0))
+        )
     assert sum(x.nbytes for x in kept if x.data_ptr() != v.data_ptr()) <= 4 * len(weight)
     assert constants.base.nbytes * 4 == weight.nbytes

@@ -5,6 +5,7 @@ import torch
 from graphs import graph
 
 from genie_onnx.blocks import partition
+from genie_onnx.compute import Compute
 from genie_onnx.config import PlacementConfig, ReconstructConfig
 from genie_onnx.errors import RunError
 from genie_onnx.importer import Network, import_graph
@@ -12,20 +13,12 @@ from genie_onnx.placement import Placement, place
 from genie_onnx.quant import MaskSource, weight_grid
 from genie_onnx.reconstruct.calibrate import calibrate
 from genie_onnx.reconstruct.layout import to_rows, to_stored
-from genie_onnx.reconstruct.optimise import (
-    BlockData,
-    Learned,
-    StepSizes,
-    Weight,
-    beta_at,
-    error_slopes,
-    optimise_block,
-    reconstruction_error,
-    sample_batches,
-)
+from genie_onnx.reconstruct.learner import Fixed, Learned, StepSizes, Weight, error_slopes, reconstruction_error
+from genie_onnx.reconstruct.optimise import BlockData, beta_at, optimise_block, sample_batches
 from genie_onnx.reconstruct.store import Stored
 from genie_onnx.reconstruct.student import Student, build, initializer
 
+COMPUTE = Compute(torch.device("cpu"))
 TEXT = """net (float[N, 6, 8, 8] x, float[12, 6, 3, 3] w1, float[12] b1, float[6, 12, 3, 3] w2, float[6] b2)
     => (float[N, 6, 8, 8] y) {
     a = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, w1, b1)
@@ -65,7 +58,8 @@ class Case:
         masks = MaskSource(1 - config.drop_probability, random)
         student = build(self.network, self.block, self.placement, self.zero_points, masks)
         biases = [initializer(self.network, b.bias) for b in student.biases]
-        return optimise_block(student, self.data, self.weights, biases, {}, self.scales, {}, config, random, lambda *_: None)
+        fixed = Fixed({}, biases, {})
+        return optimise_block(student, self.data, self.weights, fixed, self.scales, config, COMPUTE, random, lambda *_: None)
 
     def errors(self, learned: Learned) -> tuple[float, float]:
         """Return the error of the output with every activation rounded, and the squared error of the weights."""

@@ -11,13 +11,15 @@ import torch
 from graphs import Net, graph
 
 from genie_onnx.blocks import partition
+from genie_onnx.compute import Compute
 from genie_onnx.config import PlacementConfig, ReconstructConfig
 from genie_onnx.errors import RunError
+from genie_onnx.events import Notice, Step
 from genie_onnx.importer import import_graph
 from genie_onnx.placement import place
 from genie_onnx.qparams import quantize
 from genie_onnx.quant import fake_quantize
-from genie_onnx.reconstruct import BlockResult, Codes, Progress, load, reconstruct, save, simulate, walk
+from genie_onnx.reconstruct import BlockResult, Codes, load, reconstruct, save, simulate, walk
 from genie_onnx.reconstruct.student import build, initializer
 
 IMAGES = torch.randn(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -30,7 +32,7 @@ class Run:
         self.placement = place(deploy, PlacementConfig(points=points))  # type: ignore[arg-type]
         self.blocks = partition(deploy)
         self.network = import_graph(deploy)
-        self.events: list[Progress] = []
+        self.events: list[Step | Notice] = []
         self.results: list[BlockResult] = []
 
     def __call__(self, iterations: int = 3, done: Codes | None = None, headroom: float = 1.0) -> Codes:
@@ -43,7 +45,7 @@ class Run:
             input_range=(-4.0, 4.0),
             headroom=headroom,
             seed=0,
-            device=torch.device("cpu"),
+            compute=Compute(torch.device("cpu")),
             progress=self.events.append,
             finished=self.results.append,
             done=done,
@@ -91,7 +93,7 @@ def test_every_weight_and_every_value_gets_its_codes() -> None:
     assert set(codes.activations) == {spec.name for spec in run.placement.activations}
     learnable = [b for b in run.blocks if b.weights]
     assert [r.block for r in run.results] == [b.name for b in learnable]
-    assert {e.count for e in run.events} == {len(learnable)}
+    assert {e.count for e in run.events if isinstance(e, Step) and e.stage == "learn"} == {len(learnable)}
     for spec in run.placement.weights:
         assert codes.weights[spec.value].qparams.bits == spec.bits
 

@@ -1,0 +1,221 @@
+"""What a run will take on this device, measured in a few seconds before it begins.
+
+    images           seconds of an optimiser step                x iterations x batches
+    reconstruction   seconds of an optimiser step of each block  x iterations
+                     seconds of an image through each block      x samples: the teacher once, the student STUDENT times as long
+    the rest         seconds of an image painted, a weight searched, a byte packed; what onnxruntime does, from the forward pass
+
+What an earlier run into the same directory has finished is left out. Of a team it is what its first process does, measured by
+that one alone. Nothing here touches what a run computes: it works on networks of its own, and draws from generators of its own.
+Reading the user's images is not counted.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from genie_onnx.calibration import affordable, convolved, refinement
+from genie_onnx.choice import HELD_BACK, input_statistics
+from genie_onnx.config import DistillConfig
+from genie_onnx.distill import BatchNormStatistics, batch_sizes, measure, procedural
+from genie_onnx.distill.plausible import image_count
+from genie_onnx.distill.scaling import SAMPLES, TRIALS
+from genie_onnx.distill.timing import step_seconds
+from genie_onnx.importer import Network, import_graph
+from genie_onnx.planning import ImagePlan, Plan
+from genie_onnx.quant import activation_grid, weight_grid
+from genie_onnx.reconstruct import learned_blocks
+from genie_onnx.reconstruct.calibrate import ELEMENTS
+from genie_onnx.reconstruct.calibrate import IMAGES as CALIBRATED
+from genie_onnx.reconstruct.timing import BlockCost, block_costs
+from genie_onnx.rundir import RunDirectory
+from genie_onnx.stopwatch import seconds_once
+from genie_onnx.team import ALONE
+from genie_onnx.time_left import Estimate, Part
+
+BUDGET = 2.0  # seconds that the measuring of images may take, and as much for that of blocks
+IMAGES = {"cpu": 2, "cuda": 32}  # that blocks are measured with; few images do not keep a GPU busy
+STUDENT = 2.0  # times as long as the float block is the quantised one, with its rounding
+CHECK_IMPORTS, CHECK_FORWARDS = 2.0, 8.0  # what the comparison with onnxruntime takes
+EXPORT_IMPORTS, EXPORT_FORWARDS = 10.0, 200.0  # ... and writing, judging and compressing the file
+PROBE, PAINTED = 2**15, 2**15  # elements that searching and packing are timed on; pixels
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds of the small things: an image `painted`, an element of a weight `searched`, a grid of an activation `fitted`, a
+    byte `packed`, the networks `imported`."""
+
+    painted: float
+    searched: float
+    fitted: float
+    packed: float
+    imported: float
+
+
+def estimate(plan: ImagePlan) -> Estimate:
+    """Return what the run of `plan` is expected to take from here on. Takes some seconds; writes nothing.
+
+    In a team one process alone makes this call. It measures its own share of the work, and what is exchanged is not counted.
+    """
+    team = plan.compute.team
+    plan = replace(plan, compute=replace(plan.compute, team=ALONE))
+    prepared, config, device = plan.prepared, plan.config, plan.compute.device
+    run = RunDirectory(plan.run_dir)
+    began = time.perf_counter()
+    network = import_graph(prepared.deploy).to(device)
+    imported = time.perf_counter() - began
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn((IMAGES[device.type], *prepared.shape), generator=generator).to(device)
+    rates = _rates(plan, imported, generator)
+    quantizes = isinstance(plan, Plan)
+    whole = min(config.reconstruct.batch_size, config.samples)
+    drawn = replace(config.reconstruct, batch_size=-(-whole // team.size))
+    budget = BUDGET if quantizes else 0.0
+    blocks = block_costs(network, prepared.placement, prepared.blocks, images, drawn, plan.compute, budget)
+    forward = sum(cost.forward for cost in blocks)
+    parts: list[Part] = []
+    if quantizes:
+        parts.append(check_part(rates, forward))
+    if not run.images.exists():
+        parts += _image_parts(plan, rates, run, team.size)
+    if quantizes:
+        learned = learned_blocks(prepared.blocks, prepared.placement)
+        finished = {name for index, name in enumerate(learned) if run.loss(index).exists()}
+        if len(finished) < len(learned) or not run.grids.exists():
+            grids = len(prepared.placement.activations)
+            parts += block_parts(blocks, finished, config.samples, config.reconstruct.iterations, grids, rates, team.size)
+        weights = sum(cost.weights for cost in blocks)
+        parts.append(export_part(rates, forward, weights))
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return Estimate(tuple(parts))
+
+
+def check_part(rates: Rates, forward: float) -> Part:
+    """Return the comparison of the import with onnxruntime, for a network that takes `forward` seconds an image."""
+    return Part("check", 0, CHECK_IMPORTS * rates.imported + CHECK_FORWARDS * forward)
+
+
+def block_parts(
+    blocks: Sequence[BlockCost],
+    finished: Collection[str],
+    samples: int,
+    iterations: int,
+    grids: int,
+    rates: Rates,
+    processes: int = 1,
+) -> list[Part]:
+    """Return the reconstruction of `blocks`, of which `finished` are only carried forward, divided among `processes`."""
+    forward = sum(cost.forward for cost in blocks)
+    parts = [Part("grids", 0, min(samples, CALIBRATED) * forward + grids * rates.fitted)]
+    learned = 0
+    for place, cost in enumerate(blocks):
+        parts.append(Part("targets", place, samples / processes * cost.forward))
+        if cost.step is not None:
+            if cost.name not in finished:
+                parts.append(Part("weights", learned, cost.weights * rates.searched))
+                parts.append(Part("learn", learned, iterations * cost.step))
+            learned += 1
+        parts.append(Part("carry", place, samples / processes * STUDENT * cost.forward))
+    return parts
+
+
+def export_part(rates: Rates, forward: float, weights: int) -> Part:
+    """Return writing and verifying a file with so many `weights` of a network that takes `forward` seconds an image."""
+    return Part("export", 0, EXPORT_IMPORTS * rates.imported + EXPORT_FORWARDS * forward + 5 * weights * rates.packed)
+
+
+def batch_parts(
+    sizes: Sequence[int],
+    finished: Collection[int],
+    iterations: int,
+    step: float,
+    painted: float,
+    packed: float,
+    processes: int = 1,
+) -> list[Part]:
+    """Return the batches of images that are not `finished` and that the first of `processes` makes, where a step on the first
+    batch takes `step` seconds.
+
+    `painted` and `packed`: seconds of an image.
+    """
+    left = [index for index in range(len(sizes)) if index not in finished]
+    return [
+        Part("images", index, sizes[index] / sizes[0] * iterations * step + sizes[index] * (painted + packed))
+        for index in left[::processes]
+    ]
+
+
+def _image_parts(plan: ImagePlan, rates: Rates, run: RunDirectory, processes: int) -> list[Part]:
+    """Return the making of the calibration images of `plan` by so many processes, unless they are the user's."""
+    prepared, config = plan.prepared, plan.config
+    packed = 4 * math.prod(prepared.shape) * rates.packed  # of an image
+    ends = [Part("judges", 0, HELD_BACK * rates.painted), Part("save", 0, (config.samples + HELD_BACK) * packed)]
+    if plan.choice.kind == "data":
+        return ends[1:]
+    if plan.choice.kind == "procedural":
+        return [Part("images", 0, config.samples * rates.painted), *ends]
+    network = import_graph(prepared.normalised)
+    for parameter in network.module.parameters():  # distillation changes weights in place, and these are those of the model
+        parameter.data = parameter.data.clone()
+    statistics, settings, parts = _distillation(plan, network, rates)
+    sizes = batch_sizes(config.samples, settings.batch_size)
+    finished = {index for index in range(len(sizes)) if run.image_batch(index).exists()}
+    if len(finished) < len(sizes):
+        step = step_seconds(network, statistics, prepared.shape, replace(settings, batch_size=sizes[0]), plan.compute, BUDGET)
+        painted = rates.painted if settings.start == "leaves" else 0.0
+        parts += batch_parts(sizes, finished, settings.iterations, step, painted, packed, processes)
+    return [*parts, *(ends[1:] if plan.choice.kind == "amplified" else ends)]
+
+
+def _distillation(
+    plan: ImagePlan, network: Network, rates: Rates
+) -> tuple[Sequence[BatchNormStatistics], DistillConfig, list[Part]]:
+    """Return what images of `plan` are distilled from, with which settings, and what comes before the first batch."""
+    prepared, config, device = plan.prepared, plan.config, plan.compute.device
+    if plan.choice.kind == "distilled":
+        if input_statistics(prepared.shape, config)[0] is not None:
+            return prepared.statistics, config.distill, []
+        first = network.extract(network.inputs, (prepared.statistics[0].value,)).to(device).module
+        images = torch.zeros(SAMPLES, *prepared.shape, device=device)
+        with torch.no_grad():
+            trial = seconds_once(lambda: first(images), device)
+        return prepared.statistics, config.distill, [Part("statistics", 0, TRIALS * trial + SAMPLES * rates.painted)]
+    values = convolved(prepared)
+    count, settings = image_count(prepared.shape), refinement(config.distill)
+    if plan.choice.kind == "amplified":
+        count, settings = config.samples // 2, config.distill
+    images = torch.zeros(2, *prepared.shape)
+    began = time.perf_counter()
+    statistics = measure(network, values, images + torch.arange(2).view(2, 1, 1, 1), device)
+    measured = (time.perf_counter() - began) / len(images)
+    return statistics, affordable(prepared, values, settings), [Part("statistics", 0, count * (rates.painted + measured))]
+
+
+def _rates(plan: ImagePlan, imported: float, generator: torch.Generator) -> Rates:
+    """Measure the small things, on the device where each is done."""
+    prepared, device, cpu = plan.prepared, plan.compute.device, torch.device("cpu")
+    constraints = plan.config.target.constraints
+    bits = plan.config.placement
+    row = torch.rand(1, PROBE, generator=generator).to(device)
+    low, high = row.min(), row.max()
+    count = max(1, PAINTED // math.prod(prepared.shape[1:]))  # many small ones are painted at once
+    began = time.perf_counter()
+    images = procedural(count, prepared.shape, mean=None, std=None, generator=generator)
+    painted = (time.perf_counter() - began) / count
+    array = np.resize(images.numpy(), PROBE)
+    return Rates(
+        painted=painted,
+        searched=seconds_once(lambda: weight_grid(row, bits.wbits, constraints), device) / PROBE,
+        fitted=seconds_once(lambda: activation_grid(row, low, high, bits.abits, constraints), device) * ELEMENTS / PROBE,
+        packed=seconds_once(lambda: np.savez_compressed(io.BytesIO(), array), cpu) / array.nbytes,
+        imported=imported,
+    )

@@ -1,0 +1,96 @@
+"""What a run is about to do, known before it starts: everything it will need is checked, nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from genie_onnx import exporter, reconstruct
+from genie_onnx.bn_file import with_bn_from
+from genie_onnx.choice import Choice, choose_images
+from genie_onnx.compute import Compute, choose_compute
+from genie_onnx.config import QuantizeConfig
+from genie_onnx.data import PathLike
+from genie_onnx.delivery import beside
+from genie_onnx.errors import ConfigError
+from genie_onnx.placement import REDUCED
+from genie_onnx.prepare import Prepared, Source, output_path, prepare
+from genie_onnx.targets import Target
+from genie_onnx.team import ALONE, Team
+from genie_onnx.validate.saturation import has_vnni
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """Which calibration images there will be: all that `distill_images` does."""
+
+    prepared: Prepared
+    config: QuantizeConfig
+    choice: Choice
+    run_dir: Path
+    compute: Compute
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What the user should know."""
+        return (*self.prepared.notices, *self.choice.notices)
+
+
+@dataclass(frozen=True)
+class Plan(ImagePlan):
+    """All that `quantize` does."""
+
+    output: Path
+
+    @property
+    def target(self) -> Target:
+        """What the file is for."""
+        return self.config.target
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What the user should know."""
+        return (*super().notices, *_saturation(self.prepared, self.target))
+
+    @property
+    def learned_blocks(self) -> int:
+        """How many blocks have a weight to learn."""
+        return len(reconstruct.learned_blocks(self.prepared.blocks, self.prepared.placement))
+
+
+def plan(
+    model: Source,
+    output: PathLike | None = None,
+    *,
+    config: QuantizeConfig | None = None,
+    data: Sequence[PathLike] = (),
+    input_size: tuple[int, int] | None = None,
+    run_dir: PathLike | None = None,
+    bn_from: PathLike | None = None,
+    set_inputs: Mapping[str, Sequence[float]] | None = None,
+    memory_budget: str | None = None,
+    team: Team = ALONE,
+) -> Plan:
+    """Check everything a run will need and say what it will do; writes nothing. Raises InputError with what is wrong."""
+    config = config or QuantizeConfig()
+    path = output_path(model, output)
+    compute = choose_compute(config, memory_budget, team)
+    prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs, config.target.constraints), bn_from)
+    choice = choose_images(prepared, config, data)
+    exporter.require_form(prepared.deploy, prepared.placement, config.target)
+    folder = Path(run_dir) if run_dir is not None else beside(path, "genie")
+    if folder.absolute() in (path.absolute(), path.absolute().parent):
+        raise ConfigError(f"the run directory {str(folder)!r} is where the output goes: choose another with --run-dir")
+    return Plan(prepared, config, choice, folder, compute, path)
+
+
+def _saturation(prepared: Prepared, target: Target) -> tuple[str, ...]:
+    wide = sum(spec.bits > REDUCED for spec in prepared.placement.weights)
+    if not wide or not target.in_onnxruntime:
+        return ()
+    here = " This CPU is one of them, so verification sets that option." if has_vnni() is False else ""
+    return (
+        f"{wide} weights have 8 bits: in onnxruntime on x86 CPUs without VNNI, products with them saturate unless the session "
+        f"option session.x64quantprecision is 1; --reduce-range makes it 7 bits, which never do.{here}",
+    )
