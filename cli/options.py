@@ -146,7 +146,7 @@ memory_budget = click.option(
     "--memory-budget",
     metavar="SIZE[,SIZE]",
     help="What large tensors may take, e.g. 8GB, or 16GB,8GB for a GPU and the machine; the rest lies in files in the run "
-    "directory, and no number changes.  [default: 3/4 of what is free]",
+    "directory.  [default: 3/4 of what is free]",
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress.")
 log_json = click.option("--log-json", is_flag=True, help="Progress as JSON lines on standard error, one event a line.")

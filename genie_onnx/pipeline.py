@@ -86,7 +86,8 @@ def quantize(
             model's own BatchNorm is folded; refused where its weights are not those of the model.
         set_inputs: numbers for inputs beside the image, which the quantised model then does not have (graph.fix_inputs).
         memory_budget: what the large tensors of the run may take: "8GB", or "16GB,8GB" for a GPU and the machine beside it;
-            None: a share of what is free. Changes no number: what does not fit lies in files in `run_dir`.
+            None: a share of what is free. What does not fit lies in files in `run_dir`, or (distillation) goes through the
+            network in pieces, which changes the order of sums and nothing else.
         command: how to start this run again, for `status` to say.
         progress: told the plan, then every step and notice (events). What it raises ends the run, which can go on later.
         team: the processes that make this call together (`join_team`), with the same arguments. The first one alone writes files
