@@ -25,6 +25,7 @@ from genie_onnx.calibration import affordable, convolved, refinement
 from genie_onnx.choice import HELD_BACK, input_statistics
 from genie_onnx.config import DistillConfig
 from genie_onnx.distill import BatchNormStatistics, batch_sizes, measure, procedural
+from genie_onnx.distill.bn_loss import mean_std
 from genie_onnx.distill.plausible import image_count
 from genie_onnx.distill.scaling import SAMPLES, TRIALS
 from genie_onnx.distill.timing import step_seconds
@@ -187,7 +188,7 @@ def _distillation(
         first = network.extract(network.inputs, (prepared.statistics[0].value,)).to(device).module
         images = torch.zeros(SAMPLES, *prepared.shape, device=device)
         with torch.no_grad():
-            trial = seconds_once(lambda: first(images), device)
+            trial = seconds_once(lambda: mean_std(first(images)[0]), device)
         return prepared.statistics, config.distill, [Part("statistics", 0, TRIALS * trial + SAMPLES * rates.painted)]
     values = convolved(prepared)
     count, settings = image_count(prepared.shape), refinement(config.distill)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from genie_onnx.events import Stage, Step
 
 # w, as a share of what is expected of the whole run, for its factor and for that of a stage, and of a part, for its own
-RUN_WEIGHT, STAGE_WEIGHT, PART_WEIGHT = 0.05, 0.01, 0.1
+RUN_WEIGHT, STAGE_WEIGHT, PART_WEIGHT = 0.07, 0.01, 0.1
 
 IMAGES: frozenset[Stage] = frozenset({"statistics", "images", "judges", "save"})
 RECONSTRUCTION: frozenset[Stage] = frozenset({"targets", "weights", "learn", "carry"})

@@ -21,7 +21,7 @@ SAMPLES = 8  # procedural images that the search looks at
 STEPS = 100  # of Adam, after the grid
 GAINS = 2.0 ** torch.arange(-8, 11)  # common std of all channels: 1/256 ... 1024
 CENTRES = torch.tensor([0.0, -2.0, -1.0, -0.5, 0.5, 1.0, 2.0])  # common mean / std
-TRIALS = len(GAINS) * len(CENTRES) + 3 * STEPS  # what all that takes, in forward passes of the first layer
+TRIALS = len(GAINS) * len(CENTRES) + 4 * STEPS  # what all that takes, in statistics of the first layer
 
 
 class Scaling(nn.Module):
