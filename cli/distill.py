@@ -23,6 +23,7 @@ from genie_onnx_cli import options
 @options.set_input
 @options.seed
 @options.computing
+@options.memory_budget
 @options.progress
 def distill(model: Path, **given: Any) -> None:
     """Distil calibration images (GENIE-D) out of the BatchNormalization nodes of MODEL, or those of another file with --bn-from.
@@ -59,6 +60,7 @@ def distill(model: Path, **given: Any) -> None:
                 input_size=given["input_size"],
                 bn_from=given["bn_from"],
                 set_inputs=dict(given["set_inputs"]),
+                memory_budget=given["memory_budget"],
                 command=options.command(),
                 progress=display,
                 team=team,

@@ -29,20 +29,21 @@ def distill_images(
     input_size: tuple[int, int] | None = None,
     bn_from: PathLike | None = None,
     set_inputs: Mapping[str, Sequence[float]] | None = None,
+    memory_budget: str | None = None,
     command: str | None = None,
     progress: Progress = lambda event: None,
     team: Team = ALONE,
 ) -> RunDirectory:
     """Make `config.samples` images into `run_dir`: images.npz (float32 [N, C, H, W]) and images.png.
 
-    A run killed half-way goes on from its last finished batch. `bn_from`, `set_inputs`, `command`, `team`: as in
-    `pipeline.quantize`.
+    A run killed half-way goes on from its last finished batch. `bn_from`, `set_inputs`, `memory_budget`, `command`,
+    `team`: as in `pipeline.quantize`.
     Raises ConfigError where `config.images` is "distill" and there are no BatchNorm statistics.
     """
     config = config or QuantizeConfig(images="distill")
     if team.rank > 0:
         progress = silent
-    compute = choose_compute(config, team=team)
+    compute = choose_compute(config, memory_budget, team=team)
     prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs), bn_from)
     choice = choose_images(prepared, config, ())
     progress(ImagePlan(prepared, config, choice, Path(run_dir), compute))
