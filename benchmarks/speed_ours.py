@@ -138,8 +138,8 @@ def distillation(
     def run(count: int) -> Told:
         told: Told = defaultdict(list)
 
-        def progress(event: Step) -> None:
-            if event.stage == "images" and event.iteration:
+        def progress(event: Step | Notice) -> None:
+            if isinstance(event, Step) and event.stage == "images" and event.iteration:
                 told["batch"].append((event.iteration, clock.mark()))
 
         distill(

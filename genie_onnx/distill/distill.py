@@ -6,9 +6,9 @@ Batches know nothing of one another: everything random in batch i comes from the
 "distill/shifts<i>" (the search for an unknown scaling of the input from "distill/scaling"), so a batch can be made again, or
 elsewhere, and is the same. In a team each process makes every so manieth batch.
 
-Memory: the gradient needs the activations of the whole batch at once. At 224x224 that is 67 MB an image for a MobileNetV1-0.75
-(measured on a CPU), 8.6 GB for 128 images; G's linear layer with its gradient and Adam's state takes 1.6 GB whatever the batch
-(32 KiB a pixel). A smaller batch needs less, and is as good as its statistics are.
+Memory: the gradient needs the activations of the whole batch at once, or of a piece of it (pieces). At 224x224 that is 67 MB an
+image for a MobileNetV1-0.75 (measured on a CPU), 8.6 GB for 128 images; G's linear layer with its gradient and Adam's state
+takes 1.6 GB whatever the batch (32 KiB a pixel).
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from genie_onnx.distill.sources import source
 from genie_onnx.distill.swing_conv import Shifts
 from genie_onnx.distill.teacher import teacher
 from genie_onnx.errors import ModelError, RunError
-from genie_onnx.events import Step
+from genie_onnx.events import Notice, Step
 from genie_onnx.importer import Network
+from genie_onnx.memory import is_out_of_memory
 
 REPORT_SECONDS = 1.0  # between two readings of the loss: each makes a GPU wait for the host
 
@@ -57,7 +58,7 @@ def distill(
     input_std: Sequence[float] | None,
     seed: int,
     compute: Compute,
-    progress: Callable[[Step], None],
+    progress: Callable[[Step | Notice], None],
     finished: Callable[[int, Tensor], None] | None = None,
     done: Mapping[int, Tensor] | None = None,
     scores: str | None = None,
@@ -83,7 +84,7 @@ def distill(
         progress(Step(stage="statistics"))
     mean, std = _input_statistics(network, batchnorms, shape, input_mean, input_std, seed=seed, device=device)
 
-    def one_batch(index: int) -> Tensor:
+    def one_batch(index: int, pieces: int) -> Tensor:
         begun = Step(stage="images", index=index, count=len(sizes), iterations=config.iterations)
         progress(begun)
         generator = seeds.stream(seed, f"distill/batch{index}")
@@ -95,7 +96,8 @@ def distill(
         labels = None
         if scores is not None:
             with torch.no_grad():
-                labels = balanced_labels(teach(scaling(images_of()).to(device))[-1].cpu())
+                shown = scaling(images_of()).to(device).chunk(pieces)
+                labels = balanced_labels(torch.cat([teach(piece)[-1].cpu() for piece in shown]))
         batch = Batch(teach, stored, images_of, scaling, config, compute, shifts=shifts, labels=labels, pieces=pieces)
         for iteration, bn in _run(batch, config.iterations):
             progress(replace(begun, iteration=iteration, loss=bn))
@@ -103,9 +105,30 @@ def distill(
         _require_finite(images, config.iterations)
         return images
 
+    enough = [pieces]  # in how many pieces a batch has been found to fit
+
+    def fitted(index: int) -> Tensor:
+        """Make a batch; the first time that memory runs out, in pieces half as large, which the later ones keep."""
+        try:
+            return one_batch(index, enough[-1])
+        except Exception as error:  # that of a device has no class in common with that of the machine
+            if len(enough) > 1 or not is_out_of_memory(error):
+                raise
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+        enough.append(2 * pieces)  # outside of the handler, which keeps the tensors of the failed batch alive
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        progress(
+            Notice(
+                "memory ran out once while images were distilled: a batch goes through the network in "
+                f"{enough[-1]} pieces from there on ({reason}). A smaller --memory-budget avoids it"
+            )
+        )
+        return one_batch(index, enough[-1])
+
     images = dict(done or {})
     missing = [index for index in range(len(sizes)) if index not in images]
-    made = compute.team.divided(len(missing), lambda number: [one_batch(missing[number])])
+    made = compute.team.divided(len(missing), lambda number: [fitted(missing[number])])
     for index, (images[index],) in zip(missing, made, strict=True):
         if finished is not None:
             finished(index, images[index])

@@ -13,7 +13,7 @@ from genie_onnx.config import DistillConfig
 from genie_onnx.distill.bn_loss import BatchNormStatistics
 from genie_onnx.distill.distill import distill
 from genie_onnx.distill.sources import source
-from genie_onnx.events import Step
+from genie_onnx.events import Notice, Step
 from genie_onnx.importer import Network
 from genie_onnx.stopwatch import measured, seconds_a_step, seconds_once
 
@@ -37,8 +37,8 @@ def step_seconds(
         def run(steps: int) -> float:
             told: list[float] = []
 
-            def tell(step: Step) -> None:
-                if step.iteration:
+            def tell(event: Step | Notice) -> None:
+                if isinstance(event, Step) and event.iteration:
                     told.append(time.perf_counter())
 
             distill(

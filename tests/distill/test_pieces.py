@@ -12,11 +12,13 @@ from genie_onnx.config import DistillConfig
 from genie_onnx.distill.batch import Batch
 from genie_onnx.distill.bn_loss import bn_loss, targets
 from genie_onnx.distill.classes import WEIGHT, class_loss
+from genie_onnx.distill.distill import distill
 from genie_onnx.distill.pieces import loss_in_pieces
 from genie_onnx.distill.scaling import Scaling
 from genie_onnx.distill.sources import source
 from genie_onnx.distill.swing_conv import Shifts
 from genie_onnx.distill.teacher import teacher
+from genie_onnx.events import Notice, Step
 
 CPU = torch.device("cpu")
 
@@ -69,3 +71,32 @@ def test_a_few_steps_in_pieces_make_the_same_images() -> None:
     whole, cut = images(1), images(3)
     assert (whole - cut).abs().median() < 1e-4
     assert (whole - images(1)).abs().max() == 0
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_batch_that_does_not_fit_is_made_in_pieces(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once: the images are those of a machine with more memory, and the user is told. The second error passes."""
+    network, batchnorms = imported(small_bn_net())
+    config = DistillConfig(iterations=3, batch_size=6, start="leaves")
+
+    def images(told: list[Step | Notice]) -> Tensor:
+        unit = {"input_mean": (0.0,) * 3, "input_std": (1.0,) * 3}
+        return distill(network, batchnorms, SHAPE, 12, config, **unit, seed=0, compute=Compute(CPU), progress=told.append)
+
+    expected = images([])
+    failures = iter([True] * times)
+    step = Batch.step
+
+    def failing(run: Batch) -> tuple[Tensor, Tensor]:
+        if next(failures, False):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return step(run)
+
+    monkeypatch.setattr(Batch, "step", failing)
+    told: list[Step | Notice] = []
+    if times > 1:
+        with pytest.raises(RuntimeError, match="can't allocate"):
+            images(told)
+        return
+    assert (images(told) - expected).abs().median() < 1e-4
+    assert ["2 pieces" in event.text for event in told if isinstance(event, Notice)] == [True]
