@@ -8,7 +8,6 @@ from genie_onnx import Estimate, Step, TimeLeft
 
 # What each stage is called; stages of one name are one stage to the user.
 NAMES = {
-    "data": "reading images",
     "check": "checking the import against onnxruntime",
     "statistics": "statistics of the network",
     "images": "images",

@@ -7,7 +7,6 @@
 
 What an earlier run into the same directory has finished is left out. Of a team it is what its first process does, measured by
 that one alone. Nothing here touches what a run computes: it works on networks of its own, and draws from generators of its own.
-Reading the user's images is not counted.
 """
 
 from __future__ import annotations

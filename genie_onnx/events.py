@@ -1,6 +1,6 @@
 """What a run tells while it goes: where it stands, and what only turned up on the way.
 
-    data, check, statistics, images, judges, save, grids, of each block targets, weights, learn and carry, export
+    check, statistics, images, judges, save, grids, of each block targets, weights, learn and carry, export
 
 The first and the last step of each part are told, and at most two a second in between.
 """
@@ -14,16 +14,13 @@ from typing import Literal
 
 SECONDS = 0.5  # between two steps of one part
 
-Stage = Literal[
-    "data", "check", "statistics", "images", "judges", "save", "grids", "targets", "weights", "learn", "carry", "export"
-]
+Stage = Literal["check", "statistics", "images", "judges", "save", "grids", "targets", "weights", "learn", "carry", "export"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """`iteration` of `iterations` are done in part `index` of `count` of a stage. A part of a single iteration is not counted.
 
-    data         the user's images are read
     check        the imported network is compared with onnxruntime
     statistics   what images are to have is found out; an iteration is an image that it is measured on
     images       images are made; a part is a batch, an iteration an optimiser step (procedural: one part, an iteration an image)

@@ -112,10 +112,8 @@ def quantize(
         team=team,
     )
     prepared = todo.prepared
-    progress(todo)
-    if data:
-        progress(Step(stage="data"))
     given = data_images(prepared, config, data) if data else None
+    progress(todo)
     count = config.samples if given is None or todo.choice.kind != "data" else len(given.images)
     team.share(min(count, config.reconstruct.batch_size))
     progress(Step(stage="check"))

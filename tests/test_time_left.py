@@ -83,7 +83,7 @@ def test_it_falls_between_two_steps_but_not_below_what_comes_after() -> None:
 def test_unknown_parts_are_nobodys_time() -> None:
     follow = TimeLeft(Estimate(tuple(blocks([10.0, 10.0]))))
     follow.tell(Step(stage="learn", index=0), 0.0)
-    follow.tell(Step(stage="data"), 10.0)
+    follow.tell(Step(stage="save"), 10.0)
     follow.tell(Step(stage="learn", index=1), 500.0)
     assert follow.seconds(500.0) == pytest.approx(10, rel=0.01)
 
