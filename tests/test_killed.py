@@ -14,12 +14,16 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+import torch
 from run_to_kill import killed_after, killed_before_file
 from small_bn_net import SHAPE, small_bn_net
 
 import genie_onnx
-from genie_onnx import DistillConfig, Notice, QuantizeConfig, ReconstructConfig
+from genie_onnx import DistillConfig, Notice, PlacementConfig, QuantizeConfig, ReconstructConfig
+from genie_onnx.compute import Compute
+from genie_onnx.distill import distill
 from genie_onnx.graph import fold_batchnorm, load, normalise
+from genie_onnx.prepare import prepare
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="SIGKILL and fork servers are POSIX")
 
@@ -87,6 +91,23 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     genie_onnx.quantize(model, tmp_path / "killed.onnx", **arguments)
     identical(whole.output, tmp_path / "killed.onnx")
     assert not leftovers(tmp_path)
+
+
+def test_images_of_one_channel_lie_in_memory_as_if_read_from_a_file() -> None:
+    prepared = prepare(str(EXAMPLE), PlacementConfig())
+    images = distill(
+        prepared.teacher,
+        prepared.statistics,
+        prepared.shape,
+        4,
+        DistillConfig(iterations=1, batch_size=4, start="leaves"),
+        input_mean=(0.0,),
+        input_std=(1.0,),
+        seed=0,
+        compute=Compute(torch.device("cpu")),
+        progress=lambda step: None,
+    )
+    assert images.stride() == torch.empty(images.shape).stride()
 
 
 @pytest.mark.slow

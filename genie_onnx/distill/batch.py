@@ -111,4 +111,5 @@ class Batch:
     def images(self) -> Tensor:
         """Return the images as they are now, float32 [N, C, H, W], in the units that the model reads."""
         images: Tensor = self._scaling(self._source())
-        return images.contiguous()
+        # One channel is contiguous with channels last as well. Sums depend on that, and a run that goes on reads the other order.
+        return images.contiguous().flatten().view(images.shape)
