@@ -20,6 +20,7 @@ from genie_onnx.distill.teacher import teacher
 from genie_onnx.quant import MaskSource, fake_quant, fake_quantize, mix, scaled_difference, weight_grid
 from genie_onnx.reconstruct.learner import Fixed, Learner, Weight
 from genie_onnx.reconstruct.student import Student
+from genie_onnx.team import Team
 
 CPU = torch.device("cpu")
 
@@ -64,9 +65,24 @@ def test_the_plateau_is_seen_in_replays() -> None:
     assert rates[0].rate.item() == rates[1].rate.item() == pytest.approx(0.01)
 
 
+class Asked(Team):
+    """Two processes, of which the other one has nothing to add."""
+
+    size = 2
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """See Team."""
+        self.times += 1
+        return tensor
+
+
+@pytest.mark.parametrize("kind", [Team, Asked])
 @pytest.mark.parametrize("penalised", [False, True])
-def test_reconstruction(penalised: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through the operators that a GPU runs, with rates and beta changing from step to step."""
+def test_reconstruction(penalised: bool, kind: type[Team], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the operators that a GPU runs, with rates and beta changing from step to step. What a team adds up is no replay."""
     monkeypatch.setattr(fake_quant, "_compiled", lambda x: False)
     samples = torch.randn(3, 6, 16, 10, generator=torch.Generator().manual_seed(0))  # x, x_q, and what y is made of: 6 batches
 
@@ -85,14 +101,16 @@ def test_reconstruction(penalised: bool, monkeypatch: pytest.MonkeyPatch) -> Non
         weights = [Weight("w", value, 0, 3, weight_grid(value, 3))]
         config = ReconstructConfig()
         learner = Learner(student, weights, Fixed({}, [], {}), {"s": torch.tensor(0.3)}, (1,), config, compute, random)
-        step = compute.repeated(learner.penalised_step if penalised else learner.free_step, [random])
+        step = learner.steps(penalised)
         for k, (x, x_q, y) in enumerate(samples.unbind(1), start=1):
             learner.rates.copy_(torch.tensor([0.1 / k, 0.01 * k, 0.02, 20.0 / k]))
             step(x, x_q, y @ value.t())
         learned = learner.learned((0.0, 0.0))
         return [*learned.codes.values(), *learned.scales.values(), *learned.activations.values()]
 
-    replayed, called = codes(Replaying(CPU)), codes(Compute(CPU))
+    team = kind()
+    replayed, called = codes(Replaying(CPU, team=team)), codes(Compute(CPU, team=team))
+    assert not isinstance(team, Asked) or team.times == 2 * 6 * 3  # three parameters
     assert all(torch.allclose(a.float(), b.float(), rtol=1e-5) for a, b in zip(replayed, called, strict=True))
 
 

@@ -10,8 +10,9 @@ A process that has a share of each batch computes its part of the gradient of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -99,7 +100,7 @@ class Learner:
         """
         self._student, self._weights, self._fixed, self._names = student, weights, fixed, list(scales)
         self._channels, self._compute, self._share = channels, compute, share
-        self._mixing = MaskSource(0.5, generator, share)
+        self._mixing, self._generator = MaskSource(0.5, generator, share), generator
         self._rounding, self._v = SoftRounding.build(
             [to_rows(w.value, w.axis) for w in weights], [w.grid for w in weights], [w.bits for w in weights]
         )
@@ -117,18 +118,28 @@ class Learner:
             groups.append({"params": [self._activation_steps.theta], "lr": self.rates[2]})
         self._optimiser = torch.optim.Adam(groups, fused=True, capturable=self._v.is_cuda)
 
-    def free_step(self, *rows: Tensor) -> tuple[Tensor, ...]:
-        """Make a step without the rounding term; `rows` and result as of `penalised_step`."""
-        return self._step(rows, None)
+    def steps(self, penalised: bool) -> Callable[..., tuple[Tensor, ...]]:
+        """Return a function that makes a step each time it is called, with the rounding term or without.
 
-    def penalised_step(self, *rows: Tensor) -> tuple[Tensor, ...]:
-        """Make a step on the samples `rows`: the teacher's inputs x, the student's x_q, the targets y, all as they are stored.
-
-        Returns the slopes of the reconstruction error before it, one tensor an output.
+        It takes samples: the teacher's inputs x, the student's x_q, the targets y, all as they are stored; and returns the slopes
+        of the reconstruction error before the step, one tensor an output.
         """
-        return self._step(rows, Penalty(self.rates[3], self._rounding_weight))
+        penalty = Penalty(self.rates[3], self._rounding_weight) if penalised else None
 
-    def _step(self, rows: Sequence[Tensor], penalty: Penalty | None) -> tuple[Tensor, ...]:
+        gradients: Callable[..., tuple[Tensor, ...]] = partial(self._gradients, penalty)
+        alone = self._compute.team.size == 1
+        if not alone:  # what other processes take part in is not captured
+            gradients = self._compute.repeated(gradients, [self._generator])
+
+        def step(*rows: Tensor) -> tuple[Tensor, ...]:
+            slopes = gradients(*rows)
+            self._update()
+            return slopes
+
+        return self._compute.repeated(step, [self._generator]) if alone else step
+
+    def _gradients(self, penalty: Penalty | None, *rows: Tensor) -> tuple[Tensor, ...]:
+        self._optimiser.zero_grad(set_to_none=True)
         count = (len(rows) - len(self._channels)) // 2
         inputs = [self._mixed(x, x_q) for x, x_q in zip(rows[:count], rows[count : 2 * count], strict=True)]
         targets = [from_stored(y) for y in rows[2 * count :]]
@@ -137,11 +148,12 @@ class Learner:
         # an output that nothing learned feeds has no gradient to take
         ends = [(y, slope) for y, slope in zip(outputs, slopes, strict=True) if y.requires_grad]
         torch.autograd.backward([y for y, _ in ends], [slope for _, slope in ends])
+        return tuple(slopes)
+
+    def _update(self) -> None:
         for parameter in (p for group in self._optimiser.param_groups for p in group["params"] if p.grad is not None):
             self._compute.team.add_up(parameter.grad)
         self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
-        return tuple(slopes)
 
     def _forward(self, inputs: Sequence[Tensor], penalty: Penalty | None) -> tuple[Tensor, ...]:
         weights, names = self._weights, self._names

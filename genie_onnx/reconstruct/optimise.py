@@ -98,9 +98,7 @@ def optimise_block(
     for iteration, rows in enumerate(drawn([*data.teacher, *data.student, *data.target], batches[:, share.start : share.stop])):
         learner.rates.copy_(rates[iteration])
         if iteration in (0, penalised):
-            step = learner.penalised_step if iteration >= penalised else learner.free_step
-            if team.size == 1:  # what other processes take part in is not captured
-                step = compute.repeated(step, [generator])
+            step = learner.steps(iteration >= penalised)
         slopes = step(*rows)
 
         now = time.monotonic()
