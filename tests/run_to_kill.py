@@ -16,15 +16,24 @@ from typing import Any
 
 import genie_onnx
 
+POLL = 0.005  # seconds
 
-def killed_after(seconds: float, model: Path, output: Path, **settings: Any) -> bool:
-    """Run quantize and kill it so long after it began. Return whether it was still going."""
+
+def killed_after(files: int, seconds: float, model: Path, output: Path, **settings: Any) -> bool:
+    """Run quantize and kill it so long after it began, or after so many new files appeared. Return whether it was still going."""
+    there = _files(output.parent)
     begun, process = _start(None, model, output, settings)
     begun.wait()
-    time.sleep(seconds)
+    while process.is_alive() and _files(output.parent) < there + files:
+        time.sleep(POLL)
+    process.join(seconds)
     process.kill()
     process.join()
     return process.exitcode == -signal.SIGKILL
+
+
+def _files(folder: Path) -> int:
+    return sum(path.is_file() and ".part" not in str(path) for path in folder.rglob("*"))
 
 
 def killed_before_file(number: int, model: Path, output: Path, **settings: Any) -> bool:
