@@ -16,7 +16,6 @@ def choose_effort(
     samples: int | None,
     distill_iters: int | None,
     recon_iters: int | None = None,
-    rounding_lr: float | None = None,
 ) -> tuple[str, Effort]:
     """Return the preset in words and its effort with the given numbers put in; without a preset the device decides."""
     name = default_preset(device) if preset is None else cast(Preset, preset)
@@ -27,7 +26,6 @@ def choose_effort(
         samples=effort.samples if samples is None else samples,
         distill_iterations=effort.distill_iterations if distill_iters is None else distill_iters,
         reconstruct_iterations=effort.reconstruct_iterations if recon_iters is None else recon_iters,
-        rounding_lr=effort.rounding_lr if rounding_lr is None else rounding_lr,
     )
 
 

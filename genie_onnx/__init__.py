@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         QuantizeConfig,
         ReconstructConfig,
         from_json,
+        rounding_rate,
         to_json,
     )
     from genie_onnx.device import default_preset
@@ -51,6 +52,7 @@ _HOMES = {
         "QuantizeConfig",
         "ReconstructConfig",
         "from_json",
+        "rounding_rate",
         "to_json",
     ),
     "device": ("default_preset",),
@@ -122,6 +124,7 @@ __all__ = [
     "plan",
     "quantize",
     "status",
+    "rounding_rate",
     "to_json",
     "verify",
 ]

@@ -200,25 +200,32 @@ def _beyond(target: Target, placement: PlacementConfig) -> list[str]:
 class Effort:
     """How much work a preset spends: images, distillation iterations a batch and from where, reconstruction iterations a block.
 
-    A soft bit travels at most iterations x rate: at the published 1e-3 it takes thousands of iterations to turn. With 200
-    of them 1e-2 gave 69.7 % against 31.6 % at W2A4 on MLPerf's ResNet-8, and the same at W4A4. 60 steps from dead leaves make
-    images that serve better than 180 of a generator, and than 150 (all in benchmarks/RESULTS.md).
+    60 steps from dead leaves make images that serve better than 180 of a generator, and than 150 (benchmarks/RESULTS.md).
     """
 
     samples: int
     distill_iterations: int
     start: Start
     reconstruct_iterations: int
-    rounding_lr: float
 
 
 PRESETS: dict[Preset, Effort] = {
-    "fast": Effort(samples=256, distill_iterations=60, start="leaves", reconstruct_iterations=1000, rounding_lr=1e-2),
-    "balanced": Effort(samples=512, distill_iterations=60, start="leaves", reconstruct_iterations=2000, rounding_lr=1e-3),
-    "paper": Effort(
-        samples=1024, distill_iterations=4000, start="generator", reconstruct_iterations=20000, rounding_lr=1e-3
-    ),  # the published settings
+    "fast": Effort(samples=256, distill_iterations=60, start="leaves", reconstruct_iterations=500),
+    "balanced": Effort(samples=512, distill_iterations=60, start="leaves", reconstruct_iterations=1000),
+    "paper": Effort(samples=1024, distill_iterations=4000, start="generator", reconstruct_iterations=20000),  # as published
 }
+
+TRAVEL, FASTEST_ROUNDING = 2.5, 2e-2
+
+
+def rounding_rate(iterations: int) -> float:
+    """Return the learning rate of the rounding logits for so many iterations: the published 1e-3, or more where they are few.
+
+    A logit travels at most iterations x rate, and has to travel about TRAVEL for a bit to turn. 200 iterations at 1e-3 gave
+    31.6 % at W2A4 on MLPerf's ResNet-8, at 1e-2 69.7 %; 1,000 at 1e-2 fit a CIFAR ResNet-20 to the images that it was given, and
+    did worse on others than 500 at 5e-3 (all in benchmarks/RESULTS.md).
+    """
+    return min(max(ReconstructConfig.rounding_lr, TRAVEL / max(iterations, 1)), FASTEST_ROUNDING)
 
 
 def to_json(config: QuantizeConfig) -> str:

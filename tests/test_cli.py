@@ -342,3 +342,10 @@ def test_inspect_shows_the_placement_of_a_target(model: Path) -> None:
     outputs = [call("inspect", model, *flags, "--json").stdout for flags in ((), ("--round-outputs",))]
     values = [{v["name"] for v in json.loads(text)["activations"]} for text in outputs]
     assert values[1] - values[0] == {"scores"}
+
+
+@pytest.mark.parametrize(("iterations", "rate"), [(0, 2e-2), (60, 2e-2), (200, 1.25e-2), (500, 5e-3), (1000, 2.5e-3), (20000, 1e-3)])
+def test_fewer_iterations_round_faster(model: Path, iterations: int, rate: float) -> None:
+    result = call("quantize", model, "--dry-run", "--recon-iters", str(iterations))
+    settings = json.loads(result.stdout[result.stdout.index("{") :])
+    assert settings["reconstruct"]["rounding_lr"] == pytest.approx(rate)
