@@ -123,8 +123,8 @@ __all__ = [
     "join_team",
     "plan",
     "quantize",
-    "status",
     "rounding_rate",
+    "status",
     "to_json",
     "verify",
 ]

@@ -297,7 +297,7 @@ def test_stopped_on_the_command_line(how: signal.Signals, tmp_path: Path) -> Non
     arguments += ["--device", "cpu", "--precision", "fp32", "-q", "-o", tmp_path / "digits.onnx"]
     process, run = torchrun(*arguments), RunDirectory(tmp_path / "digits.genie")
     while not run.loss(0).exists():
-        assert process.poll() is None
+        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.1)
     if how == signal.SIGKILL:
         listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True)

@@ -66,16 +66,22 @@ def block_costs(
     rounding = _rounding_seconds(compute.device)
     kinds = {block.name: _kind(block, placement, network, values) for block in blocks if block.name in learned}
     samples = {kinds[block.name]: block for block in reversed(blocks) if block.name in learned}  # the first of each kind
+    dearest = sorted(samples.items(), key=lambda found: -forward[found[1].name])
     lines: dict[object, Line] = {}
+
+    def line(block: Block, share: float) -> Line | None:
+        # At one small image a step would be all overhead, and tell nothing of what an image takes.
+        least = min(config.batch_size, max(1, round(WORTH / forward[block.name])))
+        fixed = rounding * weights[block.name]
+        return _step_line(network, placement, block, values, config, compute, share, fixed, least)
+
+    if budget > 0 and dearest:
+        line(dearest[-1][1], 0.0)  # loads compiled kernels, which takes seconds and is no part of a step
     began = time.perf_counter()
-    for number, (kind, block) in enumerate(sorted(samples.items(), key=lambda found: -forward[found[1].name])):
+    for number, (kind, block) in enumerate(dearest):
         left = budget - (time.perf_counter() - began)
-        if left > 0:
-            fixed, share = rounding * weights[block.name], left / (len(samples) - number)
-            # At one small image a step would be all overhead, and tell nothing of what an image takes.
-            least = min(config.batch_size, max(1, round(WORTH / forward[block.name])))
-            line = _step_line(network, placement, block, values, config, compute, share, fixed, least)
-            lines |= {} if line is None else {kind: line}
+        found = line(block, left / (len(dearest) - number)) if left > 0 else None
+        lines |= {} if found is None else {kind: found}
     ratio = statistics.median([line.each / forward[samples[kind].name] for kind, line in lines.items()] or [float(BACKWARD)])
     costs = []
     for block in blocks:
