@@ -290,7 +290,7 @@ def test_a_mistake_is_said_once(arguments: list[str | Path], message: str) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "stopped"])
 def test_stopped_on_the_command_line(how: signal.Signals, tmp_path: Path) -> None:
     """One process is killed, or all of them are stopped; the plain command goes on."""
     arguments = ["quantize", EXAMPLE, "--samples", "12", "--distill-iters", "2", "--recon-iters", "40", "--batch-size", "5"]
