@@ -1,6 +1,6 @@
 """How fast the loops are against a plain transcription of the published ones (baseline_*.py), in one process.
 
-    python benchmarks/speed.py [MODEL.onnx] [--threads N] [--device cuda]
+    python benchmarks/speed.py [MODEL.onnx] [--threads N] [--device cuda] [--precision fp32]
 
 Prints the reconstruction iteration of three blocks, the distillation iteration of MODEL (any with BatchNorm; default: the
 shipped example), and the reconstruction of the whole of MODEL with few iterations, where the plain loop computes what goes into
@@ -21,6 +21,8 @@ from speed_ours import read
 from speed_reconstruct import BLOCKS, measure_run
 from speed_reconstruct import measure as measure_block
 
+from genie_onnx.compute import choose_precision
+
 EXAMPLE = Path(__file__).parent.parent / "examples" / "digits.onnx"
 
 
@@ -29,6 +31,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default=str(EXAMPLE))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], help="of our loops; without it that of the device")
     parser.add_argument("--pairs", type=int, default=5, help="measurements of each kind, ours and plain by turns")
     parser.add_argument("--images", type=int, default=256, help="of the whole run")
     parser.add_argument("--iterations", type=int, default=20, help="for each block of the whole run")
@@ -37,15 +40,16 @@ def main() -> None:
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: there is no CUDA device")
-    print(f"torch {torch.__version__}, onnx {onnx.__version__}, {options.threads} thread(s), {device}", flush=True)
+    precision = choose_precision(options.precision, device)
+    print(f"torch {torch.__version__}, onnx {onnx.__version__}, {options.threads} thread(s), {device}, {precision}", flush=True)
     steps = 100 if device.type == "cuda" else 10
     for name in BLOCKS:
-        ratios = measure_block(name, steps, options.pairs, device)
+        ratios = measure_block(name, steps, options.pairs, device, precision)
         print(f"reconstruction, {name}: {_ratio(ratios)} of the plain loop", flush=True)
     name = Path(options.model).name
-    speed = measure(read(options.model), device, rounds=options.pairs, iterations=steps // 4)
+    speed = measure(read(options.model), device, rounds=options.pairs, iterations=steps // 4, precision=precision)
     print(f"distillation, {name}, batch 128: {speed.ratio:.2f}x of the plain loop ({speed.ours:.3f} s an iteration)", flush=True)
-    ours, plain = measure_run(options.model, options.images, options.iterations, device)
+    ours, plain = measure_run(options.model, options.images, options.iterations, device, precision)
     print(
         f"whole reconstruction, {name}, {options.images} images, {options.iterations} iterations a block: {plain / ours:.2f}x "
         f"({ours:.1f} s, plain {plain:.1f} s without its search of step sizes)"

@@ -10,6 +10,7 @@ from baseline_reconstruct import PlainBlock, PlainLoop, plain_block, plain_run
 from speed_ours import Clock, learned, random_images, read, reconstruction, whole_reconstruction
 from torch import Tensor
 
+from genie_onnx.config import Precision
 from genie_onnx.prepare import Prepared
 
 SAMPLES = 64
@@ -76,7 +77,7 @@ def plain_iteration(block: PlainBlock, images: Tensor, clock: Clock) -> Callable
     return run
 
 
-def measure(name: str, iterations: int, pairs: int, device: torch.device) -> list[float]:
+def measure(name: str, iterations: int, pairs: int, device: torch.device, precision: Precision) -> list[float]:
     """Return how many times as long the plain loop takes on a block of BLOCKS, pair by pair, ascending."""
     torch.manual_seed(0)
     prepared, clock = read(model(*BLOCKS[name])), Clock(device)
@@ -91,17 +92,17 @@ def measure(name: str, iterations: int, pairs: int, device: torch.device) -> lis
     run = plain_iteration(plain, x, clock)
 
     def ratio() -> float:
-        return run(iterations) / reconstruction(prepared, images, iterations, device)[last.name]
+        return run(iterations) / reconstruction(prepared, images, iterations, device, precision)[last.name]
 
     ratio()  # warm-up
     return sorted(ratio() for _ in range(pairs))
 
 
-def measure_run(source: str, samples: int, iterations: int, device: torch.device) -> tuple[float, float]:
+def measure_run(source: str, samples: int, iterations: int, device: torch.device, precision: Precision) -> tuple[float, float]:
     """Return the seconds of reconstructing a whole model by our loop and by the plain one, which searches no step sizes."""
     prepared, clock = read(source), Clock(device)
     images = random_images(prepared, samples)
-    ours = whole_reconstruction(prepared, images, iterations, device)
+    ours = whole_reconstruction(prepared, images, iterations, device, precision)
     names = learned(prepared)
     numbers = [number for number, block in enumerate(prepared.blocks) if block.name in names]
     network = prepared.network.to(device)
