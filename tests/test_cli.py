@@ -344,7 +344,9 @@ def test_inspect_shows_the_placement_of_a_target(model: Path) -> None:
     assert values[1] - values[0] == {"scores"}
 
 
-@pytest.mark.parametrize(("iterations", "rate"), [(0, 2e-2), (60, 2e-2), (200, 1.25e-2), (500, 5e-3), (1000, 2.5e-3), (20000, 1e-3)])
+@pytest.mark.parametrize(
+    ("iterations", "rate"), [(0, 2e-2), (60, 2e-2), (200, 1.25e-2), (500, 5e-3), (1000, 2.5e-3), (20000, 1e-3)]
+)
 def test_fewer_iterations_round_faster(model: Path, iterations: int, rate: float) -> None:
     result = call("quantize", model, "--dry-run", "--recon-iters", str(iterations))
     settings = json.loads(result.stdout[result.stdout.index("{") :])
