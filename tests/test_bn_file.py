@@ -195,5 +195,5 @@ def test_a_run_belongs_to_its_statistics(folded: Path, tmp_path: Path) -> None:
     state["bn1.running_var"], state["bn1.weight"] = 4 * state["bn1.running_var"], 2 * state["bn1.weight"]
     torch.save(state, tmp_path / "two.pt")
     quantize(folded, config=QUICK, bn_from=tmp_path / "one.pt", run_dir=tmp_path / "run")
-    with pytest.raises(ConfigError, match="statistics was"):
+    with pytest.raises(ConfigError, match="what --bn-from holds was"):
         quantize(folded, config=QUICK, bn_from=tmp_path / "two.pt", run_dir=tmp_path / "run")

@@ -82,7 +82,8 @@ def test_the_command_line_and_the_file_say_the_same(model: Path, tmp_path: Path)
         placement = json.loads(result.stdout[result.stdout.index("{") :])["placement"]
         assert placement["keep_float"] == ["GlobalAveragePool"]
         assert placement["layer_bits"] == [{"pattern": "d", "wbits": 3, "abits": 5}]
-    assert found[0].stdout == found[1].stdout
+    said = [[line for line in result.stdout.splitlines() if not line.startswith("time:")] for result in found]  # is measured
+    assert said[0] == said[1]
 
 
 def test_settings_survive_json() -> None:
@@ -92,7 +93,7 @@ def test_settings_survive_json() -> None:
 
 def test_a_run_directory_belongs_to_its_patterns(model: Path, tmp_path: Path) -> None:
     genie_onnx.quantize(model, config=QUICK, run_dir=tmp_path / "run")
-    with pytest.raises(ConfigError, match=r'settings\.placement\.keep_float was \[\] and is now \["d"\]'):
+    with pytest.raises(ConfigError, match="--keep-float was not given and is now d"):
         genie_onnx.quantize(model, config=settings(keep_float=("d",)), run_dir=tmp_path / "run")
 
 
