@@ -2,7 +2,8 @@
 
 fp32   IEEE single precision throughout: the reference
 tf32   convolutions and matrix products of a GPU round their operands to 10 bits of mantissa; results stay float32
-bf16   they round operands and results to 7 bits (torch.autocast); parameters, step sizes and losses stay float32
+bf16   they round operands and results to 7 bits (torch.autocast); parameters, step sizes and losses stay float32, and what
+       products of float32 are left are those of tf32
 """
 
 from __future__ import annotations
@@ -39,23 +40,41 @@ class Compute:
 
     @contextmanager
     def products(self) -> Iterator[None]:
-        """Compute convolutions and matrix products inside at `precision`, which is that of the whole process meanwhile."""
-        flags = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]  # not in torch's stub
-        before = [flag.fp32_precision for flag in flags]
+        """Compute convolutions and matrix products inside at `precision`, which is that of the whole process meanwhile.
+
+        For forward passes: their gradients are computed in the types that these had.
+        """
         # Weights are new in every step, so there is nothing to keep their rounded copies for.
         low = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False)
+        with self._float32(), low:
+            yield
+
+    @contextmanager
+    def _float32(self) -> Iterator[None]:
+        """Multiply float32 on a GPU as `precision` says, gradients included."""
+        flags = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]  # not in torch's stub
+        before = [flag.fp32_precision for flag in flags]
         try:
             for flag in flags:
-                flag.fp32_precision = "tf32" if self.precision == "tf32" else "ieee"
-            with low:
-                yield
+                flag.fp32_precision = "ieee" if self.precision == "fp32" else "tf32"
+            yield
         finally:
             for flag, value in zip(flags, before, strict=True):
                 flag.fp32_precision = value
 
     def repeated(self, step: Callable[..., T], generators: Sequence[torch.Generator] = ()) -> Callable[..., T]:
-        """Return `step` to be called over and over with tensors of the same shapes: as it is, or captured (`_Captured`)."""
-        return _Captured(step, generators) if self.graph and self.device.type == "cuda" else step
+        """Return `step` to be called over and over with tensors of the same shapes: as it is, or captured (`_Captured`).
+
+        On a GPU all of it computes at `precision`, backward passes too.
+        """
+        if self.device.type != "cuda":
+            return step
+
+        def precise(*inputs: Tensor) -> T:
+            with self._float32():
+                return step(*inputs)
+
+        return _Captured(precise, generators, self.device) if self.graph else precise
 
 
 class _Captured(Generic[T]):
@@ -65,15 +84,19 @@ class _Captured(Generic[T]):
     must not wait for the GPU. A replay does what the call would have done, random numbers included.
     """
 
-    def __init__(self, step: Callable[..., T], generators: Sequence[torch.Generator]) -> None:
-        self._step, self._generators = step, generators
+    def __init__(self, step: Callable[..., T], generators: Sequence[torch.Generator], device: torch.device) -> None:
+        self._step, self._generators, self._device = step, generators, device
         self._calls = 0
         self._inputs: list[Tensor] = []
         self._result: T | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._stream = torch.cuda.Stream()
+        self._stream = torch.cuda.Stream(device)
 
     def __call__(self, *inputs: Tensor) -> T:
+        with torch.cuda.device(self._device):  # streams and captures are those of the current device
+            return self._called(*inputs)
+
+    def _called(self, *inputs: Tensor) -> T:
         if self._graph is not None:
             for own, new in zip(self._inputs, inputs, strict=True):
                 own.copy_(new, non_blocking=True)

@@ -18,7 +18,7 @@ def flags() -> list[str]:
     return [torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("precision", "inside"), [("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")])
+@pytest.mark.parametrize(("precision", "inside"), [("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "tf32")])
 def test_flags_hold_inside_and_are_put_back(precision: compute.Precision, inside: str) -> None:
     before, seen = flags(), list[str]()
 
@@ -61,6 +61,15 @@ def test_tf32_is_refused_on_a_cpu() -> None:
         choose_compute(QuantizeConfig(device="cpu", precision="tf32"))
     with pytest.raises(ConfigError, match="precision must be one of"):
         QuantizeConfig(precision="fp64")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("precision", "inside"), [("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "tf32")])
+def test_on_a_gpu_all_of_a_step_has_the_precision(precision: compute.Precision, inside: str) -> None:
+    """Its backward pass too, which is outside of `products`."""
+    before = flags()
+    step = Compute(torch.device("cuda"), precision, graph=False).repeated(flags)
+    assert step() == [inside, inside]
+    assert flags() == before
 
 
 def test_on_a_cpu_a_step_is_called_as_it_is() -> None:

@@ -10,6 +10,8 @@ A step never waits for the device, rates included, so that a GPU replays it as a
 
 from __future__ import annotations
 
+import weakref
+
 import torch
 from torch import Tensor
 
@@ -61,7 +63,9 @@ class Batch:
         ]
         self._optimiser = torch.optim.Adam(groups, fused=True, capturable=device.type == "cuda")
         self._steps = 0
-        self._repeated = compute.repeated(self._step, [shifts.generator] if shifts is not None else [])
+        # Weakly: in a cycle the batch, with its captured step and all the memory of that, would outlive its use.
+        weak = weakref.proxy(self)
+        self._repeated = compute.repeated(lambda: weak._step(), [shifts.generator] if shifts is not None else [])
 
     @property
     def weight_rate(self) -> float:

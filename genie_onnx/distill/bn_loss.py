@@ -90,7 +90,7 @@ def var_mean(x: Tensor) -> tuple[Tensor, Tensor]:
 def together(parts: Sequence[tuple[Tensor, Tensor]], shares: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Return variance and mean [C] of a whole from those of its `parts`, each with its share of the elements."""
     variances, means = (torch.stack(column) for column in zip(*parts, strict=True))
-    share = torch.tensor(shares, device=means.device)
+    share = torch.stack([means.new_full((), share) for share in shares])  # no copy from the host: a captured step may have none
     mean = share @ means
     return share @ (variances + (means - mean).square()), mean
 

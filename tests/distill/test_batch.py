@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from small_bn_net import SHAPE, imported, small_bn_net
@@ -51,6 +54,20 @@ def test_generator_rate_decays_by_a_twentieth_every_100_steps() -> None:
     assert rates[98] == pytest.approx(0.01)
     assert rates[99] == rates[198] == pytest.approx(0.0095)
     assert rates[199] == pytest.approx(0.01 * 0.95**2)
+
+
+def test_a_batch_is_gone_with_its_last_use() -> None:
+    """Without the garbage collector, which does not know how much memory of a GPU a captured step holds."""
+    config = DistillConfig(start="noise")
+    run = batch(source(2, SHAPE, config, torch.Generator().manual_seed(0)), config)
+    run.step()
+    alive = weakref.ref(run)
+    gc.disable()
+    try:
+        del run
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_pixels_learn_at_the_rate_of_z() -> None:
