@@ -9,7 +9,8 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -73,7 +74,7 @@ def status(run_dir: str | os.PathLike[str]) -> RunStatus:
     blocks, damaged = _blocks(run, names)
     batches, done = _batches(run)
     working = run.is_working()
-    written = [file.stat().st_mtime for file in run.path.rglob("*") if file.is_file() and file != run.lock]
+    files = _files(run.path)
     return RunStatus(
         run_dir=str(run.path),
         model=source.get("model"),
@@ -82,15 +83,15 @@ def status(run_dir: str | os.PathLike[str]) -> RunStatus:
         stage=_stage(run, blocks, only_images=output is None),
         working=working,
         process=process if working else None,
-        idle=max(0.0, time.time() - max(written)),
+        idle=max(0.0, time.time() - max(found.st_mtime for path, found in files.items() if path != run.lock)),
         batches_done=done,
         batches=batches,
         blocks=blocks,
         damaged=tuple(damaged),
         sizes={
-            "images": _size(run.images.parent.glob("images*")) + _size(run.batches.parent.glob("*")),
-            "codes": _size(run.block(0).parent.glob("*")) + _size([run.grids]),
-            "all": _size(run.path.rglob("*")),
+            "images": _size(files, run.images, run.contact_sheet, run.batches.parent),
+            "codes": _size(files, run.grids, run.block(0).parent),
+            "all": _size(files, run.path),
         },
         output=output,
         output_exists=output is not None and Path(output).is_file(),
@@ -129,5 +130,16 @@ def _stage(run: RunDirectory, blocks: dict[str, tuple[float, float] | None], *, 
     return "reconstruction" if None in blocks.values() or not run.grids.is_file() else "export"
 
 
-def _size(paths: Iterable[Path]) -> int:
-    return sum(path.stat().st_size for path in paths if path.is_file())
+def _files(folder: Path) -> dict[Path, os.stat_result]:
+    """Return every file below `folder`. Some may go while this looks: a run replaces files, and deletes values."""
+    found = {}
+    for parent, _, names in os.walk(folder):  # which passes over a folder that has gone
+        for path in (Path(parent, name) for name in names):
+            with suppress(FileNotFoundError):
+                found[path] = path.stat()
+    return found
+
+
+def _size(files: Mapping[Path, os.stat_result], *wanted: Path) -> int:
+    """Return the bytes of those of `files` that are `wanted`, or lie in a folder that is."""
+    return sum(found.st_size for path, found in files.items() if not {path, *path.parents}.isdisjoint(wanted))

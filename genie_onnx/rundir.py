@@ -181,11 +181,11 @@ def _claim(
                 )
             )
     try:
-        for folder in (run.batches.parent, run.block(0).parent):
-            folder.mkdir(exist_ok=True)
-        if machine not in machines:
+        if machine not in machines:  # first of all: it says whose everything else is
             write_text(run.settings, json.dumps({"identity": identity, "machines": [*machines, machine]}, indent=2))
         write_text(run.source, json.dumps(source, indent=2))
+        for folder in (run.batches.parent, run.block(0).parent):
+            folder.mkdir(exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write to the run directory {str(run.path)!r}: {error.strerror}") from error
 

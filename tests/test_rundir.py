@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from genie_onnx_cli.quantize import quantize
 
-from genie_onnx import ConfigError, DistillConfig, LayerBits, Notice, PlacementConfig, QuantizeConfig, ReconstructConfig
+from genie_onnx import ConfigError, DistillConfig, LayerBits, Notice, PlacementConfig, QuantizeConfig, ReconstructConfig, rundir
 from genie_onnx.differences import UNOPTIONED, option
 from genie_onnx.rundir import RunDirectory, open_run
 
@@ -114,6 +114,24 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
 def test_killed_before_anything_was_written(tmp_path: Path) -> None:
     for name in ("lock", "settings.json.part"):
         (tmp_path / name).write_text("")
+    assert opened(tmp_path, identity(QuantizeConfig())) == []
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_killed_after_any_of_the_first_files(kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is there then is taken for a run directory the next time."""
+    written: list[Path] = []
+
+    def write(path: Path, text: str) -> None:
+        if len(written) == kept:
+            raise KeyboardInterrupt
+        path.write_text(text, encoding="utf-8")
+        written.append(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rundir, "write_text", write)
+        with pytest.raises(KeyboardInterrupt):
+            opened(tmp_path, identity(QuantizeConfig()))
     assert opened(tmp_path, identity(QuantizeConfig())) == []
 
 
