@@ -265,7 +265,7 @@ def affordable(prepared: Prepared, values: Sequence[str], config: DistillConfig)
     return replace(config, batch_size=max(2, min(config.batch_size, fitting)))
 
 
-def _pieces(prepared: Prepared, values: Sequence[str], images: int, compute: Compute) -> int:
+def batch_pieces(prepared: Prepared, values: Sequence[str], images: int, compute: Compute) -> int:
     """Return in how many pieces a batch of `images` goes through the network to stay within the budget."""
     if compute.budget is None or compute.budget.step is None:
         return 1
@@ -319,7 +319,7 @@ def _distilled(
         finished=save,
         done=team.once(lambda: _finished_batches(run, sizes, prepared.shape, progress)),
         scores=scores,
-        pieces=_pieces(prepared, [*(s.value for s in statistics), *([scores] if scores else [])], max(sizes), compute),
+        pieces=batch_pieces(prepared, [*(s.value for s in statistics), *([scores] if scores else [])], max(sizes), compute),
     )
 
 

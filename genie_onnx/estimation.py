@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from genie_onnx.calibration import affordable, convolved, refinement
+from genie_onnx.calibration import affordable, batch_pieces, convolved, refinement
 from genie_onnx.choice import HELD_BACK, input_statistics
 from genie_onnx.config import DistillConfig
 from genie_onnx.distill import BatchNormStatistics, batch_sizes, measure, procedural
@@ -170,7 +170,9 @@ def _image_parts(plan: ImagePlan, rates: Rates, run: RunDirectory, processes: in
     sizes = batch_sizes(config.samples, settings.batch_size)
     finished = {index for index in range(len(sizes)) if run.image_batch(index).exists()}
     if len(finished) < len(sizes):
-        step = step_seconds(network, statistics, prepared.shape, replace(settings, batch_size=sizes[0]), plan.compute, BUDGET)
+        first = replace(settings, batch_size=sizes[0])
+        pieces = batch_pieces(prepared, [s.value for s in statistics], sizes[0], plan.compute)
+        step = step_seconds(network, statistics, prepared.shape, first, plan.compute, BUDGET, pieces)
         painted = rates.painted if settings.start == "leaves" else 0.0
         parts += batch_parts(sizes, finished, settings.iterations, step, painted, packed, processes)
     return [*parts, *(ends[1:] if plan.choice.kind == "amplified" else ends)]

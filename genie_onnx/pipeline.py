@@ -250,11 +250,17 @@ def run_source(
 
 
 def machine(compute: Compute) -> dict[str, str]:
-    """Return what numbers may depend on in their last bits: versions, the device, the numbers of threads and processes."""
+    """Return what numbers may depend on in their last bits: versions, the device, the precision that it has where none is asked
+    for, the numbers of threads and processes."""
     device = compute.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    processes = {"processes": str(compute.team.size)}
-    return {**versions(), "device": f"{device.type} {name}", "threads": str(torch.get_num_threads()), **processes}
+    return {
+        **versions(),
+        "device": f"{device.type} {name}",
+        "precision": compute.precision,
+        "threads": str(torch.get_num_threads()),
+        "processes": str(compute.team.size),
+    }
 
 
 def run_identity(prepared: Prepared, config: QuantizeConfig, given: Calibration | None) -> dict[str, Any]:

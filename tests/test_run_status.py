@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from genie_onnx_cli.main import main
 from small_bn_net import small_bn_net
 
 import genie_onnx
-from genie_onnx import ConfigError, DistillConfig, QuantizeConfig, ReconstructConfig, Step
+from genie_onnx import ConfigError, DistillConfig, QuantizeConfig, ReconstructConfig, Step, run_status
 
 CONFIG = QuantizeConfig(
     samples=12, distill=DistillConfig(iterations=2, batch_size=6), reconstruct=ReconstructConfig(iterations=3)
@@ -87,6 +88,12 @@ def test_a_run_that_is_going_and_one_that_is_finished(tmp_path: Path) -> None:
     assert (done.stage, done.working, done.output, done.output_exists) == ("finished", False, str(result.output), True)
     assert [tuple(loss) for loss in done.blocks.values() if loss] == [(b.before, b.after) for b in result.report.blocks]
     assert "go on" not in call("status", result.run_dir).stdout
+
+
+def test_a_file_that_goes_while_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kept").write_bytes(b"1234")
+    monkeypatch.setattr(os, "walk", lambda folder: [(str(folder), ["values"], ["kept", "replaced.part"])])
+    assert {path.name: found.st_size for path, found in run_status._files(tmp_path).items()} == {"kept": 4}
 
 
 def test_images_alone(tmp_path: Path) -> None:

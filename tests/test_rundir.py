@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from genie_onnx_cli.quantize import quantize
 
 from genie_onnx import ConfigError, DistillConfig, LayerBits, Notice, PlacementConfig, QuantizeConfig, ReconstructConfig, rundir
+from genie_onnx.compute import Compute
 from genie_onnx.differences import UNOPTIONED, option
+from genie_onnx.pipeline import machine
 from genie_onnx.rundir import RunDirectory, open_run
 
 MACHINE = {"torch": "2.13.0", "threads": "2"}
@@ -79,6 +82,11 @@ def test_every_difference_is_named(tmp_path: Path) -> None:
     assert opened(tmp_path / "run", identity(QuantizeConfig()), "moved.onnx") == []
     with pytest.raises(ConfigError, match=r"is now moved\.onnx .*: it was changed, or --set-input was"):
         opened(tmp_path / "run", identity(QuantizeConfig(), "b" * 64), "moved.onnx")
+
+
+def test_a_machine_of_another_precision_is_another_machine() -> None:
+    precise, rough = machine(Compute(torch.device("cpu"), "fp32")), machine(Compute(torch.device("cpu"), "bf16"))
+    assert {name for name in precise if precise[name] != rough[name]} == {"precision"}
 
 
 def test_another_machine_is_said_for_good(tmp_path: Path) -> None:

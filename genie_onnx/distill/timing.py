@@ -27,10 +27,12 @@ def step_seconds(
     config: DistillConfig,
     compute: Compute,
     budget: float,
+    pieces: int = 1,
 ) -> float:
     """Return the seconds of an optimiser step on a batch of `config.batch_size`, measured within about `budget` seconds.
 
-    network, statistics, shape: as for `distill`. The weights of the network may be moved and changed as they are there.
+    network, statistics, shape: as for `distill`. pieces: in how many the whole batch goes through the network; a smaller one in
+    as many fewer. The weights of the network may be moved and changed as they are there.
     """
 
     def measure(batch: int) -> float:
@@ -52,6 +54,7 @@ def step_seconds(
                 seed=0,
                 compute=compute,
                 progress=tell,
+                pieces=-(-pieces * batch // config.batch_size),
             )
             return told[-1] - told[0]
 

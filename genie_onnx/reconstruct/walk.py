@@ -86,18 +86,19 @@ def reconstruct(
     network = network.to(device)
     store = ActivationStore(device) if store is None else store
     relief = Relief(store, progress, team)
-    grids = relief(
-        lambda: calibrate(
-            network,
-            placement,
-            images,
-            stream(seed, "calibrate", device),
-            headroom,
-            constraints,
-            pieces=relief.pieces,
-            progress=progress,
+    with Compute(device).products():  # float values are those of IEEE arithmetic, here as in `_outputs`
+        grids = relief(
+            lambda: calibrate(
+                network,
+                placement,
+                images,
+                stream(seed, "calibrate", device),
+                headroom,
+                constraints,
+                pieces=relief.pieces,
+                progress=progress,
+            )
         )
-    )
     image_spec = placement.activation_of(network.inputs[0])
     if image_spec is not None:
         grids[image_spec.name] = range_grid(*input_range, image_spec.bits, constraints)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 
-PACKAGES = ("genie-onnx", "torch", "onnx", "onnx-ir", "onnx2torch", "numpy")
+PACKAGES = ("genie-onnx", "torch", "onnx", "onnx-ir", "onnx2torch", "numpy", "numba")
 
 
 def versions() -> dict[str, str]:
