@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 import torch
-from small_bn_net import small_bn_net
+from small_bn_net import SHAPE, imported, small_bn_net
 
 import genie_onnx
 from genie_onnx import DistillConfig, Estimate, Plan, QuantizeConfig, ReconstructConfig, Step
+from genie_onnx.compute import Compute
+from genie_onnx.distill import timing
 from genie_onnx.estimation import Rates, batch_parts, block_parts
+from genie_onnx.importer import Network
 from genie_onnx.reconstruct.timing import BlockCost
 from genie_onnx.stopwatch import Line, measured, next_size, through
 
@@ -127,6 +131,22 @@ def test_a_plan_of_images_alone(model: Path) -> None:
     fresh = dataclasses.replace(todo, run_dir=model.with_name("elsewhere"))
     assert {part.stage for part in genie_onnx.estimate(fresh).parts} == {"statistics", "images", "judges", "save"}
     assert genie_onnx.estimate(todo).parts == ()
+
+
+def test_batches_go_through_the_network_in_the_pieces_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit into memory at once is not tried at once either, only to be timed."""
+    asked: set[tuple[int, int]] = set()
+
+    def distill(network: Network, statistics: object, shape: object, samples: int, *_: object, **given: Any) -> None:
+        asked.add((samples, given["pieces"]))
+        for iteration in (1, 2):
+            given["progress"](Step(stage="images", iteration=iteration, iterations=2))
+
+    monkeypatch.setattr(timing, "distill", distill)
+    network, batchnorms = imported(small_bn_net())
+    config = DistillConfig(start="noise", batch_size=32)
+    timing.step_seconds(network, batchnorms, SHAPE, config, Compute(torch.device("cpu")), 1.0, pieces=4)
+    assert asked == {(2, 1), (32, 4)}
 
 
 def test_a_line_through_what_was_measured() -> None:
