@@ -5,6 +5,8 @@ Negative pads crop in mode constant; in the other modes they are refused, as the
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -42,12 +44,18 @@ class Pad(nn.Module):
             amounts = [pad for axis in reversed(range(2, rank)) for pad in wanted.get(axis, (0, 0))]
             return F.pad(x, amounts, mode=_TORCH_MODES[self.mode])
         for axis, pair in wanted.items():
-            picked = np.pad(np.arange(x.shape[axis]), pair, mode=self.mode)  # type: ignore[call-overload]
-            x = x.index_select(axis, torch.from_numpy(picked).to(x.device))
+            x = x.index_select(axis, _picked(x.shape[axis], *pair, self.mode, x.device))
         return x
 
     def extra_repr(self) -> str:
         return f"pads={self.pads}, axes={self.axes}, mode={self.mode}, value={self.value}"
+
+
+@lru_cache(maxsize=256)
+def _picked(size: int, before: int, after: int, mode: str, device: torch.device) -> Tensor:
+    """Return the places that a padded axis reads. Cached: a step that is captured in a CUDA graph may copy nothing to a GPU."""
+    picked = np.pad(np.arange(size), (before, after), mode=mode)  # type: ignore[call-overload]
+    return torch.from_numpy(picked).to(device)
 
 
 def pad(node: NodeReader) -> Operation:

@@ -170,7 +170,7 @@ class Resize(nn.Module):
                 return F.interpolate(x, size=outs[2:], mode=native[0], align_corners=native[1])
         for axis, (size, out, scale) in enumerate(zip(sizes, outs, scales, strict=True)):
             if size != out or scale != 1:
-                x = _apply(x, axis, axis_taps(self.rule, size, out, scale))
+                x = _apply(x, axis, _taps_on(x.device, x.dtype, self.rule, size, out, scale))
         return x
 
     def _target(self, shape: tuple[int, ...], given: tuple[float, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:
@@ -196,9 +196,16 @@ class Resize(nn.Module):
         return f"{self.rule}, scales={self.scales}, sizes={self.sizes}"
 
 
+@lru_cache(maxsize=256)
+def _taps_on(device: torch.device, dtype: torch.dtype, rule: Rule, size: int, out: int, scale: float) -> Taps:
+    """`axis_taps` on a device, weights of some type. Cached: a step that is captured in a CUDA graph may copy nothing there."""
+    taps = axis_taps(rule, size, out, scale)
+    return Taps(taps.indices.to(device), taps.weights.to(device, dtype))
+
+
 def _apply(x: Tensor, axis: int, taps: Taps) -> Tensor:
-    """Resamples one axis of x by the table."""
-    indices, weights = taps.indices.to(x.device), taps.weights.to(x.device, x.dtype)
+    """Resamples one axis of x by the table, which is on its device."""
+    indices, weights = taps.indices, taps.weights
     if indices.shape[1] == 1:
         return x.index_select(axis, indices[:, 0])
     shape = [-1 if i == axis else 1 for i in range(x.dim())]

@@ -9,7 +9,9 @@ import torch
 from importer.against_onnxruntime import BOTH, LATEST, cases, check, network, parse
 
 from genie_onnx.errors import ModelError
-from genie_onnx.importer import resize
+from genie_onnx.importer import padding, resize
+from genie_onnx.importer.padding import Pad
+from genie_onnx.importer.resize import Resize, Rule
 
 _COORDINATES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
 # by scales or by sizes, growing, shrinking, by factors that leave a fraction of a pixel
@@ -202,3 +204,14 @@ def test_resize_keeps_the_gradient_on_the_input_type() -> None:
     text = '(float[N,3,5,7] x) => (float y) <float[4] s = {1, 1, 1.7, 2.6}> { y = Resize<mode="cubic">(x, "", s) }'
     x = torch.randn(2, 3, 5, 7, dtype=torch.float64)
     assert network(parse(text))({"x": x})["y"].dtype == torch.float64
+
+
+def test_tables_are_made_once() -> None:
+    """The second pass takes nothing from the host to the device: a step that is captured in a CUDA graph may not."""
+    x = torch.rand(1, 2, 7, 7)
+    cubic = Resize(Rule("cubic", "half_pixel", "", -0.75, False), (1.0, 1.0, 3.0, 3.0), None, None, "stretch", by_size=False)
+    for module, table in ((cubic, resize._taps_on), (Pad((1, 0, 0, 0, 1, 0, 0, 0), None, "wrap", 0.0), padding._picked)):
+        table.cache_clear()
+        assert torch.equal(module(x), module(x))
+        assert table.cache_info().misses == 1
+        assert table.cache_info().hits >= 1
