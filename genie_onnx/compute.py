@@ -18,8 +18,8 @@ from torch import Tensor
 
 from genie_onnx.config import Precision, QuantizeConfig
 from genie_onnx.device import choose_device, memory_budget
-from genie_onnx.errors import ConfigError
-from genie_onnx.memory import Budget
+from genie_onnx.errors import ConfigError, RunError
+from genie_onnx.memory import Budget, is_out_of_memory
 from genie_onnx.team import ALONE, Team
 
 WARM_UP = 3  # calls before a capture: libraries choose their kernels and make their workspaces in the first ones
@@ -114,8 +114,16 @@ class _Captured(Generic[T]):
         for generator in self._generators:
             graph.register_generator_state(generator)
         # thread_local: a thread that reads samples ahead may allocate meanwhile
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            self._result = self._step(*self._inputs)
+        try:
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                self._result = self._step(*self._inputs)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise RunError(
+                f"a step of this model cannot be captured as a CUDA graph: use --no-graph, and please report it ({reason})"
+            ) from error
         self._graph = graph
         graph.replay()  # a capture computes nothing
         return self._result

@@ -171,7 +171,7 @@ def join_team(device: str = "auto") -> Iterator[Team]:
         raise
     dist.destroy_process_group()
     if in_main:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)  # None: not set from Python
 
 
 def launched(environment: Mapping[str, str]) -> dict[str, int]:

@@ -26,7 +26,7 @@ class _FakeQuantize(torch.autograd.Function):
         ctx.save_for_backward(x, scale, bits)
         ctx.low, ctx.high = low, high
         if not _compiled(x):
-            q = (x / scale).clamp_(low, high).round_().mul_(scale)
+            q = (x.float() / scale).clamp_(low, high).round_().mul_(scale).to(x.dtype)
             return q if bits is None else torch.where(_mask(bits, x), q, x)
         y = torch.empty_like(x)
         kernels.quantize(_array(x), _words(bits, x), *_numbers(scale, low, high), _array(y))
@@ -37,7 +37,7 @@ class _FakeQuantize(torch.autograd.Function):
         x, scale, bits = ctx.saved_tensors
         grad = _strided_like(grads[0], x)
         if not _compiled(x):
-            u = x / scale
+            u = x.float() / scale
             inside = (u > ctx.low) & (u < ctx.high)
             slope = torch.where(inside, u.round() - u, u.clamp(ctx.low, ctx.high)).mul_(grad)
             if bits is not None:

@@ -114,6 +114,8 @@ class Learner:
         groups = [{"params": [self._v], "lr": self.rates[0]}]
         if config.learn_weight_scale:
             groups.append({"params": [self._weight_steps.theta], "lr": self.rates[1]})
+        else:
+            self._weight_steps.theta.requires_grad_(False)
         if scales:
             groups.append({"params": [self._activation_steps.theta], "lr": self.rates[2]})
         self._optimiser = torch.optim.Adam(groups, fused=True, capturable=self._v.is_cuda)
