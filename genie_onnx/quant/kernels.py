@@ -19,7 +19,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-WORD = 32
+from genie_onnx.quant.masks import WORD
+
 CHUNK = 1024  # elements worked on at once; their slopes are added up in float32, the sums of chunks in float64
 SPREAD = 2**17  # elements from which on more threads than one are worth waking (measured)
 _ONE, _ZERO = np.uint32(1), np.float32(0)

@@ -148,9 +148,9 @@ def test_progress() -> None:
 def test_unknown_raw_input_range_is_found(start: Start) -> None:
     mean, std = (120.0, 110.0, 100.0), (60.0, 65.0, 70.0)
     net = imported(small_bn_net(mean, std))
-    config = DistillConfig(iterations=60, batch_size=16, start=start)
+    config = DistillConfig(iterations=100, batch_size=16, start=start)
     images, reports, _ = run(16, config, net=net, statistics={"input_mean": None, "input_std": None})
-    assert reports[-1].loss < 0.6 * reports[0].loss  # leaves begin near the statistics, once the range is right
+    assert reports[-1].loss < 0.4 * reports[0].loss
     for channel in range(3):
         assert images[:, channel].mean().item() == pytest.approx(mean[channel], abs=0.25 * std[channel])
         assert images[:, channel].std().item() == pytest.approx(std[channel], rel=0.4)
