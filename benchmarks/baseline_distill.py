@@ -2,7 +2,7 @@
 
 Eager torch modules in the default memory format, forward hooks on the BatchNorm layers that take torch.std_mean of their input,
 autograd for everything, one scheduler object for each learning rate. Same losses, generator, optimisers and swing convolution as
-genie_onnx.distill; the teacher is frozen here too, which the published code does not care for.
+genie_onnx.synthesis; the teacher is frozen here too, which the published code does not care for.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genie_onnx.distill.bn_loss import BatchNormStatistics
 from genie_onnx.importer import BatchNormalization, Conv, Network
+from genie_onnx.synthesis.bn_loss import BatchNormStatistics
 
 
 class PlainGenerator(nn.Module):

@@ -25,12 +25,12 @@ import torch
 from coverage_process import Tell
 
 from genie_onnx.config import PRESETS, DistillConfig, PlacementConfig, QuantizeConfig, ReconstructConfig
-from genie_onnx.distill import with_measurements
 from genie_onnx.errors import InputError
 from genie_onnx.graph import query
 from genie_onnx.importer import Network
 from genie_onnx.pipeline import quantize
 from genie_onnx.prepare import Prepared, prepare
+from genie_onnx.synthesis import with_measurements
 from genie_onnx.validate import run
 from genie_onnx.validate.session import Array
 

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig, PlacementConfig, Precision, ReconstructConfig, Start
-from genie_onnx.distill import distill
 from genie_onnx.events import Notice, Step
 from genie_onnx.prepare import Prepared, prepare
 from genie_onnx.reconstruct import learned_blocks, reconstruct
+from genie_onnx.synthesis import distill
 
 SHORT = 16  # iterations of the run that is taken off on a GPU: in it kernels are chosen and the step is captured
 

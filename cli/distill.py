@@ -53,7 +53,7 @@ def distill(model: Path, **given: Any) -> None:
     with genie_onnx.join_team(given["device"]) as team:
         first = team.rank == 0  # speaks for all
         with Display(given["quiet"] or not first, given["log_json"] and first, show_plan) as display:
-            run = genie_onnx.distill_images(
+            run = genie_onnx.distill(
                 model,
                 given["run_dir"] or model.with_name(model.name.removesuffix(".onnx") + ".images"),
                 config=config,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         to_json,
     )
     from genie_onnx.device import default_preset
-    from genie_onnx.distillation import distill_images
+    from genie_onnx.distillation import distill
     from genie_onnx.errors import ConfigError, DataError, GenieError, InputError, ModelError, ParityError, RunError
     from genie_onnx.estimation import estimate
     from genie_onnx.events import Notice, Step
@@ -58,7 +58,7 @@ _HOMES = {
     "device": ("default_preset",),
     "estimation": ("estimate",),
     "events": ("Notice", "Step"),
-    "distillation": ("distill_images",),
+    "distillation": ("distill",),
     "errors": ("ConfigError", "DataError", "GenieError", "InputError", "ModelError", "ParityError", "RunError"),
     "inspection": ("InspectedBlock", "InspectedNode", "InspectedValue", "Inspection", "inspect"),
     "pipeline": ("Event", "Progress", "Result", "quantize"),
@@ -113,7 +113,7 @@ __all__ = [
     "TimeLeft",
     "Verification",
     "default_preset",
-    "distill_images",
+    "distill",
     "estimate",
     "evaluate",
     "export",

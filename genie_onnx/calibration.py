@@ -23,7 +23,13 @@ from genie_onnx.choice import HELD_BACK, Choice, Kind, input_statistics, made_ki
 from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig, QuantizeConfig
 from genie_onnx.data import PathLike, load_images
-from genie_onnx.distill import (
+from genie_onnx.errors import RunError
+from genie_onnx.events import Notice, Step, Tally
+from genie_onnx.graph import class_scores
+from genie_onnx.prepare import Prepared
+from genie_onnx.rundir import RunDirectory
+from genie_onnx.seeds import stream
+from genie_onnx.synthesis import (
     BatchNormStatistics,
     batch_sizes,
     decisive,
@@ -34,12 +40,6 @@ from genie_onnx.distill import (
     procedural,
     save_contact_sheet,
 )
-from genie_onnx.errors import RunError
-from genie_onnx.events import Notice, Step, Tally
-from genie_onnx.graph import class_scores
-from genie_onnx.prepare import Prepared
-from genie_onnx.rundir import RunDirectory
-from genie_onnx.seeds import stream
 
 MADE_HEADROOM = 2.0  # real images reach up to twice as far in the last block of a ResNet-20 as procedural ones (measured)
 JUDGED = 32  # procedural images that tell a classifier from other networks with an output [N, K]

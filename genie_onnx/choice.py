@@ -18,10 +18,10 @@ import numpy as np
 
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike, Preprocess, open_images
-from genie_onnx.distill import is_picture
 from genie_onnx.errors import ConfigError
 from genie_onnx.graph import class_scores
 from genie_onnx.prepare import Prepared
+from genie_onnx.synthesis import is_picture
 
 Kind = Literal["data", "amplified", "distilled", "refined", "procedural"]
 

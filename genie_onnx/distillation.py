@@ -21,7 +21,7 @@ from genie_onnx.team import ALONE, Team
 
 
 @memory_errors()
-def distill_images(
+def distill(
     model: Source,
     run_dir: PathLike,
     *,

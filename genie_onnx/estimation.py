@@ -23,11 +23,6 @@ import torch
 from genie_onnx.calibration import affordable, batch_pieces, convolved, refinement
 from genie_onnx.choice import HELD_BACK, input_statistics
 from genie_onnx.config import DistillConfig
-from genie_onnx.distill import BatchNormStatistics, batch_sizes, measure, procedural
-from genie_onnx.distill.bn_loss import mean_std
-from genie_onnx.distill.plausible import image_count
-from genie_onnx.distill.scaling import SAMPLES, TRIALS
-from genie_onnx.distill.timing import step_seconds
 from genie_onnx.importer import Network, import_graph
 from genie_onnx.planning import ImagePlan, Plan
 from genie_onnx.quant import activation_grid, weight_grid
@@ -37,6 +32,11 @@ from genie_onnx.reconstruct.calibrate import IMAGES as CALIBRATED
 from genie_onnx.reconstruct.timing import BlockCost, block_costs
 from genie_onnx.rundir import RunDirectory
 from genie_onnx.stopwatch import seconds_once
+from genie_onnx.synthesis import BatchNormStatistics, batch_sizes, measure, procedural
+from genie_onnx.synthesis.bn_loss import mean_std
+from genie_onnx.synthesis.plausible import image_count
+from genie_onnx.synthesis.scaling import SAMPLES, TRIALS
+from genie_onnx.synthesis.timing import step_seconds
 from genie_onnx.team import ALONE
 from genie_onnx.time_left import Estimate, Part
 

@@ -14,11 +14,11 @@ from genie_onnx.bn_file import with_bn_from
 from genie_onnx.choice import EXPORT_CALL, choose_images
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike
-from genie_onnx.distill import with_measurements
 from genie_onnx.graph import query
 from genie_onnx.placement import explain, float_operators
 from genie_onnx.prepare import Prepared, Source, prepare
 from genie_onnx.sizes import packed
+from genie_onnx.synthesis import with_measurements
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from genie_onnx.validate.saturation import has_vnni
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """Which calibration images there will be: all that `distill_images` does."""
+    """Which calibration images there will be: all that `distill` does."""
 
     prepared: Prepared
     config: QuantizeConfig

@@ -18,10 +18,10 @@ import onnx_ir as ir
 
 from genie_onnx import graph
 from genie_onnx.data import Order, PathLike, Preprocess, load_images
-from genie_onnx.distill import procedural
 from genie_onnx.errors import ConfigError, ModelError
 from genie_onnx.graph import query
 from genie_onnx.seeds import stream
+from genie_onnx.synthesis import procedural
 from genie_onnx.validate import Session
 from genie_onnx.validate.runtimes import LIMIT, RUNTIMES, Runtime, RuntimeFinding, ask, is_installed, judge
 from genie_onnx.validate.saturation import has_vnni, wide_weights

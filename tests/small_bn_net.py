@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from genie_onnx import graph
-from genie_onnx.distill import procedural
 from genie_onnx.importer import Network, import_graph
+from genie_onnx.synthesis import procedural
 
 SHAPE = (3, 16, 16)
 TEXT = """

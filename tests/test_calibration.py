@@ -17,13 +17,13 @@ from genie_onnx.calibration import MADE_HEADROOM, Calibration, data_images, made
 from genie_onnx.choice import choose_images, input_statistics
 from genie_onnx.compute import Compute
 from genie_onnx.config import PlacementConfig
-from genie_onnx.distill import image_bytes, measure, procedural
-from genie_onnx.distill.bn_loss import bn_loss, targets
-from genie_onnx.distill.plausible import DEEPER
 from genie_onnx.events import Step
 from genie_onnx.graph import fold_batchnorm, load, normalise
 from genie_onnx.prepare import Prepared, prepare
 from genie_onnx.rundir import RunDirectory
+from genie_onnx.synthesis import image_bytes, measure, procedural
+from genie_onnx.synthesis.bn_loss import bn_loss, targets
+from genie_onnx.synthesis.plausible import DEEPER
 
 CPU = torch.device("cpu")
 COMPUTE = Compute(CPU)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from small_bn_net import SHAPE, small_bn_net
 
-from genie_onnx import ConfigError, DataError, DistillConfig, QuantizeConfig, ReconstructConfig, distill_images, plan, quantize
+from genie_onnx import ConfigError, DataError, DistillConfig, QuantizeConfig, ReconstructConfig, distill, plan, quantize
 from genie_onnx.choice import choose_images
 from genie_onnx.config import PlacementConfig
 from genie_onnx.graph import fold_batchnorm, load, normalise
@@ -111,9 +111,9 @@ def test_images_are_called_what_they_are(tmp_path: Path, few: Path) -> None:
     """Made by `distill` or by a run, and handed in as data: the report and the run directory say so."""
     model = tmp_path / "net.onnx"
     onnx.save(KEPT, model)
-    made = distill_images(model, tmp_path / "made", config=QUICK).images
+    made = distill(model, tmp_path / "made", config=QUICK).images
     painted = quantize(model, tmp_path / "p.onnx", config=replace(QUICK, images="procedural"), run_dir=tmp_path / "p")
-    refined = distill_images(model, tmp_path / "refined", config=replace(QUICK, images="refine")).images
+    refined = distill(model, tmp_path / "refined", config=replace(QUICK, images="refine")).images
     cases = {
         "distilled": [made],
         "procedural": [tmp_path / "p" / "images.npz"],

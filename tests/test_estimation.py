@@ -14,11 +14,11 @@ from small_bn_net import SHAPE, imported, small_bn_net
 import genie_onnx
 from genie_onnx import DistillConfig, Estimate, Plan, QuantizeConfig, ReconstructConfig, Step
 from genie_onnx.compute import Compute
-from genie_onnx.distill import timing
 from genie_onnx.estimation import Rates, batch_parts, block_parts
 from genie_onnx.importer import Network
 from genie_onnx.reconstruct.timing import BlockCost
 from genie_onnx.stopwatch import Line, measured, next_size, through
+from genie_onnx.synthesis import timing
 
 CONFIG = QuantizeConfig(
     samples=16, distill=DistillConfig(iterations=3, batch_size=8), reconstruct=ReconstructConfig(iterations=4)
@@ -124,9 +124,7 @@ def test_a_plan_of_images_alone(model: Path) -> None:
     def note(event: genie_onnx.Event) -> None:
         plans.extend([event] if isinstance(event, genie_onnx.ImagePlan) else [])
 
-    genie_onnx.distill_images(
-        model, model.with_name("images"), config=dataclasses.replace(CONFIG, images="distill"), progress=note
-    )
+    genie_onnx.distill(model, model.with_name("images"), config=dataclasses.replace(CONFIG, images="distill"), progress=note)
     (todo,) = plans
     fresh = dataclasses.replace(todo, run_dir=model.with_name("elsewhere"))
     assert {part.stage for part in genie_onnx.estimate(fresh).parts} == {"statistics", "images", "judges", "save"}

@@ -21,9 +21,9 @@ from small_bn_net import SHAPE, small_bn_net
 import genie_onnx
 from genie_onnx import DistillConfig, Notice, PlacementConfig, QuantizeConfig, ReconstructConfig
 from genie_onnx.compute import Compute
-from genie_onnx.distill import distill
 from genie_onnx.graph import fold_batchnorm, load, normalise
 from genie_onnx.prepare import prepare
+from genie_onnx.synthesis import distill
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="SIGKILL and fork servers are POSIX")
 

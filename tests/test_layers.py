@@ -26,7 +26,7 @@ class Row:
 
 
 CORE = frozenset(
-    {"graph", "placement", "blocks", "importer", "data", "distill", "quant", "reconstruct", "exporter", "validate", "report"}
+    {"graph", "placement", "blocks", "importer", "data", "synthesis", "quant", "reconstruct", "exporter", "validate", "report"}
 )
 TABLE = {
     "config": Row(frozenset({"errors", "targets"}), THIRD),
@@ -41,7 +41,7 @@ TABLE = {
     "importer": Row(LEAVES | {"graph"}, RUNTIME | CLICK),
     "data": Row(LEAVES, ONNX | RUNTIME | CLICK),
     "quant": Row(LEAVES, ONNX | RUNTIME | CLICK),
-    "distill": Row(LEAVES | {"importer", "compute", "stopwatch"}, ONNX | RUNTIME | CLICK),
+    "synthesis": Row(LEAVES | {"importer", "compute", "stopwatch"}, ONNX | RUNTIME | CLICK),
     "reconstruct": Row(LEAVES | {"quant", "blocks", "placement", "importer", "compute", "stopwatch"}, ONNX | RUNTIME | CLICK),
     "exporter": Row(LEAVES | {"graph", "placement"}, TORCH | RUNTIME | CLICK),
     "validate": Row(LEAVES | {"graph", "data"}, TORCH | CLICK),
@@ -65,14 +65,14 @@ TABLE = {
     ),
     "estimation": Row(
         LEAVES
-        | {"calibration", "choice", "distill", "importer", "planning", "quant", "reconstruct", "rundir", "stopwatch", "team"}
+        | {"calibration", "choice", "synthesis", "importer", "planning", "quant", "reconstruct", "rundir", "stopwatch", "team"}
         | {"time_left"},
         ONNX | RUNTIME | CLICK,
     ),
     "memory": Row(frozenset({"errors"}), THIRD),
     "bn_file": Row(LEAVES | {"graph", "prepare"}, ONNX | RUNTIME | CLICK),
-    "choice": Row(LEAVES | {"data", "distill", "graph", "prepare"}, THIRD),
-    "calibration": Row(LEAVES | {"compute", "graph", "data", "distill", "prepare", "rundir", "choice"}, ONNX | RUNTIME | CLICK),
+    "choice": Row(LEAVES | {"data", "synthesis", "graph", "prepare"}, THIRD),
+    "calibration": Row(LEAVES | {"compute", "graph", "data", "synthesis", "prepare", "rundir", "choice"}, ONNX | RUNTIME | CLICK),
     "judge": Row(LEAVES | {"graph", "reconstruct", "validate", "prepare", "choice"}, RUNTIME | CLICK),
     "fitting": Row(LEAVES | {"placement", "reconstruct"}, ONNX | RUNTIME | CLICK),
     "reexport": Row(
@@ -95,9 +95,9 @@ TABLE = {
         ONNX | RUNTIME | CLICK,
     ),
     "inspection": Row(
-        LEAVES | {"data", "graph", "placement", "distill", "prepare", "bn_file", "choice", "sizes"}, RUNTIME | TORCH | CLICK
+        LEAVES | {"data", "graph", "placement", "synthesis", "prepare", "bn_file", "choice", "sizes"}, RUNTIME | TORCH | CLICK
     ),
-    "verification": Row(LEAVES | {"graph", "data", "distill", "validate"}, RUNTIME | TORCH | CLICK),
+    "verification": Row(LEAVES | {"graph", "data", "synthesis", "validate"}, RUNTIME | TORCH | CLICK),
     "__init__": Row(
         frozenset(
             {

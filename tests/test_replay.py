@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig, ReconstructConfig, Start
-from genie_onnx.distill.batch import Batch
-from genie_onnx.distill.bn_loss import targets
-from genie_onnx.distill.plateau import PlateauRate
-from genie_onnx.distill.scaling import Scaling
-from genie_onnx.distill.sources import source
-from genie_onnx.distill.swing_conv import Shifts
-from genie_onnx.distill.teacher import teacher
 from genie_onnx.quant import MaskSource, fake_quant, fake_quantize, mix, scaled_difference, weight_grid
 from genie_onnx.reconstruct.learner import Fixed, Learner, Weight
 from genie_onnx.reconstruct.student import Student
+from genie_onnx.synthesis.batch import Batch
+from genie_onnx.synthesis.bn_loss import targets
+from genie_onnx.synthesis.plateau import PlateauRate
+from genie_onnx.synthesis.scaling import Scaling
+from genie_onnx.synthesis.sources import source
+from genie_onnx.synthesis.swing_conv import Shifts
+from genie_onnx.synthesis.teacher import teacher
 from genie_onnx.team import Team
 
 CPU = torch.device("cpu")

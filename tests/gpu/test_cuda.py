@@ -16,13 +16,13 @@ import genie_onnx
 from genie_onnx import DistillConfig, QuantizeConfig, ReconstructConfig
 from genie_onnx.compute import Compute
 from genie_onnx.config import Precision, Start
-from genie_onnx.distill.batch import Batch
-from genie_onnx.distill.bn_loss import targets
-from genie_onnx.distill.scaling import Scaling
-from genie_onnx.distill.sources import source
-from genie_onnx.distill.swing_conv import Shifts
-from genie_onnx.distill.teacher import teacher
 from genie_onnx.quant import MaskSource, fake_quantize, mix, scaled_difference
+from genie_onnx.synthesis.batch import Batch
+from genie_onnx.synthesis.bn_loss import targets
+from genie_onnx.synthesis.scaling import Scaling
+from genie_onnx.synthesis.sources import source
+from genie_onnx.synthesis.swing_conv import Shifts
+from genie_onnx.synthesis.teacher import teacher
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")]
 

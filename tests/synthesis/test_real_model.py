@@ -10,10 +10,10 @@ import torch
 from small_bn_net import imported
 
 from genie_onnx.config import DistillConfig
-from genie_onnx.distill import distill
-from genie_onnx.distill.bn_loss import bn_loss, targets
-from genie_onnx.distill.teacher import teacher
 from genie_onnx.events import Step
+from genie_onnx.synthesis import distill
+from genie_onnx.synthesis.bn_loss import bn_loss, targets
+from genie_onnx.synthesis.teacher import teacher
 
 
 @pytest.mark.slow

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig
-from genie_onnx.distill import distill
-from genie_onnx.distill.classes import balanced_labels, class_loss, decisive
+from genie_onnx.synthesis import distill
+from genie_onnx.synthesis.classes import balanced_labels, class_loss, decisive
 
 CPU = torch.device("cpu")
 

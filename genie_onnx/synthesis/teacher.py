@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx, nn
 
-from genie_onnx.distill.bn_loss import BatchNormStatistics
-from genie_onnx.distill.frozen_bn import with_frozen_bn
-from genie_onnx.distill.swing_conv import Shifts, with_swing
 from genie_onnx.importer import Network
+from genie_onnx.synthesis.bn_loss import BatchNormStatistics
+from genie_onnx.synthesis.frozen_bn import with_frozen_bn
+from genie_onnx.synthesis.swing_conv import Shifts, with_swing
 
 
 def place(module: nn.Module, device: torch.device) -> None:

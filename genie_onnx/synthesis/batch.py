@@ -17,14 +17,14 @@ from torch import Tensor
 
 from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig
-from genie_onnx.distill.bn_loss import Targets, bn_loss
-from genie_onnx.distill.classes import WEIGHT, class_loss
-from genie_onnx.distill.pieces import loss_in_pieces
-from genie_onnx.distill.plateau import PlateauRate
-from genie_onnx.distill.scaling import Scaling
-from genie_onnx.distill.sources import Source
-from genie_onnx.distill.swing_conv import Shifts
-from genie_onnx.distill.teacher import Teacher, place
+from genie_onnx.synthesis.bn_loss import Targets, bn_loss
+from genie_onnx.synthesis.classes import WEIGHT, class_loss
+from genie_onnx.synthesis.pieces import loss_in_pieces
+from genie_onnx.synthesis.plateau import PlateauRate
+from genie_onnx.synthesis.scaling import Scaling
+from genie_onnx.synthesis.sources import Source
+from genie_onnx.synthesis.swing_conv import Shifts
+from genie_onnx.synthesis.teacher import Teacher, place
 
 DECAY, DECAY_EVERY = 0.95, 100  # of the generator's learning rate; the published setting
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from small_bn_net import SHAPE, imported, small_bn_net
 
-from genie_onnx.distill import image_bytes, measure, plausible, procedural
-from genie_onnx.distill.plausible import DEEPER
 from genie_onnx.importer import Network
+from genie_onnx.synthesis import image_bytes, measure, plausible, procedural
+from genie_onnx.synthesis.plausible import DEEPER
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.5, -1.0, 0.0), (1.0, 2.0, 0.5)
@@ -40,7 +40,7 @@ def test_fewer_images_of_more_pixels(
 ) -> None:
     seen = []
     monkeypatch.setattr(
-        sys.modules["genie_onnx.distill.plausible"],
+        sys.modules["genie_onnx.synthesis.plausible"],
         "procedural",
         lambda samples, *_, **__: seen.append(samples) or torch.zeros(2, *SHAPE),
     )

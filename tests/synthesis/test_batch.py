@@ -11,11 +11,11 @@ from small_bn_net import SHAPE, imported, small_bn_net
 
 from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig
-from genie_onnx.distill.batch import Batch
-from genie_onnx.distill.bn_loss import targets
-from genie_onnx.distill.scaling import Scaling
-from genie_onnx.distill.sources import Leaves, Noise, Source, source
-from genie_onnx.distill.teacher import teacher
+from genie_onnx.synthesis.batch import Batch
+from genie_onnx.synthesis.bn_loss import targets
+from genie_onnx.synthesis.scaling import Scaling
+from genie_onnx.synthesis.sources import Leaves, Noise, Source, source
+from genie_onnx.synthesis.teacher import teacher
 
 CPU = torch.device("cpu")
 

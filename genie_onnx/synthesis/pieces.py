@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genie_onnx.distill.bn_loss import Targets, affine, deviation, element_slope, statistics_loss, together, var_mean
-from genie_onnx.distill.classes import WEIGHT, class_loss
+from genie_onnx.synthesis.bn_loss import Targets, affine, deviation, element_slope, statistics_loss, together, var_mean
+from genie_onnx.synthesis.classes import WEIGHT, class_loss
 
 
 class _Pulled(torch.autograd.Function):

@@ -9,16 +9,16 @@ from torch import Tensor
 
 from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig
-from genie_onnx.distill.batch import Batch
-from genie_onnx.distill.bn_loss import bn_loss, targets
-from genie_onnx.distill.classes import WEIGHT, class_loss
-from genie_onnx.distill.distill import distill
-from genie_onnx.distill.pieces import loss_in_pieces
-from genie_onnx.distill.scaling import Scaling
-from genie_onnx.distill.sources import source
-from genie_onnx.distill.swing_conv import Shifts
-from genie_onnx.distill.teacher import teacher
 from genie_onnx.events import Notice, Step
+from genie_onnx.synthesis.batch import Batch
+from genie_onnx.synthesis.bn_loss import bn_loss, targets
+from genie_onnx.synthesis.classes import WEIGHT, class_loss
+from genie_onnx.synthesis.distill import distill
+from genie_onnx.synthesis.pieces import loss_in_pieces
+from genie_onnx.synthesis.scaling import Scaling
+from genie_onnx.synthesis.sources import source
+from genie_onnx.synthesis.swing_conv import Shifts
+from genie_onnx.synthesis.teacher import teacher
 
 CPU = torch.device("cpu")
 

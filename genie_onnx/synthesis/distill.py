@@ -23,17 +23,17 @@ from torch import Tensor
 from genie_onnx import seeds
 from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig
-from genie_onnx.distill.batch import Batch
-from genie_onnx.distill.bn_loss import BatchNormStatistics, targets, with_measurements
-from genie_onnx.distill.classes import balanced_labels
-from genie_onnx.distill.scaling import Scaling, search
-from genie_onnx.distill.sources import source
-from genie_onnx.distill.swing_conv import Shifts
-from genie_onnx.distill.teacher import teacher
 from genie_onnx.errors import ModelError, RunError
 from genie_onnx.events import Notice, Step
 from genie_onnx.importer import Network
 from genie_onnx.memory import is_out_of_memory
+from genie_onnx.synthesis.batch import Batch
+from genie_onnx.synthesis.bn_loss import BatchNormStatistics, targets, with_measurements
+from genie_onnx.synthesis.classes import balanced_labels
+from genie_onnx.synthesis.scaling import Scaling, search
+from genie_onnx.synthesis.sources import source
+from genie_onnx.synthesis.swing_conv import Shifts
+from genie_onnx.synthesis.teacher import teacher
 
 REPORT_SECONDS = 1.0  # between two readings of the loss: each makes a GPU wait for the host
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genie_onnx.distill.generator import Generator
+from genie_onnx.synthesis.generator import Generator
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 97, 31), (3, 30, 30), (2, 1, 40), (4, 3, 2)], ids=str)

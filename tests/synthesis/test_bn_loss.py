@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from genie_onnx.distill import bn_loss as module
-from genie_onnx.distill.bn_loss import bn_loss, input_loss, mean_std, targets, with_measurements
+from genie_onnx.synthesis import bn_loss as module
+from genie_onnx.synthesis.bn_loss import bn_loss, input_loss, mean_std, targets, with_measurements
 
 SHAPES = [(9, 5), (6, 4, 33), (8, 3, 7, 5), (64, 3, 32, 32)]
 

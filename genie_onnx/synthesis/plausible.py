@@ -15,10 +15,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from genie_onnx.distill.procedural import procedural
-from genie_onnx.distill.statistics import Measured, measure
 from genie_onnx.events import Step, Tally
 from genie_onnx.importer import Network
+from genie_onnx.synthesis.procedural import procedural
+from genie_onnx.synthesis.statistics import Measured, measure
 
 # Median deviation in the last third of the layers, of the stored one: 0.88 on a CIFAR ResNet-20, 0.95 on MLPerf's ResNet-8, 0.76
 # on an ImageNet MobileNetV1, 0.73 on a detector; in the first third 0.73 .. 1.2 of it.

@@ -14,8 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from genie_onnx.distill.bn_loss import mean_std
-from genie_onnx.distill.procedural import procedural
+from genie_onnx.synthesis.bn_loss import mean_std
+from genie_onnx.synthesis.procedural import procedural
 
 SAMPLES = 8  # procedural images that the search looks at
 STEPS = 100  # of Adam, after the grid

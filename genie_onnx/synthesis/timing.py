@@ -10,12 +10,12 @@ import torch
 
 from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig
-from genie_onnx.distill.bn_loss import BatchNormStatistics
-from genie_onnx.distill.distill import distill
-from genie_onnx.distill.sources import source
 from genie_onnx.events import Notice, Step
 from genie_onnx.importer import Network
 from genie_onnx.stopwatch import measured, seconds_a_step, seconds_once
+from genie_onnx.synthesis.bn_loss import BatchNormStatistics
+from genie_onnx.synthesis.distill import distill
+from genie_onnx.synthesis.sources import source
 
 GENERATED = 64 * 64  # pixels of the images that the generator is timed with: its work is in proportion to them
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genie_onnx.distill.upsampled_conv import upsampled_conv
+from genie_onnx.synthesis.upsampled_conv import upsampled_conv
 
 
 @pytest.mark.parametrize("size", [(4, 5), (1, 3), (1, 1)], ids=str)

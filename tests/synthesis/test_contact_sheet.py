@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genie_onnx.distill.contact_sheet import contact_sheet, save_contact_sheet
+from genie_onnx.synthesis.contact_sheet import contact_sheet, save_contact_sheet
 
 
 def test_grid_and_colours() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genie_onnx.distill.frozen_bn import FrozenBatchNorm
+from genie_onnx.synthesis.frozen_bn import FrozenBatchNorm
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (4, 3, 5), (4, 3, 5, 2)], ids=str)

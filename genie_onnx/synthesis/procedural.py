@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from genie_onnx.distill.dead_leaves import dead_leaves
-from genie_onnx.distill.smooth_noise import smooth_noise
+from genie_onnx.synthesis.dead_leaves import dead_leaves
+from genie_onnx.synthesis.smooth_noise import smooth_noise
 
 PICTURE_CHANNELS = 4  # grey, colour, and one more: transparency, infrared, depth
 

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig, Start
-from genie_onnx.distill import batch_sizes, distill
-from genie_onnx.distill.bn_loss import bn_loss, targets
-from genie_onnx.distill.teacher import teacher
 from genie_onnx.errors import ModelError, RunError
 from genie_onnx.events import Step
 from genie_onnx.graph import BatchNorm
 from genie_onnx.importer import Network
+from genie_onnx.synthesis import batch_sizes, distill
+from genie_onnx.synthesis.bn_loss import bn_loss, targets
+from genie_onnx.synthesis.teacher import teacher
 
 CPU = torch.device("cpu")
 UNIT = {"input_mean": (0.0, 0.0, 0.0), "input_std": (1.0, 1.0, 1.0)}

@@ -6,9 +6,9 @@ import pytest
 import torch
 from small_bn_net import SHAPE, imported, small_bn_net
 
-from genie_onnx.distill import dead_leaves, is_picture, procedural
-from genie_onnx.distill.bn_loss import bn_loss, targets
-from genie_onnx.distill.teacher import teacher
+from genie_onnx.synthesis import dead_leaves, is_picture, procedural
+from genie_onnx.synthesis.bn_loss import bn_loss, targets
+from genie_onnx.synthesis.teacher import teacher
 
 
 def made(samples: int, shape: tuple[int, int, int], seed: int = 0) -> torch.Tensor:

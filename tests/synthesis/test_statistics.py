@@ -8,9 +8,9 @@ import torch
 from graphs import graph
 from small_bn_net import SHAPE, imported, small_bn_net
 
-from genie_onnx.distill import measure, procedural, statistics
-from genie_onnx.distill.bn_loss import mean_std
 from genie_onnx.importer import import_graph
+from genie_onnx.synthesis import measure, procedural, statistics
+from genie_onnx.synthesis.bn_loss import mean_std
 
 CPU = torch.device("cpu")
 

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genie_onnx.distill.bn_loss import TINY
-from genie_onnx.distill.frozen_bn import with_frozen_bn
-from genie_onnx.distill.teacher import place
 from genie_onnx.importer import Network
+from genie_onnx.synthesis.bn_loss import TINY
+from genie_onnx.synthesis.frozen_bn import with_frozen_bn
+from genie_onnx.synthesis.teacher import place
 
 BATCH, BATCH_PIXELS = 64, 128 * 128  # images run at once, up to this resolution; fewer above
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from small_bn_net import SHAPE, imported, small_bn_net
 
-from genie_onnx.distill.swing_conv import Shifts, SwingConv, swing, swing_on_device, with_swing
 from genie_onnx.importer import Conv
+from genie_onnx.synthesis.swing_conv import Shifts, SwingConv, swing, swing_on_device, with_swing
 
 
 @pytest.mark.parametrize("offsets", list(itertools.product(range(3), range(3))), ids=str)

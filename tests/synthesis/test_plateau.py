@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from genie_onnx.distill.plateau import PlateauRate
+from genie_onnx.synthesis.plateau import PlateauRate
 
 
 def test_same_rates_as_torch() -> None:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from genie_onnx.config import DistillConfig
-from genie_onnx.distill.bn_loss import batch_loss, input_loss
-from genie_onnx.distill.generator import Generator
-from genie_onnx.distill.procedural import procedural
+from genie_onnx.synthesis.bn_loss import batch_loss, input_loss
+from genie_onnx.synthesis.generator import Generator
+from genie_onnx.synthesis.procedural import procedural
 
 
 class Source(nn.Module, ABC):

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genie_onnx.distill.upsampled_conv import upsampled_conv
+from genie_onnx.synthesis.upsampled_conv import upsampled_conv
 
 WIDE, NARROW = 128, 64
 
