@@ -29,6 +29,7 @@ from genie_onnx.config import QuantizeConfig, to_json
 from genie_onnx.data import PathLike
 from genie_onnx.delivery import Delivery, deliver, report_path, write
 from genie_onnx.events import Notice, Step
+from genie_onnx.history import record
 from genie_onnx.memory import memory_errors
 from genie_onnx.planning import ImagePlan, Plan, plan
 from genie_onnx.prepare import Prepared, Source, check_import
@@ -123,6 +124,8 @@ def quantize(
     def tell(event: Event) -> None:
         if isinstance(event, Notice):
             notices.append(event.text)
+        elif isinstance(event, Step) and team.rank == 0:
+            record(event, RunDirectory(todo.run_dir).history)
         progress(event)
 
     source = {

@@ -77,6 +77,11 @@ class RunDirectory:
         return self.path / "report.json"
 
     @property
+    def history(self) -> Path:
+        """The losses that the run told of, one a line."""
+        return self.path / "history.jsonl"
+
+    @property
     def values(self) -> Path:
         """A folder for values that do not fit into memory, while a run is going."""
         return self.path / "values"

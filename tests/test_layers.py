@@ -49,8 +49,9 @@ TABLE = {
     # The steps of the pipeline, and the other things that can be asked for: they join the parts above
     "prepare": Row(LEAVES | {"graph", "placement", "blocks", "importer", "validate"}, RUNTIME | CLICK),
     "atomic": Row(frozenset(), THIRD),
-    "events": Row(frozenset(), THIRD),
+    "events": Row(frozenset({"errors"}), THIRD),
     "differences": Row(frozenset(), THIRD),
+    "history": Row(frozenset({"events"}), THIRD),
     "rundir": Row(LEAVES | {"differences", "report"}, THIRD),
     "run_status": Row(LEAVES | {"report", "rundir"}, THIRD),
     "saved_blocks": Row(LEAVES | {"reconstruct", "report", "rundir"}, ONNX | RUNTIME | TORCH | CLICK),
@@ -86,7 +87,7 @@ TABLE = {
         LEAVES | {"exporter", "validate", "reconstruct", "prepare", "rundir", "choice", "judge", "sizes"}, RUNTIME | CLICK
     ),
     "pipeline": Row(
-        LEAVES | CORE | {"prepare", "planning", "rundir", "saved_blocks", "compute", "calibration", "delivery"},
+        LEAVES | CORE | {"prepare", "planning", "rundir", "saved_blocks", "compute", "calibration", "delivery", "history"},
         RUNTIME | CLICK,
     ),
     "accuracy": Row(LEAVES | {"graph", "data", "validate"}, RUNTIME | TORCH | CLICK),
