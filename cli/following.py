@@ -13,12 +13,15 @@ NAMES = {
     "images": "images",
     "judges": "images to judge on",
     "save": "saving images",
+    "bits": "choosing bits",
     "grids": "grids of activations",
     "targets": "reconstruction",
     "weights": "reconstruction",
     "learn": "reconstruction",
     "carry": "reconstruction",
     "export": "export and verification",
+    "reference": "computing node by node",
+    "runtimes": "runtimes",
 }
 WORK = {"targets": "float outputs", "weights": "grids of weights", "carry": "quantized outputs"}  # what is done to a block
 UNITS = {"images": "steps", "learn": "steps", "weights": "weights", "grids": "images and grids"}  # elsewhere images

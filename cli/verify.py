@@ -9,6 +9,7 @@ from typing import Any
 import click
 from genie_onnx_cli import options
 
+from genie_onnx import Step
 from genie_onnx.errors import RunError
 
 
@@ -25,6 +26,19 @@ class Interpreter(click.ParamType):
         if not path:
             self.fail(f"{value!r} is not RUNTIME=PATH, such as rknn=/opt/rknn/bin/python", param, ctx)
         return runtime, path
+
+
+class _Names:
+    """Prints the name of each runtime as its turn comes."""
+
+    def __init__(self) -> None:
+        self._said = ""
+
+    def __call__(self, step: Step) -> None:
+        """See genie_onnx.Step."""
+        if step.name != self._said:
+            self._said = step.name
+            click.echo(f"{step.name} ...", err=True)
 
 
 @click.command()
@@ -90,7 +104,7 @@ def verify(model: Path, **given: Any) -> None:
         input_size=given["input_size"],
         seed=given["seed"],
         seconds=given["seconds"],
-        progress=(lambda name: None) if given["quiet"] else (lambda name: click.echo(f"{name} ...", err=True)),
+        progress=(lambda step: None) if given["quiet"] else _Names(),
     )
     if given["as_json"]:
         click.echo(json.dumps(found.to_json(), indent=2))

@@ -26,9 +26,18 @@ if TYPE_CHECKING:
     )
     from genie_onnx.device import default_preset
     from genie_onnx.distillation import distill
-    from genie_onnx.errors import ConfigError, DataError, GenieError, InputError, ModelError, ParityError, RunError
+    from genie_onnx.errors import (
+        CancelledError,
+        ConfigError,
+        DataError,
+        GenieError,
+        InputError,
+        ModelError,
+        ParityError,
+        RunError,
+    )
     from genie_onnx.estimation import estimate
-    from genie_onnx.events import Notice, Step
+    from genie_onnx.events import Notice, Step, cancellable
     from genie_onnx.inspection import InspectedBlock, InspectedNode, InspectedValue, Inspection, inspect
     from genie_onnx.pipeline import Event, Progress, Result, quantize
     from genie_onnx.planning import ImagePlan, Plan, plan
@@ -57,9 +66,9 @@ _HOMES = {
     ),
     "device": ("default_preset",),
     "estimation": ("estimate",),
-    "events": ("Notice", "Step"),
+    "events": ("Notice", "Step", "cancellable"),
     "distillation": ("distill",),
-    "errors": ("ConfigError", "DataError", "GenieError", "InputError", "ModelError", "ParityError", "RunError"),
+    "errors": ("CancelledError", "ConfigError", "DataError", "GenieError", "InputError", "ModelError", "ParityError", "RunError"),
     "inspection": ("InspectedBlock", "InspectedNode", "InspectedValue", "Inspection", "inspect"),
     "pipeline": ("Event", "Progress", "Result", "quantize"),
     "planning": ("ImagePlan", "Plan", "plan"),
@@ -77,6 +86,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "PRESETS",
     "TARGETS",
+    "CancelledError",
     "ConfigError",
     "Constraints",
     "DataError",
@@ -112,6 +122,7 @@ __all__ = [
     "Team",
     "TimeLeft",
     "Verification",
+    "cancellable",
     "default_preset",
     "distill",
     "estimate",

@@ -5,8 +5,9 @@
     │   ├── ModelError            the ONNX file: unreadable, or something in it is not supported
     │   ├── DataError             images, labels or their preprocessing
     │   └── ConfigError           an option, or two options that exclude each other
-    └── RunError                  the input was fine, the run failed (the command line exits with 1)
-        └── ParityError           the written file does not compute what was simulated
+    ├── RunError                  the input was fine, the run failed (the command line exits with 1)
+    │   └── ParityError           the written file does not compute what was simulated
+    └── CancelledError            the caller asked for the end (events.cancellable); what is finished stays
 
 A bug is none of these and keeps its traceback.
 """
@@ -49,3 +50,7 @@ class RunError(GenieError):
 
 class ParityError(RunError):
     """The exported file and the simulation it was made from compute different numbers."""
+
+
+class CancelledError(GenieError):
+    """The caller asked for the end of the call."""

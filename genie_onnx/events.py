@@ -2,7 +2,14 @@
 
     check, statistics, images, judges, save, grids, of each block targets, weights, learn and carry, export
 
-The first and the last step of each part are told, and at most two a second in between.
+The first and the last step of each part are told, and at most two a second in between. Every function with `progress` keeps this
+contract:
+
+    called     in the thread of the call, at the pace above; what is not interrupted is one step, or one pass of a batch
+               through the network, however long it takes
+    raising    what the callback raises ends the call at once and comes out of it. Finished batches of images and finished blocks
+               are on the disk: the same call goes on from there, to the identical file
+    cancelling `cancellable` makes a callback that raises as soon as another thread, or a GUI, asks for it
 """
 
 from __future__ import annotations
@@ -10,11 +17,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
+
+from genie_onnx.errors import CancelledError
 
 SECONDS = 0.5  # between two steps of one part
 
-Stage = Literal["check", "statistics", "images", "judges", "save", "grids", "targets", "weights", "learn", "carry", "export"]
+E = TypeVar("E")
+
+Stage = Literal[
+    "check",
+    "statistics",
+    "images",
+    "judges",
+    "save",
+    "bits",
+    "grids",
+    "targets",
+    "weights",
+    "learn",
+    "carry",
+    "export",
+    "reference",
+    "runtimes",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,16 +48,20 @@ class Step:
     """`iteration` of `iterations` are done in part `index` of `count` of a stage. A part of a single iteration is not counted.
 
     check        the imported network is compared with onnxruntime
-    statistics   what images are to have is found out; an iteration is an image that it is measured on
+    statistics   what images are to have is found out; an iteration is an image to measure on, or a trial of what the input may be
     images       images are made; a part is a batch, an iteration an optimiser step (procedural: one part, an iteration an image)
     judges       procedural images are made to judge the result on; an iteration is an image
     save         the images are written
+    bits         the bits of each block are chosen; a part is a width that all blocks are tried at, an iteration a block; in the last
+                 part all of that is measured, an iteration is an image
     grids        the step sizes of activations are searched; iterations are images, then grids
     targets      the teacher's outputs of a block; an iteration is an image
     weights      the step sizes of a block's weights are searched; an iteration is a weight
     learn        a block is optimised; parts are the blocks that learn something, an iteration is an optimiser step
     carry        the quantised block's outputs; an iteration is an image
     export       the file is made and verified; an iteration is a check of it
+    reference    `verify`: the file is computed node by node; an iteration is a batch
+    runtimes     `verify`: a part is a runtime, `name` its name; told again while it runs
     """
 
     stage: Stage
@@ -40,7 +70,7 @@ class Step:
     iteration: int = 0  # 0 .. iterations
     iterations: int = 1
     loss: float | None = None  # images: Eq. 5; learn: the block's reconstruction error
-    name: str = ""  # of the block
+    name: str = ""  # of the block, or the runtime
 
 
 class Tally:
@@ -65,3 +95,31 @@ class Notice:
     """Something that a user should know and that only turned up during the run: one sentence, also kept in the report."""
 
     text: str
+
+
+def cancellable(asked: Callable[[], bool], progress: Callable[[E], None] = lambda event: None) -> Callable[[E], None]:
+    """Return a callback for `progress=` that raises CancelledError once `asked()` is true; until then it is `progress`.
+
+    Args:
+        asked: is asked whenever there is progress, in the thread of the call; a `threading.Event` has one: `event.is_set`.
+        progress: what is told of each event.
+
+    In a team the first process asks; the others end with it.
+
+    >>> import threading
+    >>> stop = threading.Event()
+    >>> tell = cancellable(stop.is_set, print)
+    >>> tell("half of it")                # quantize(model, progress=tell) calls this, in a thread
+    half of it
+    >>> stop.set()                        # a button, in another thread
+    >>> tell("a bit more")
+    Traceback (most recent call last):
+    genie_onnx.errors.CancelledError: cancelled: the same call goes on from the last finished step
+    """
+
+    def tell(event: E) -> None:
+        if asked():
+            raise CancelledError("cancelled: the same call goes on from the last finished step")
+        progress(event)
+
+    return tell

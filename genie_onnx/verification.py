@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import onnx_ir as ir
 from genie_onnx import graph
 from genie_onnx.data import Order, PathLike, Preprocess, load_images
 from genie_onnx.errors import ConfigError, ModelError
+from genie_onnx.events import Step, Tally
 from genie_onnx.graph import query
 from genie_onnx.seeds import stream
 from genie_onnx.synthesis import procedural
@@ -70,7 +72,7 @@ def verify(
     input_size: tuple[int, int] | None = None,
     seed: int = 0,
     seconds: float = 600,
-    progress: Callable[[str], None] = lambda runtime: None,
+    progress: Callable[[Step], None] = lambda step: None,
 ) -> Verification:
     """Run the file `model` in other runtimes and hold what they compute against the file, computed node by node.
 
@@ -83,7 +85,7 @@ def verify(
         samples: how many images.
         mean: of the model's preprocessing, as `std`, `order` and `input_size` (data.Preprocess).
         seconds: after which a runtime is stopped.
-        progress: is told the name of each runtime before it starts.
+        progress: is told of the reference and of each runtime, twice a second (events).
 
     Raises ModelError, ConfigError and DataError for what cannot be used, a runtime that is not installed included. What a
     runtime cannot do is a finding, not an error.
@@ -104,11 +106,16 @@ def verify(
     if not len(batches):
         raise ConfigError(f"{path} takes {batch} samples at a time, and there are {len(array)}: give more, or --samples {batch}")
     session = Session(path, optimise=False)
-    runs = [session({name: feed}) for feed in batches]
+    tell = Tally(progress, Step(stage="reference", iterations=len(batches)))
+    runs = []
+    for done, feed in enumerate(batches, start=1):
+        runs.append(session({name: feed}))
+        tell(done)
     reference = {output: np.stack([run[output] for run in runs]) for output in session.outputs}
     findings = []
-    for row, python in chosen:
-        progress(row.name)
+    for index, (row, python) in enumerate(chosen):
+        step = Step(stage="runtimes", index=index, count=len(chosen), name=row.name)
+        progress(step)
         answer = ask(
             row,
             path,
@@ -116,6 +123,7 @@ def verify(
             float_model=None if float_model is None else Path(float_model),
             python=python,
             seconds=seconds,
+            alive=partial(progress, step),
         )
         findings.append(judge(row.name, answer, reference))
     wide = wide_weights(onnx.load(path)) if has_vnni() is False else ()

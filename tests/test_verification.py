@@ -32,12 +32,14 @@ def call(*arguments: object) -> Result:
 
 def test_a_file_agrees_with_itself_in_onnxruntime(model: Path, tmp_path: Path) -> None:
     onnx.save(float_net(), tmp_path / "float.onnx")
-    seen: list[str] = []
+    seen: list[genie_onnx.Step] = []
     found = genie_onnx.verify(
         model, float_model=tmp_path / "float.onnx", runtimes=["onnxruntime"], samples=5, progress=seen.append
     )
     assert found.ok
-    assert (found.samples, found.images, seen) == (5, "procedural", ["onnxruntime"])
+    assert (found.samples, found.images) == (5, "procedural")
+    assert [(step.stage, step.iteration) for step in seen[:2]] == [("reference", 0), ("reference", 5)]
+    assert {(step.stage, step.name) for step in seen[2:]} == {("runtimes", "onnxruntime")}
     assert found.bytes == model.stat().st_size
     assert found.float_bytes == (tmp_path / "float.onnx").stat().st_size
     (row,) = found.runtimes

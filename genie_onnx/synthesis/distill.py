@@ -24,13 +24,13 @@ from genie_onnx import seeds
 from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig
 from genie_onnx.errors import ModelError, RunError
-from genie_onnx.events import Notice, Step
+from genie_onnx.events import Notice, Step, Tally
 from genie_onnx.importer import Network
 from genie_onnx.memory import is_out_of_memory
 from genie_onnx.synthesis.batch import Batch
 from genie_onnx.synthesis.bn_loss import BatchNormStatistics, targets, with_measurements
 from genie_onnx.synthesis.classes import balanced_labels
-from genie_onnx.synthesis.scaling import Scaling, search
+from genie_onnx.synthesis.scaling import TRIALS, Scaling, search
 from genie_onnx.synthesis.sources import source
 from genie_onnx.synthesis.swing_conv import Shifts
 from genie_onnx.synthesis.teacher import teacher
@@ -80,9 +80,7 @@ def distill(
     sizes = batch_sizes(samples, config.batch_size)
     batchnorms = _usable(network, batchnorms)
     stored = targets(batchnorms, device)
-    if input_mean is None:
-        progress(Step(stage="statistics"))
-    mean, std = _input_statistics(network, batchnorms, shape, input_mean, input_std, seed=seed, device=device)
+    mean, std = _input_statistics(network, batchnorms, shape, input_mean, input_std, seed, device, progress)
 
     def one_batch(index: int, pieces: int) -> Tensor:
         begun = Step(stage="images", index=index, count=len(sizes), iterations=config.iterations)
@@ -178,14 +176,15 @@ def _input_statistics(
     shape: tuple[int, int, int],
     input_mean: Sequence[float] | None,
     input_std: Sequence[float] | None,
-    *,
     seed: int,
     device: torch.device,
+    progress: Callable[[Step], None],
 ) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of the model's input, float32 [C] each: as given, or found from the statistics."""
     if input_mean is not None and input_std is not None:
         return torch.tensor(input_mean), torch.tensor(input_std)
+    tell = Tally(progress, Step(stage="statistics", iterations=TRIALS))
     first = teacher(network, batchnorms[:1], shifts=None, device=device)
     stored = targets(batchnorms[:1], device)
     generator = seeds.stream(seed, "distill/scaling")
-    return search(lambda x: first(x)[0], stored.mean, stored.std, shape, generator)
+    return search(lambda x: first(x)[0], stored.mean, stored.std, shape, generator, tell)

@@ -21,7 +21,8 @@ SAMPLES = 8  # procedural images that the search looks at
 STEPS = 100  # of Adam, after the grid
 GAINS = 2.0 ** torch.arange(-8, 11)  # common std of all channels: 1/256 ... 1024
 CENTRES = torch.tensor([0.0, -2.0, -1.0, -0.5, 0.5, 1.0, 2.0])  # common mean / std
-TRIALS = len(GAINS) * len(CENTRES) + 4 * STEPS  # what all that takes, in statistics of the first layer
+STEP_TRIALS = 4  # what a step costs: with its gradient, as much as so many looks
+TRIALS = len(GAINS) * len(CENTRES) + STEP_TRIALS * STEPS  # what all that takes, in statistics of the first layer
 
 
 class Scaling(nn.Module):
@@ -50,11 +51,17 @@ class Scaling(nn.Module):
 
 
 def search(
-    first: Callable[[Tensor], Tensor], mean: Tensor, std: Tensor, shape: tuple[int, int, int], generator: torch.Generator
+    first: Callable[[Tensor], Tensor],
+    mean: Tensor,
+    std: Tensor,
+    shape: tuple[int, int, int],
+    generator: torch.Generator,
+    tell: Callable[[int], None] = lambda done: None,
 ) -> tuple[Tensor, Tensor]:
     """Return mean and std [C] of the input for which the first BatchNorm layer sees the statistics it stores.
 
     first: images [N, C, H, W] -> what enters that layer [N, C_1, ...]; mean, std: what it stores, [C_1], on the device to use.
+    `tell` is told how many of TRIALS are done.
     Fitted on procedural images by a grid over one mean and std for all channels, then by gradient for each channel.
     """
     u = procedural(SAMPLES, shape, mean=None, std=None, generator=generator).to(mean.device)
@@ -68,13 +75,17 @@ def search(
 
     channels = (1, shape[0], 1, 1)
     starts = [(c.expand(channels), g.log().expand(channels)) for g in GAINS.to(u) for c in CENTRES.to(u)]
+    losses = []
     with torch.no_grad():
-        losses = torch.stack([misfit(*start) for start in starts])
-    centre, log_gain = (t.clone().requires_grad_() for t in starts[int(losses.nan_to_num(float("inf")).argmin())])
+        for look, start in enumerate(starts, start=1):
+            losses.append(misfit(*start))
+            tell(look)
+    centre, log_gain = (t.clone().requires_grad_() for t in starts[int(torch.stack(losses).nan_to_num(float("inf")).argmin())])
     optimiser = torch.optim.Adam([centre, log_gain], lr=0.05)
-    for _ in range(STEPS):
+    for step in range(1, STEPS + 1):
         optimiser.zero_grad()
         misfit(centre, log_gain).backward()
         optimiser.step()
+        tell(len(starts) + STEP_TRIALS * step)
     gain = log_gain.detach().exp()
     return (gain * centre.detach()).flatten(), gain.flatten()

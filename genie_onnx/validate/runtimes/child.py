@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from genie_onnx.validate.session import Array
 WORKER = Path(__file__).parent / "worker.py"
 ROUNDS = 50  # timed runs, of which the shortest counts
 GRACE = 10  # s, for the parent to end a child in time
+PACE = 0.5  # s between two calls of `alive`
 LINES = 20  # of its messages that are kept
 # One thread wherever the driver has no option for it: times of two models are compared, on a machine that may be busy.
 THREADS = {"OMP_NUM_THREADS": "1", "TVM_NUM_THREADS": "1"}
@@ -51,8 +53,12 @@ def ask(
     float_model: Path | None = None,
     python: str = sys.executable,
     seconds: float,
+    alive: Callable[[], None] = lambda: None,
 ) -> Answer:
-    """Run `model` on `inputs`, one batch after another, in a child of the interpreter `python`; end it after `seconds`."""
+    """Run `model` on `inputs`, one batch after another, in a child of the interpreter `python`; end it after `seconds`.
+
+    `alive` is called twice a second meanwhile; what it raises ends the child.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         job = {
@@ -66,7 +72,7 @@ def ask(
         np.savez(folder / "inputs.npz", **arrays)
         # a venv is known by the link to its Python, so that is not followed
         command = os.path.abspath(python) if os.path.dirname(python) else python
-        end = _run([command, str(WORKER), str(runtime.driver.resolve()), str(folder)], folder, seconds)
+        end = _run([command, str(WORKER), str(runtime.driver.resolve()), str(folder)], folder, seconds, alive)
         answer: dict[str, Any] = _json(folder / "answer.json")
         return Answer(
             version=answer.get("version"),
@@ -79,27 +85,40 @@ def ask(
         )
 
 
-def _run(command: list[str], folder: Path, seconds: float) -> str:
+def _run(command: list[str], folder: Path, seconds: float, alive: Callable[[], None]) -> str:
     """Run the child in `folder`, where its messages go as well; return what became of it."""
     with (folder / "messages").open("wb") as messages:
-        try:
-            done = subprocess.run(  # noqa: S603
-                command,
-                cwd=folder,
-                env={**os.environ, **THREADS},
-                stdin=subprocess.DEVNULL,
-                stdout=messages,
-                stderr=messages,
-                timeout=seconds,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return f"its process had to {_stage(folder)} when {seconds:g} s were over"
-    if done.returncode == 0:
+        child = subprocess.Popen(  # noqa: S603
+            command,
+            cwd=folder,
+            env={**os.environ, **THREADS},
+            stdin=subprocess.DEVNULL,
+            stdout=messages,
+            stderr=messages,
+        )
+        with child:
+            try:
+                code = _ended(child, seconds, alive)
+            finally:
+                child.kill()  # nothing to one that has ended
+    if code is None:
+        return f"its process had to {_stage(folder)} when {seconds:g} s were over"
+    if code == 0:
         return f"its process ended when it was to {_stage(folder)}"  # of no interest where it wrote that it is done
-    how = f"exit code {done.returncode}" if done.returncode > 0 else str(signal.strsignal(-done.returncode))
+    how = f"exit code {code}" if code > 0 else str(signal.strsignal(-code))
     last = "".join(f": {line}" for line in _messages(folder)[-1:])
     return f"its process died ({how}) when it was to {_stage(folder)}{last}"
+
+
+def _ended(child: subprocess.Popen[bytes], seconds: float, alive: Callable[[], None]) -> int | None:
+    """Return the exit code of `child`, None where it still runs after `seconds`."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        try:
+            return child.wait(min(PACE, left))
+        except subprocess.TimeoutExpired:
+            alive()
+    return None
 
 
 def _stage(folder: Path) -> str:
