@@ -2,7 +2,7 @@
 
 from genie_onnx.synthesis.bn_loss import BatchNormStatistics, with_measurements
 from genie_onnx.synthesis.classes import decisive
-from genie_onnx.synthesis.contact_sheet import save_contact_sheet
+from genie_onnx.synthesis.contact_sheet import save_contact_sheet, viewable
 from genie_onnx.synthesis.distill import batch_sizes, distill
 from genie_onnx.synthesis.footprint import image_bytes
 from genie_onnx.synthesis.plausible import plausible
@@ -20,5 +20,6 @@ __all__ = [
     "plausible",
     "procedural",
     "save_contact_sheet",
+    "viewable",
     "with_measurements",
 ]
