@@ -22,9 +22,16 @@ NAMES = {
     "export": "export and verification",
     "reference": "computing node by node",
     "runtimes": "runtimes",
+    "evaluate": "evaluation",
 }
 WORK = {"targets": "float outputs", "weights": "grids of weights", "carry": "quantized outputs"}  # what is done to a block
-UNITS = {"images": "steps", "learn": "steps", "weights": "weights", "grids": "images and grids"}  # elsewhere images
+UNITS = {
+    "images": "steps",
+    "bits": "blocks and images",
+    "learn": "steps",
+    "weights": "weights",
+    "grids": "images and grids",
+}  # elsewhere images
 LOSSES = {"images": "BN loss", "learn": "loss"}
 
 
@@ -69,7 +76,10 @@ class Following:
     @property
     def left(self) -> float | None:
         """Seconds until the run is finished; None where nothing is known of it."""
-        return None if self._left is None else self._left.seconds(self._clock())
+        if self._left is not None:
+            return self._left.seconds(self._clock())
+        step = self._last
+        return (step.iterations - step.iteration) / self.rate if step is not None and step.count == 1 and self.rate else None
 
 
 def words(step: Step, rate: float | None) -> str:
@@ -80,7 +90,7 @@ def words(step: Step, rate: float | None) -> str:
         found.append(f"block {step.index + 1}/{step.count}")
         found += [WORK[step.stage]] if step.stage in WORK else []
     elif step.count > 1:
-        found.append(f"batch {step.index + 1}/{step.count}")
+        found.append(f"{'part' if step.stage == 'bits' else 'batch'} {step.index + 1}/{step.count}")
     if step.iterations > 1:
         found.append(f"{'step ' if unit == 'steps' else ''}{step.iteration}/{step.iterations}")
     if step.loss is not None:

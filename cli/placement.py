@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from genie_onnx_cli.options import combined
 
-from genie_onnx.config import LayerBits, PlacementConfig
+from genie_onnx.config import BitGoal, LayerBits, PlacementConfig
 from genie_onnx.errors import ConfigError
 
 
@@ -75,6 +76,39 @@ def read_layers(path: Path) -> tuple[tuple[str, ...], tuple[LayerBits, ...]]:
     if problems:
         raise ConfigError(problems)
     return tuple(keep_float), tuple(found)
+
+
+def bit_goal(given: Mapping[str, Any]) -> BitGoal | None:
+    """Return what `--avg-bits`, `--target-size` and `--max-drop` ask for, None where none is given.
+
+    Raises ConfigError where they exclude each other, or an option beside them has nothing to say any more.
+    """
+    average, size, drop = (given[name] for name in ("avg_bits", "target_size", "max_drop"))
+    if average is None and size is None and drop is None:
+        return None
+    context = click.get_current_context()
+    vain = [name for name in ("wbits", "first_last_bits") if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    goal = BitGoal(average=average, share=None if size is None else size[0], bytes=None if size is None else size[1], drop=drop)
+    if vain:
+        options = " and ".join(f"--{name.replace('_', '-')}" for name in vain)
+        raise ConfigError(f"{goal} chooses the bits of every layer, so leave out {options}; --bits fixes those of single layers")
+    return goal
+
+
+class SizeGoal(click.ParamType):
+    """``60%`` -> (0.6, None), ``1.2MB`` -> (None, 1200000)."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float | None, int | None]:
+        """Parse `value`; what is parsed already stays."""
+        if isinstance(value, tuple):
+            return value
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|kB|MB|GB)\s*", str(value), re.IGNORECASE)
+        if found is None:
+            self.fail(f"{value!r} is not a share such as 60%, or a size such as 800kB or 1.2MB", param, ctx)
+        number, unit = float(found[1]), found[2].lower()
+        return (number / 100, None) if unit == "%" else (None, round(number * 1000 ** ("kmg".index(unit[0]) + 1)))
 
 
 def placement_config(given: Mapping[str, Any]) -> PlacementConfig:
@@ -152,5 +186,26 @@ placement = combined(
         type=click.Path(path_type=Path),
         metavar="FILE",
         help='Both in a TOML file: keep-float = ["Sigmoid"], and a table [bits] with "conv7" = "8/8".',
+    ),
+)
+
+bits_by_goal = combined(
+    click.option(
+        "--avg-bits",
+        type=click.FloatRange(2, 8),
+        help="Choose the bits of each block's weights (2, 3, 4 or 8) by what they do to the outputs, so many on average.",
+    ),
+    click.option(
+        "--target-size",
+        type=SizeGoal(),
+        metavar="SHARE|SIZE",
+        help="The same for a size of the model with weights at their true bits: 60% of what it has at 8 bits, or 1.2MB.",
+    ),
+    click.option(
+        "--max-drop",
+        type=click.FloatRange(0, 100, min_open=True),
+        metavar="POINTS",
+        help="The same for the smallest model that loses at most so many points of top-1, as far as the float model's own "
+        "probabilities tell (no classifier: with a root mean square error of so many percent of the outputs).",
     ),
 )

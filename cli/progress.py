@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
+from genie_onnx_cli import show
 from genie_onnx_cli.following import Following
 from genie_onnx_cli.views import JsonLines, LiveView, Nothing, PlainLines, View
 from rich.console import Console
 
-from genie_onnx import Estimate, Event, ImagePlan, Notice, estimate
+from genie_onnx import BitPlan, Estimate, Event, ImagePlan, Notice, estimate
 
 ShowPlan = Callable[[ImagePlan, Estimate], None]
 
@@ -49,6 +50,10 @@ class Display:
             self._show_plan(event, expected)
             self._following.begin(expected)
             self._view.begin(event.notices)
+        elif isinstance(event, BitPlan):
+            self._view.pause()
+            show.bit_plan(event)
+            self._view.start()
         elif isinstance(event, Notice):
             self._view.notice(event.text)
         else:

@@ -8,13 +8,14 @@ from typing import Any
 
 import click
 from genie_onnx_cli import options
-from genie_onnx_cli.placement import placement, placement_config
+from genie_onnx_cli.placement import bit_goal, bits_by_goal, placement, placement_config
 
 
 @click.command()
 @options.model
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The quantised model.  [default: MODEL.quant.onnx]")
 @placement
+@bits_by_goal
 @options.data
 @options.amplify
 @options.bn_from
@@ -70,6 +71,7 @@ def quantize(model: Path, **given: Any) -> None:
     \b
     genie-onnx quantize model.onnx --wbits 4 --abits 4
     genie-onnx quantize model.onnx --wbits 2 --abits 4 --data photos/ --input-mean 0.485,0.456,0.406 --input-std 0.229,0.224,0.225
+    genie-onnx quantize model.onnx --avg-bits 3.5
     genie-onnx quantize model.onnx --preset balanced --run-dir run1 -o model.w4a4.onnx
     """
     from genie_onnx_cli import show
@@ -91,6 +93,7 @@ def quantize(model: Path, **given: Any) -> None:
             rounding_weight=given["rounding_weight"],
             drop_probability=given["drop"],
         ),
+        bit_goal=bit_goal(given),
         images=given["images"],
         samples=effort.samples,
         amplify=given["amplify"],
@@ -98,6 +101,7 @@ def quantize(model: Path, **given: Any) -> None:
         input_mean=given["input_mean"],
         input_std=given["input_std"],
         channel_order=given["channel_order"],
+        framing=given["framing"],
         seed=given["seed"],
         device=given["device"],
         precision=given["precision"],

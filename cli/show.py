@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from genie_onnx import Estimate, ImagePlan, Plan, Result
+from genie_onnx import BitPlan, Estimate, ImagePlan, Plan, Result
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -36,8 +36,10 @@ def plan(todo: ImagePlan, expected: Estimate, preset: str | None) -> None:
     """Say what a run is about to do, and what it is expected to take; `preset` in words, where one was chosen."""
     config, placement, compute = todo.config, todo.prepared.placement, todo.compute
     if isinstance(todo, Plan):
+        goal = config.bit_goal
+        weights = by_bits(w.bits for w in placement.weights) if goal is None else f"bits chosen for {goal} once there are images"
         console.print(
-            f"{len(placement.weights)} weights ({by_bits(w.bits for w in placement.weights)}) in {todo.learned_blocks} blocks, "
+            f"{len(placement.weights)} weights ({weights}) in {todo.learned_blocks} blocks, "
             f"{len(placement.activations)} activation grids ({by_bits(a.bits for a in placement.activations)}), "
             f"on {compute.device} ({compute.precision})"
         )
@@ -59,6 +61,22 @@ def plan(todo: ImagePlan, expected: Estimate, preset: str | None) -> None:
     console.print(f"time: {expected.text('CPU' if compute.device.type == 'cpu' else 'GPU')}")
     output = [f"output: {todo.output}"] if isinstance(todo, Plan) else []
     console.print("   ".join([*output, f"run directory: {todo.run_dir}"]))
+
+
+def bit_plan(chosen: BitPlan) -> None:
+    """Print the bits of each block, and what each would do to the outputs at each width."""
+    widths = sorted(chosen.blocks[0].damage)
+    rows = table("block", "weights", "bits", *(f"at {width} bits" for width in widths))
+    for block in chosen.blocks:
+        harm = (f"{block.damage[width]:.2g}" for width in widths)
+        rows.add_row(block.block, str(block.parameters), str(block.bits), *harm)
+    console.print(f"\nbits for {chosen.goal}; the damage of each block alone is the {chosen.unit}:")
+    console.print(rows)
+    drop = "" if chosen.drop is None else f", {chosen.drop:.1f} points lost before anything is learned"
+    console.print(
+        f"{chosen.average:.2f} bits on average, activations {chosen.abits}: {size(chosen.bytes)} "
+        f"({100 * chosen.bytes / chosen.bytes_at_8:.0f} % of 8 bits everywhere){drop}\n"
+    )
 
 
 def result(done: Result) -> None:
@@ -110,12 +128,3 @@ def show_sizes(found: Mapping[str, int | None]) -> None:
 
 _LAYER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat")
 _HELD_BACK = {"data": "held-back", "procedural": "procedural", "distilled": "distilled"}
-
-
-def accuracies(found: Mapping[str, Any]) -> None:
-    """Print one row a model."""
-    samples = next(iter(found.values())).samples
-    rows = table(f"model, on {samples} images", "top-1", "top-5")
-    for model, accuracy in found.items():
-        rows.add_row(model, f"{100 * accuracy.top1:.2f} %", "" if accuracy.top5 is None else f"{100 * accuracy.top5:.2f} %")
-    console.print(rows)

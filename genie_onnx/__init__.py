@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genie_onnx.accuracy import evaluate
+    from genie_onnx.bit_plan import BitPlan, BlockBits
     from genie_onnx.config import (
         PRESETS,
+        BitGoal,
         DistillConfig,
         Effort,
         LayerBits,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     )
     from genie_onnx.device import default_preset
     from genie_onnx.distillation import distill
+    from genie_onnx.environment import Finding, doctor
     from genie_onnx.errors import (
         CancelledError,
         ConfigError,
@@ -37,23 +40,29 @@ if TYPE_CHECKING:
         RunError,
     )
     from genie_onnx.estimation import estimate
+    from genie_onnx.evaluation import Evaluation, ModelEvaluation
     from genie_onnx.events import Notice, Step, cancellable
+    from genie_onnx.framing import RECIPES, Framing, Recipe
     from genie_onnx.inspection import InspectedBlock, InspectedNode, InspectedValue, Inspection, inspect
+    from genie_onnx.naming import node_operators
     from genie_onnx.pipeline import Event, Progress, Result, quantize
     from genie_onnx.planning import ImagePlan, Plan, plan
     from genie_onnx.reexport import export
-    from genie_onnx.report import Report
+    from genie_onnx.report import Report, versions
     from genie_onnx.run_status import RunStatus, status
     from genie_onnx.targets import TARGETS, Constraints, Form, Target
     from genie_onnx.team import Team, first_to_fail, join_team
     from genie_onnx.time_left import Estimate, TimeLeft
+    from genie_onnx.validate import Confusion, Figure, PairedDifference
     from genie_onnx.validate.runtimes import OutputError, RuntimeFinding
     from genie_onnx.verification import Verification, verify
 
 _HOMES = {
     "accuracy": ("evaluate",),
+    "bit_plan": ("BitPlan", "BlockBits"),
     "config": (
         "PRESETS",
+        "BitGoal",
         "DistillConfig",
         "Effort",
         "LayerBits",
@@ -66,18 +75,23 @@ _HOMES = {
     ),
     "device": ("default_preset",),
     "estimation": ("estimate",),
+    "evaluation": ("Evaluation", "ModelEvaluation"),
     "events": ("Notice", "Step", "cancellable"),
+    "framing": ("RECIPES", "Framing", "Recipe"),
     "distillation": ("distill",),
+    "environment": ("Finding", "doctor"),
     "errors": ("CancelledError", "ConfigError", "DataError", "GenieError", "InputError", "ModelError", "ParityError", "RunError"),
     "inspection": ("InspectedBlock", "InspectedNode", "InspectedValue", "Inspection", "inspect"),
+    "naming": ("node_operators",),
     "pipeline": ("Event", "Progress", "Result", "quantize"),
     "planning": ("ImagePlan", "Plan", "plan"),
     "reexport": ("export",),
-    "report": ("Report",),
+    "report": ("Report", "versions"),
     "run_status": ("RunStatus", "status"),
     "team": ("Team", "first_to_fail", "join_team"),
     "time_left": ("Estimate", "TimeLeft"),
     "targets": ("TARGETS", "Constraints", "Form", "Target"),
+    "validate": ("Confusion", "Figure", "PairedDifference"),
     "validate.runtimes": ("OutputError", "RuntimeFinding"),
     "verification": ("Verification", "verify"),
 }
@@ -85,16 +99,25 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "PRESETS",
+    "RECIPES",
     "TARGETS",
+    "BitGoal",
+    "BitPlan",
+    "BlockBits",
     "CancelledError",
     "ConfigError",
+    "Confusion",
     "Constraints",
     "DataError",
     "DistillConfig",
     "Effort",
     "Estimate",
+    "Evaluation",
     "Event",
+    "Figure",
+    "Finding",
     "Form",
+    "Framing",
     "GenieError",
     "ImagePlan",
     "InputError",
@@ -104,13 +127,16 @@ __all__ = [
     "Inspection",
     "LayerBits",
     "ModelError",
+    "ModelEvaluation",
     "Notice",
     "OutputError",
+    "PairedDifference",
     "ParityError",
     "PlacementConfig",
     "Plan",
     "Progress",
     "QuantizeConfig",
+    "Recipe",
     "ReconstructConfig",
     "Report",
     "Result",
@@ -125,6 +151,7 @@ __all__ = [
     "cancellable",
     "default_preset",
     "distill",
+    "doctor",
     "estimate",
     "evaluate",
     "export",
@@ -132,12 +159,14 @@ __all__ = [
     "from_json",
     "inspect",
     "join_team",
+    "node_operators",
     "plan",
     "quantize",
     "rounding_rate",
     "status",
     "to_json",
     "verify",
+    "versions",
 ]
 
 

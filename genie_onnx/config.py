@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from genie_onnx.errors import ConfigError
+from genie_onnx.framing import Framing
 from genie_onnx.targets import PORTABLE, Target, target_from_json
 
 Images = Literal["auto", "distill", "refine", "procedural"]
@@ -130,12 +131,54 @@ class ReconstructConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BitGoal:
+    """What decides the bits of each block's weights, in place of `wbits` and `first_last_bits`: exactly one of these.
+
+    Bits are 2, 3, 4 or 8, chosen by what they are measured to do to the outputs (bit_choice). Layers of `layer_bits` keep theirs.
+    """
+
+    average: float | None = None  # bits of a quantised weight on average, 2..8
+    share: float | None = None  # bytes of the model as a share of those that it has with 8 bits everywhere, 0..1
+    bytes: int | None = None  # of the model with quantised weights at their true bits, > 0
+    drop: float | None = None  # largest loss of top-1 in percentage points, > 0 .. 100 (bit_choice.points_lost); where the model
+    # is no classifier: root mean square error in percent of the outputs
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("average", "share", "bytes", "drop") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ConfigError(
+                "bits are chosen for one goal: give one of --avg-bits, --target-size and --max-drop"
+                + (f", not {len(given)}" if given else "")
+            )
+        problems: list[str] = []
+        _require(problems, self.average is None or 2 <= self.average <= 8, f"--avg-bits must be 2..8, not {self.average}")
+        _require(problems, self.share is None or 0 < self.share <= 1, "--target-size must be above 0 % and at most 100 %")
+        _require(problems, self.bytes is None or self.bytes > 0, "--target-size must be above 0")
+        _require(
+            problems, self.drop is None or 0 < self.drop <= 100, f"--max-drop must be above 0 and at most 100, not {self.drop}"
+        )
+        if problems:
+            raise ConfigError(problems)
+
+    def __str__(self) -> str:
+        """Return the option that says so."""
+        if self.average is not None:
+            return f"--avg-bits {self.average:g}"
+        if self.drop is not None:
+            return f"--max-drop {self.drop:g}"
+        return (
+            f"--target-size {100 * self.share:g}%" if self.share is not None else f"--target-size {(self.bytes or 0) / 1000:g}kB"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class QuantizeConfig:
     """Everything that decides what `quantize` computes. Same config, model, data and machine: same file."""
 
     placement: PlacementConfig = field(default_factory=PlacementConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     reconstruct: ReconstructConfig = field(default_factory=ReconstructConfig)
+    bit_goal: BitGoal | None = None  # bits of weights are chosen block by block; None: those of `placement`
     images: Images = "auto"  # where calibration images come from when no data is given
     samples: int = 1024  # calibration images, >= 1; paper 1024
     amplify: bool | None = None  # distil images to go with fewer given than `samples`; None: where they are very few (choice)
@@ -143,6 +186,7 @@ class QuantizeConfig:
     input_mean: tuple[float, ...] | None = None  # subtracted from pixels scaled to 0..1 (data.Preprocess); None: not known
     input_std: tuple[float, ...] | None = None  # ... which are then divided by this; None: not known
     channel_order: Order = "rgb"  # of the model's input channels; pictures come as rgb
+    framing: Framing | None = None  # how pictures get the input's size; None: scaled to cover it, cut at the centre
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     precision: Precision | None = None  # of convolutions and matrix products while optimising (compute); None: the device's
@@ -240,12 +284,17 @@ def from_json(text: str) -> QuantizeConfig:
         for name in ("input_mean", "input_std"):
             if raw.get(name) is not None:
                 raw[name] = tuple(raw[name])
+        if raw.get("framing") is not None:
+            sizes = {name: tuple(size) for name, size in raw["framing"].items() if isinstance(size, list)}
+            raw["framing"] = Framing(**{**raw["framing"], **sizes})
         if "placement" in raw:
             patterns = raw["placement"]
             patterns["keep_float"] = tuple(patterns.get("keep_float", ()))
             patterns["layer_bits"] = tuple(LayerBits(**bits) for bits in patterns.get("layer_bits", ()))
         if "target" in raw:
             raw["target"] = target_from_json(raw["target"])
+        if raw.get("bit_goal") is not None:
+            raw["bit_goal"] = BitGoal(**raw["bit_goal"])
         parts = {"placement": PlacementConfig, "distill": DistillConfig, "reconstruct": ReconstructConfig}
         return QuantizeConfig(**{k: parts[k](**v) if k in parts else v for k, v in raw.items()})
     except (TypeError, ValueError, AttributeError) as error:

@@ -17,6 +17,10 @@ OPTIONS = {
     "reconstruct.iterations": "--recon-iters",
     "reconstruct.drop_probability": "--drop",
     "target.outputs": "--round-outputs",
+    "bit_goal.average": "--avg-bits",
+    "bit_goal.share": "--target-size",
+    "bit_goal.bytes": "--target-size",
+    "bit_goal.drop": "--max-drop",
     "cuda_graph": "--graph",
 }
 # Settings without an option.
@@ -63,7 +67,8 @@ def option(setting: str) -> str:
 
 def _changes(old: Any, new: Any, where: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
     """Yield the path of every entry in which two JSON values differ, with both values."""
-    if isinstance(old, dict) and isinstance(new, dict):
+    if {type(old), type(new)} in ({dict}, {dict, type(None)}):  # None: a section that was not given
+        old, new = old or {}, new or {}
         for key in dict.fromkeys([*old, *new]):
             yield from _changes(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))
     elif old != new:

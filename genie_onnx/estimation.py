@@ -20,9 +20,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from genie_onnx.bit_budget import choices
+from genie_onnx.bit_choice import HALVINGS, brief
+from genie_onnx.bit_choice import IMAGES as IMAGES_TRIED
+from genie_onnx.bit_choice import JUDGED as IMAGES_JUDGED
+from genie_onnx.bit_choice import MEASURED as IMAGES_MEASURED
 from genie_onnx.calibration import affordable, batch_pieces, convolved, refinement
 from genie_onnx.choice import HELD_BACK, input_statistics
-from genie_onnx.config import DistillConfig
+from genie_onnx.config import DistillConfig, QuantizeConfig
 from genie_onnx.importer import Network, import_graph
 from genie_onnx.planning import ImagePlan, Plan
 from genie_onnx.quant import activation_grid, weight_grid
@@ -91,6 +96,8 @@ def estimate(plan: ImagePlan) -> Estimate:
         finished = {name for index, name in enumerate(learned) if run.loss(index).exists()}
         if len(finished) < len(learned) or not run.grids.exists():
             grids = len(prepared.placement.activations)
+            if config.bit_goal is not None and not run.bits.exists():
+                parts += bit_parts(blocks, config, choices(prepared, config).widths, rates)
             parts += block_parts(blocks, finished, config.samples, config.reconstruct.iterations, grids, rates, team.size)
         weights = sum(cost.weights for cost in blocks)
         parts.append(export_part(rates, forward, weights))
@@ -126,6 +133,21 @@ def block_parts(
             learned += 1
         parts.append(Part("carry", place, samples / processes * STUDENT * cost.forward))
     return parts
+
+
+def bit_parts(blocks: Sequence[BlockCost], config: QuantizeConfig, widths: Sequence[int], rates: Rates) -> list[Part]:
+    """Return the choosing of bits: every block at each of `widths`, then what each does to the outputs, by half a pass each."""
+    samples = min(config.samples, IMAGES_TRIED)
+    parts = []
+    for k, width in enumerate(widths):
+        tried = block_parts(blocks, (), samples, brief(config, width), 0, rates)
+        parts.append(Part("bits", k, sum(part.seconds for part in tried)))
+    forward = sum(cost.forward for cost in blocks)
+    learned = sum(cost.step is not None for cost in blocks)
+    passes = learned * len(widths) / 2 * min(config.samples, IMAGES_MEASURED)
+    if config.bit_goal is not None and config.bit_goal.drop is not None:
+        passes += (HALVINGS + 2) * (1 + STUDENT) * min(config.samples, IMAGES_JUDGED)
+    return [*parts, Part("bits", len(widths), passes * forward)]
 
 
 def export_part(rates: Rates, forward: float, weights: int) -> Part:

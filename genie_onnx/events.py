@@ -40,6 +40,7 @@ Stage = Literal[
     "export",
     "reference",
     "runtimes",
+    "evaluate",
 ]
 
 
@@ -62,6 +63,7 @@ class Step:
     export       the file is made and verified; an iteration is a check of it
     reference    `verify`: the file is computed node by node; an iteration is a batch
     runtimes     `verify`: a part is a runtime, `name` its name; told again while it runs
+    evaluate     samples go through the models; an iteration is a sample
     """
 
     stage: Stage

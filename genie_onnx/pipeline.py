@@ -23,6 +23,8 @@ import torch
 
 from genie_onnx import reconstruct
 from genie_onnx.atomic import write_text
+from genie_onnx.bit_choice import choose_bits
+from genie_onnx.bit_plan import BitPlan
 from genie_onnx.calibration import Calibration, calibration_images, data_images
 from genie_onnx.compute import Compute
 from genie_onnx.config import QuantizeConfig, to_json
@@ -40,7 +42,7 @@ from genie_onnx.saved_blocks import SavedBlock, load_blocks, load_grids, save_bl
 from genie_onnx.seeds import stream
 from genie_onnx.team import ALONE, Team
 
-Event: TypeAlias = ImagePlan | Step | Notice  # the plan (of `quantize` a Plan) comes first
+Event: TypeAlias = ImagePlan | BitPlan | Step | Notice  # the plan (of `quantize` a Plan) comes first
 Progress = Callable[[Event], None]
 
 
@@ -138,6 +140,11 @@ def quantize(
     with opened if team.rank == 0 else nullcontext(RunDirectory(todo.run_dir)) as run:
         calibration = calibration_images(prepared, config, todo.choice, given, run, todo.compute, tell)
         del given  # the same images once more
+        if config.bit_goal is not None:
+            bits = choose_bits(prepared, config, calibration, run, todo.compute, tell)
+            tell(bits)
+            prepared = bits.applied(prepared, config.placement, config.target.constraints)
+            todo = dataclasses.replace(todo, prepared=prepared)
 
         codes, losses = _reconstruct(prepared, config, calibration, run, todo.compute, tell)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genie_onnx import exporter, reconstruct
+from genie_onnx.bit_budget import require_goal
 from genie_onnx.bn_file import with_bn_from
 from genie_onnx.choice import Choice, choose_images
 from genie_onnx.compute import Compute, choose_compute
@@ -78,6 +79,7 @@ def plan(
     compute = choose_compute(config, memory_budget, team)
     prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs, config.target.constraints), bn_from)
     choice = choose_images(prepared, config, data)
+    require_goal(prepared, config)
     exporter.require_form(prepared.deploy, prepared.placement, config.target)
     folder = Path(run_dir) if run_dir is not None else beside(path, "genie")
     if folder.absolute() in (path.absolute(), path.absolute().parent):

@@ -74,6 +74,13 @@ class Prepared:
         """The float network with BatchNorm kept, as distillation needs it."""
         return import_graph(self.normalised)
 
+    def placed(self, placement: Placement) -> Prepared:
+        """Return the same model with another placement; networks that were made of it are shared."""
+        other = dataclasses.replace(self, placement=placement)
+        made = self.__dict__.keys() - {field.name for field in dataclasses.fields(self)}  # cached properties: none reads placement
+        other.__dict__.update({name: self.__dict__[name] for name in made})
+        return other
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the normalised model, weights included."""
@@ -208,7 +215,7 @@ def _sample_shape(deploy: ir.Model, input_size: tuple[int, int] | None) -> tuple
     height, width = (given if fixed is None else fixed for given, fixed in zip(input_size or found, found, strict=True))
     if input_size is not None and input_size != (height, width):
         raise ConfigError(
-            f"--input-size {input_size[0]}x{input_size[1]} contradicts the model, whose input is {found[0]}x{found[1]}"
+            f"--input-size or --crop {input_size[0]}x{input_size[1]} contradicts the model, whose input is {found[0]}x{found[1]}"
         )
     assert height is not None
     assert width is not None

@@ -12,6 +12,7 @@ from typing import Any
 
 from genie_onnx import reconstruct
 from genie_onnx.atomic import write_text
+from genie_onnx.bit_plan import BitPlan, plan_from_json
 from genie_onnx.calibration import saved_images
 from genie_onnx.config import QuantizeConfig, from_json, to_json
 from genie_onnx.data import PathLike
@@ -73,8 +74,12 @@ def export(
     prepared = prepare(found.model, config.placement, found.input_size, found.set_inputs, found.config.target.constraints)
     if found.digest != prepared.digest:
         raise ConfigError(f"{found.model} is not the model of the run in {run_dir}, or was changed: give that one with --model")
-    codes = _codes(found.run, prepared)
     wanted = place(prepared.deploy, config.placement, target.constraints)
+    if config.bit_goal is not None:
+        bits = _bit_plan(found.run)
+        wanted = bits.applied(prepared, config.placement, target.constraints).placement
+        prepared = bits.applied(prepared, config.placement, found.config.target.constraints)
+    codes = _codes(found.run, prepared)
     problems = unmet(prepared.placement, codes, wanted, target.constraints)
     if problems and reoptimize:
         return quantize(
@@ -141,6 +146,14 @@ def _read(path: Path, model: PathLike | None) -> _Finished:
         raise ConfigError(f"the model of the run, {given}, is not there any more: give it with --model")
     image_size = None if size is None else (int(size[0]), int(size[1]))
     return _Finished(run, Path(given), digest, config, image_size, set_inputs, report, version)
+
+
+def _bit_plan(run: RunDirectory) -> BitPlan:
+    """Return the bits that the run chose. Raises RunError where they are not there any more."""
+    try:
+        return plan_from_json(run.bits.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{run.bits} cannot be read ({error}): it was changed since the run finished") from error
 
 
 def _codes(run: RunDirectory, prepared: Prepared) -> Codes:

@@ -6,6 +6,7 @@ lock                        held by the process that works here
 images/batches.json         how many images each distilled batch has
 images/batch_000.npz ...    each distilled batch as soon as it is finished
 images.npz, images.png      the calibration images, and a contact sheet of them
+bits.json, bits.toml        the bits that were chosen for a goal, and the same for --layers
 codes/0000.safetensors ...  each reconstructed block (codes, scales)
 codes/0000.json             ... its losses and the digest of that file; written last, it says that the block is finished
 grids.safetensors           all grids of values, when the last block is done
@@ -72,9 +73,34 @@ class RunDirectory:
         return self.path / "images.png"
 
     @property
+    def bits(self) -> Path:
+        """The bits of each block that were chosen for a goal, as bit_plan.BitPlan has them."""
+        return self.path / "bits.json"
+
+    @property
+    def layers(self) -> Path:
+        """The same as options about single layers, for `--layers`."""
+        return self.path / "bits.toml"
+
+    @property
     def report(self) -> Path:
         """The report of the finished run."""
         return self.path / "report.json"
+
+    @property
+    def blocks(self) -> Path:
+        """The blocks of the network and the values between them, for the report to draw."""
+        return self.path / "blocks.json"
+
+    @property
+    def comparison(self) -> Path:
+        """How the finished model compares with the float one, layer by layer."""
+        return self.path / "comparison.json"
+
+    @property
+    def page(self) -> Path:
+        """The report to be read in a browser."""
+        return self.path / "report.html"
 
     @property
     def history(self) -> Path:

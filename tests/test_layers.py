@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = frozenset({"atomic", "config", "errors", "events", "memory", "seeds", "qparams", "targets", "team"})
+LEAVES = frozenset({"atomic", "config", "errors", "events", "framing", "memory", "seeds", "qparams", "targets", "team"})
 ONNX = frozenset({"onnx", "onnx_ir", "onnxscript", "onnx2torch"})
 RUNTIME = frozenset({"onnxruntime"})
 TORCH = frozenset({"torch", "torchvision", "onnx2torch"})
@@ -29,7 +29,8 @@ CORE = frozenset(
     {"graph", "placement", "blocks", "importer", "data", "synthesis", "quant", "reconstruct", "exporter", "validate", "report"}
 )
 TABLE = {
-    "config": Row(frozenset({"errors", "targets"}), THIRD),
+    "config": Row(frozenset({"errors", "framing", "targets"}), THIRD),
+    "framing": Row(frozenset({"errors"}), THIRD),
     "targets": Row(frozenset(), THIRD),
     "errors": Row(frozenset(), THIRD),
     "qparams": Row(frozenset({"errors"}), THIRD),
@@ -61,16 +62,50 @@ TABLE = {
     "time_left": Row(frozenset({"events"}), THIRD),
     "planning": Row(
         LEAVES
-        | {"bn_file", "choice", "compute", "data", "delivery", "exporter", "placement", "prepare", "reconstruct", "validate"},
+        | {
+            "bit_budget",
+            "bn_file",
+            "choice",
+            "compute",
+            "data",
+            "delivery",
+            "exporter",
+            "placement",
+            "prepare",
+            "reconstruct",
+            "validate",
+        },
         ONNX | RUNTIME | TORCH | CLICK,
     ),
     "estimation": Row(
         LEAVES
-        | {"calibration", "choice", "synthesis", "importer", "planning", "quant", "reconstruct", "rundir", "stopwatch", "team"}
+        | {
+            "bit_budget",
+            "bit_choice",
+            "calibration",
+            "choice",
+            "synthesis",
+            "importer",
+            "planning",
+            "quant",
+            "reconstruct",
+            "rundir",
+            "stopwatch",
+            "team",
+        }
         | {"time_left"},
         ONNX | RUNTIME | CLICK,
     ),
     "memory": Row(frozenset({"errors"}), THIRD),
+    "allocation": Row(frozenset(), THIRD),
+    "bit_budget": Row(LEAVES | {"graph", "placement", "prepare", "sizes"}, THIRD),
+    "bit_plan": Row(LEAVES | {"placement", "prepare"}, THIRD),
+    "bit_choice": Row(
+        LEAVES
+        | {"allocation", "bit_budget", "bit_plan", "calibration", "compute", "graph", "placement", "prepare", "reconstruct"}
+        | {"rundir", "synthesis"},
+        ONNX | RUNTIME | CLICK,
+    ),
     "bn_file": Row(LEAVES | {"graph", "prepare"}, ONNX | RUNTIME | CLICK),
     "choice": Row(LEAVES | {"data", "synthesis", "graph", "prepare"}, THIRD),
     "calibration": Row(LEAVES | {"compute", "graph", "data", "synthesis", "prepare", "rundir", "choice"}, ONNX | RUNTIME | CLICK),
@@ -78,7 +113,19 @@ TABLE = {
     "fitting": Row(LEAVES | {"placement", "reconstruct"}, ONNX | RUNTIME | CLICK),
     "reexport": Row(
         LEAVES
-        | {"data", "placement", "reconstruct", "report", "calibration", "delivery", "fitting", "memory", "pipeline", "prepare"}
+        | {
+            "data",
+            "bit_plan",
+            "placement",
+            "reconstruct",
+            "report",
+            "calibration",
+            "delivery",
+            "fitting",
+            "memory",
+            "pipeline",
+            "prepare",
+        }
         | {"rundir"},
         ONNX | RUNTIME | TORCH | CLICK,
     ),
@@ -87,10 +134,25 @@ TABLE = {
         LEAVES | {"exporter", "validate", "reconstruct", "prepare", "rundir", "choice", "judge", "sizes"}, RUNTIME | CLICK
     ),
     "pipeline": Row(
-        LEAVES | CORE | {"prepare", "planning", "rundir", "saved_blocks", "compute", "calibration", "delivery", "history"},
+        LEAVES
+        | CORE
+        | {
+            "bit_choice",
+            "bit_plan",
+            "prepare",
+            "planning",
+            "rundir",
+            "saved_blocks",
+            "compute",
+            "calibration",
+            "delivery",
+            "history",
+        },
         RUNTIME | CLICK,
     ),
-    "accuracy": Row(LEAVES | {"graph", "data", "validate"}, RUNTIME | TORCH | CLICK),
+    "accuracy": Row(LEAVES | {"data", "device", "evaluation", "subjects", "validate"}, ONNX | RUNTIME | TORCH | CLICK),
+    "evaluation": Row(frozenset({"atomic", "validate"}), ONNX | RUNTIME | TORCH | CLICK),
+    "subjects": Row(LEAVES | {"graph", "validate"}, ONNX | RUNTIME | TORCH | CLICK),
     "distillation": Row(
         LEAVES | {"data", "prepare", "bn_file", "rundir", "compute", "choice", "calibration", "pipeline", "planning"},
         ONNX | RUNTIME | CLICK,
@@ -106,6 +168,8 @@ TABLE = {
                 "targets",
                 "device",
                 "estimation",
+                "evaluation",
+                "framing",
                 "events",
                 "errors",
                 "report",
@@ -124,7 +188,7 @@ TABLE = {
         THIRD,
     ),
     "__main__": Row(frozenset(), THIRD),  # the door to genie_onnx_cli, which no other module may open
-    "cli": Row(frozenset({"__init__", "config", "errors"}), ONNX | RUNTIME | TORCH),
+    "cli": Row(frozenset({"__init__", "config", "errors", "framing"}), ONNX | RUNTIME | TORCH),
 }
 
 

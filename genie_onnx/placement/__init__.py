@@ -3,9 +3,10 @@
 Simulation and export both read the `Placement`, so they cannot disagree.
 """
 
+from genie_onnx.placement.control import resolve
 from genie_onnx.placement.demands import REDUCED
 from genie_onnx.placement.explain import Row, explain, float_operators
 from genie_onnx.placement.place import place
 from genie_onnx.placement.specs import ActivationSpec, Placement, WeightSpec
 
-__all__ = ["REDUCED", "ActivationSpec", "Placement", "Row", "WeightSpec", "explain", "float_operators", "place"]
+__all__ = ["REDUCED", "ActivationSpec", "Placement", "Row", "WeightSpec", "explain", "float_operators", "place", "resolve"]

@@ -1,7 +1,20 @@
 """GENIE-M: block-wise reconstruction of a quantised network, learning rounding and step sizes jointly."""
 
 from genie_onnx.reconstruct.codes import Codes, load, save
+from genie_onnx.reconstruct.sensitivity import damage, log_probabilities, sensitivities
 from genie_onnx.reconstruct.store import ActivationStore
 from genie_onnx.reconstruct.walk import BlockResult, learned_blocks, reconstruct, simulate
 
-__all__ = ["ActivationStore", "BlockResult", "Codes", "learned_blocks", "load", "reconstruct", "save", "simulate"]
+__all__ = [
+    "ActivationStore",
+    "BlockResult",
+    "Codes",
+    "damage",
+    "learned_blocks",
+    "load",
+    "log_probabilities",
+    "reconstruct",
+    "save",
+    "sensitivities",
+    "simulate",
+]

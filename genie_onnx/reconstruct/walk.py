@@ -142,7 +142,7 @@ def reconstruct(
         carried = tuple(v for v in part.outputs if readers[v])
         if carried:
             tell = Tally(progress, dataclasses.replace(here, stage="carry"))
-            quantised = _final(network, dataclasses.replace(block, outputs=carried), placement, codes, device)
+            quantised = final_block(network, dataclasses.replace(block, outputs=carried), placement, codes, device)
             student.update(zip(carried, _forward(quantised, inputs_q, store, relief, team, tell), strict=True))
         readers.subtract(block.inputs)
         for values in (teacher, student):
@@ -165,7 +165,7 @@ def simulate(
     for block in blocks:
         inner = [v for v in _own_values(network, block) if v in quantised and v not in block.outputs]
         probe = dataclasses.replace(block, outputs=(*block.outputs, *inner))
-        function = _final(network, probe, placement, codes, images.device, form)
+        function = final_block(network, probe, placement, codes, images.device, form)
         with torch.no_grad():
             values.update(zip(probe.outputs, function(*(values[v] for v in block.inputs)), strict=True))
     return {value: y for value, y in values.items() if value in quantised or value in network.outputs}
@@ -315,7 +315,7 @@ def _float32(tensor: Tensor) -> np.ndarray:
     return np.asarray(tensor.detach().cpu().numpy(), dtype=np.float32)
 
 
-def _final(
+def final_block(
     network: Network, block: Block, placement: Placement, codes: Codes, device: torch.device, form: Form = PORTABLE.form
 ) -> Callable[..., tuple[Tensor, ...]]:
     """Return `block` as a function at its final codes, biases as the file stores them."""

@@ -1,0 +1,96 @@
+"""Which bits may be chosen, and how many a goal (config.BitGoal) allows together: known before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from genie_onnx.config import BitGoal, QuantizeConfig
+from genie_onnx.errors import ConfigError
+from genie_onnx.graph import query
+from genie_onnx.placement import REDUCED, resolve
+from genie_onnx.prepare import Prepared
+from genie_onnx.sizes import packed
+
+WIDTHS = (2, 3, 4, 8)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What may be chosen: `parameters` of each block (only weights whose bits are free), and `widths`, ascending."""
+
+    blocks: dict[str, tuple[str, ...]]  # free weights by the block that learns them, topological
+    parameters: npt.NDArray[np.int64]  # [B]
+    widths: tuple[int, ...]
+    fixed: dict[str, int]  # bits of the other weights
+    other_bits: int  # bits of everything in the model but free weights
+
+    @property
+    def total(self) -> int:
+        """Weights whose bits are free."""
+        return int(self.parameters.sum())
+
+    def bits(self, chosen: npt.NDArray[np.int64]) -> dict[str, int]:
+        """Return the bits of every quantised weight, with those `chosen` for each block, int64 [B]."""
+        free = {w: int(bits) for names, bits in zip(self.blocks.values(), chosen, strict=True) for w in names}
+        return {**self.fixed, **free}
+
+    def bytes(self, bits: float) -> int:
+        """Return the bytes of the model with so many bits in all free weights together."""
+        return -(-(int(bits) + self.other_bits) // 8)
+
+
+def choices(prepared: Prepared, config: QuantizeConfig) -> Choices:
+    """Return what may be chosen. Raises ConfigError where that is nothing."""
+    placement, constraints = prepared.placement, config.target.constraints
+    low, high = constraints.weight_bits
+    most = min(high, REDUCED) if config.placement.reduce_range else high
+    widths = tuple(sorted({min(width, most) for width in WIDTHS if low <= width <= high}))
+    if len(widths) < 2:
+        raise ConfigError(
+            f"{config.bit_goal}: target {config.target.name} holds weights of {low} bits only: leave that option out"
+        )
+    asked = resolve(prepared.deploy, config.placement).bits
+    fixed = {spec.value: spec.bits for spec in placement.weights if not asked.keys().isdisjoint(spec.nodes)}
+    blocks: dict[str, tuple[str, ...]] = {}
+    seen = set(fixed)
+    for block in prepared.blocks:
+        free = tuple(w for w in block.weights if placement.weight_of(w) is not None and w not in seen)
+        seen.update(free)
+        if free:
+            blocks[block.name] = free
+    if not blocks:
+        raise ConfigError(f"{config.bit_goal} has nothing to choose: every layer has bits of its own (--bits, --layers)")
+    arrays = {name: query.constant(value) for name, value in prepared.deploy.graph.initializers.items()}
+    counts = [sum(array.size for w in names if (array := arrays[w]) is not None) for names in blocks.values()]
+    none = {w: 0 for names in blocks.values() for w in names}
+    return Choices(blocks, np.array(counts, np.int64), widths, fixed, 8 * packed(prepared.deploy, {**fixed, **none})[0])
+
+
+def require_goal(prepared: Prepared, config: QuantizeConfig) -> None:
+    """Raise ConfigError where `config.bit_goal` cannot be met by any choice of bits."""
+    goal = config.bit_goal
+    if goal is None:
+        return
+    found = choices(prepared, config)
+    budget = budget_of(goal, found)
+    if budget is not None and budget < found.total * found.widths[0]:
+        smallest = found.bytes(found.total * found.widths[0])
+        at_8 = found.bytes(found.total * found.widths[-1])
+        raise ConfigError(
+            f"{goal} is too small: with {found.widths[0]} bits in every layer that has none of its own, the average is "
+            f"{found.widths[0]} bits and the model has {smallest} bytes ({100 * smallest / at_8:.1f} % of those at "
+            f"{found.widths[-1]} bits); use at least that"
+        )
+
+
+def budget_of(goal: BitGoal, found: Choices) -> int | None:
+    """Return how many bits free weights may have together; None where the goal is a loss."""
+    if goal.average is not None:
+        return int(goal.average * found.total)
+    wanted = goal.bytes
+    if goal.share is not None:
+        wanted = int(goal.share * found.bytes(found.total * found.widths[-1]))
+    return None if wanted is None else 8 * wanted - found.other_bits
