@@ -1,0 +1,127 @@
+"""A finished run directory -> report.html: what is there is read, what the float model is needed for is made where it is there.
+
+settings, source, report, history, images, codes, plan of bits, blocks, comparison -> report.page.Contents -> one file
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genie_onnx import reconstruct
+from genie_onnx.atomic import write_text
+from genie_onnx.blocks import Block
+from genie_onnx.data import PathLike
+from genie_onnx.data.arrays import open_array
+from genie_onnx.errors import ConfigError, DataError, RunError
+from genie_onnx.history import read_history
+from genie_onnx.report import finite
+from genie_onnx.report.page import Contents, render
+from genie_onnx.report.pictures import data_uris
+from genie_onnx.rundir import RunDirectory, read_settings, read_source
+from genie_onnx.synthesis import viewable
+
+PICTURES = 48  # shown: fills rows of 2, 3, 4, 6, 8, 12 and 16
+
+
+def html_report(
+    run_dir: PathLike, output: PathLike | None = None, *, model: PathLike | None = None, effects: bool = False
+) -> Path:
+    """Make the HTML report of the finished run in `run_dir` (again) and return where it is.
+
+    Args:
+        run_dir: the directory of a finished `quantize`.
+        output: None: report.html in `run_dir`.
+        model: the float model, where it is no longer where it was.
+        effects: measure what each block does to the outputs, alone and when it alone is not quantised: minutes.
+
+    What the run left out, because it was made by an earlier version, is made now where the float model is there, else the report
+    says how to get it. Raises ConfigError where there is no finished run, or `model` is not its model.
+    """
+    run = RunDirectory(Path(run_dir))
+    page = run.page if output is None else Path(output)
+    contents = _contents(run)
+    try:
+        write_text(page, render(contents))
+    except OSError as error:
+        raise RunError(f"cannot write the report to {page}: {error.strerror}") from error
+    return page
+
+
+def save_structure(blocks: Iterable[Block], run: RunDirectory) -> None:
+    """Write what the report draws of `blocks` to `run`."""
+    names = ("kind", "nodes", "inputs", "outputs", "weights")
+    entries = [{"block": block.name, **{name: getattr(block, name) for name in names}} for block in blocks]
+    write_text(run.blocks, json.dumps({"blocks": entries}))
+
+
+def _contents(run: RunDirectory) -> Contents:
+    report = _read(run.report)
+    if report is None:
+        raise ConfigError(
+            f"{run.path} does not hold a finished run of genie-onnx quantize: it has no {run.report.name}. Where it was "
+            "begun, the same quantize command goes on where it stopped"
+        )
+    identity, machines = read_settings(run)
+    source = read_source(run)
+    history, comparison, structure = read_history(run.history), _read(run.comparison), _read(run.blocks)
+    pictures, lost = _pictures(run, identity["shape"])
+    again = f"genie-onnx report {run.path}"
+    missing = [lost] * bool(lost)
+    if structure is None:
+        missing.append(f"The drawing of the network, which needs the float model: {again} --model FLOAT.onnx")
+    if comparison is None:
+        missing.append(f"The comparison with the float model layer by layer, which needs that model: {again} --model FLOAT.onnx")
+    elif not any(block["share"] is not None for block in comparison["blocks"]):
+        missing.append(f"What each block alone does to the outputs, which takes minutes: {again} --effects")
+    if not history:
+        missing.append("Curves of losses: the run was made by an earlier version, which kept none. A new run will have them.")
+    return Contents(
+        model=Path(source.get("model") or "model").name,
+        output=Path(source.get("output") or "the quantized model").name,
+        run_dir=str(run.path),
+        command=source.get("command"),
+        report=report,
+        machines=machines,
+        pictures=pictures,
+        curves=history,
+        comparison=comparison,
+        blocks=structure["blocks"] if structure else (),
+        steps=_steps(run, len(report["blocks"])),
+        bits=_read(run.bits),
+        missing=missing,
+    )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return the JSON in `path`, None where there is no file. Raises RunError where it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        return dict(finite(json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{path} is damaged: {error!r}. Delete it, and make the report again") from error
+
+
+def _pictures(run: RunDirectory, shape: list[int]) -> tuple[list[str], str]:
+    """Return the first calibration images as data URIs; where there are none, what to say about that."""
+    try:
+        file = open_array(run.images, (shape[0], shape[1], shape[2]))
+        rows = file.rows(range(min(PICTURES, len(file))))
+        return data_uris(viewable(np.stack(list(rows)))), ""
+    except DataError as error:
+        return [], f"The calibration images: {error}."
+
+
+def _steps(run: RunDirectory, blocks: int) -> dict[str, tuple[float, float, float]]:
+    """Return the smallest, the median and the largest step size of each weight."""
+    found = {}
+    for index in range(blocks):
+        for name, weight in reconstruct.load(run.block(index)).weights.items():
+            steps = weight.qparams.scale
+            found[name] = (float(steps.min()), float(np.median(steps)), float(steps.max()))
+    return found
