@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from genie_onnx.planning import ImagePlan, Plan, plan
     from genie_onnx.reexport import export
     from genie_onnx.report import Report, versions
+    from genie_onnx.reporting import html_report
     from genie_onnx.run_status import RunStatus, status
     from genie_onnx.targets import TARGETS, Constraints, Form, Target
     from genie_onnx.team import Team, first_to_fail, join_team
@@ -87,6 +88,7 @@ _HOMES = {
     "planning": ("ImagePlan", "Plan", "plan"),
     "reexport": ("export",),
     "report": ("Report", "versions"),
+    "reporting": ("html_report",),
     "run_status": ("RunStatus", "status"),
     "team": ("Team", "first_to_fail", "join_team"),
     "time_left": ("Estimate", "TimeLeft"),
@@ -157,6 +159,7 @@ __all__ = [
     "export",
     "first_to_fail",
     "from_json",
+    "html_report",
     "inspect",
     "join_team",
     "node_operators",

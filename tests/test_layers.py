@@ -46,7 +46,7 @@ TABLE = {
     "reconstruct": Row(LEAVES | {"quant", "blocks", "placement", "importer", "compute", "stopwatch"}, ONNX | RUNTIME | CLICK),
     "exporter": Row(LEAVES | {"graph", "placement"}, TORCH | RUNTIME | CLICK),
     "validate": Row(LEAVES | {"graph", "data"}, TORCH | CLICK),
-    "report": Row(LEAVES | {"validate"}, TORCH | ONNX | RUNTIME | CLICK),
+    "report": Row(LEAVES | {"validate", "history"}, TORCH | ONNX | RUNTIME | CLICK),
     # The steps of the pipeline, and the other things that can be asked for: they join the parts above
     "prepare": Row(LEAVES | {"graph", "placement", "blocks", "importer", "validate"}, RUNTIME | CLICK),
     "atomic": Row(frozenset(), THIRD),
@@ -129,6 +129,10 @@ TABLE = {
         | {"rundir"},
         ONNX | RUNTIME | TORCH | CLICK,
     ),
+    "reporting": Row(
+        LEAVES | {"blocks", "data", "history", "prepare", "reconstruct", "report", "rundir", "synthesis"},
+        ONNX | RUNTIME | TORCH | CLICK,
+    ),
     "sizes": Row(LEAVES | {"graph"}, TORCH | RUNTIME | CLICK),
     "delivery": Row(
         LEAVES | {"exporter", "validate", "reconstruct", "prepare", "rundir", "choice", "judge", "sizes"}, RUNTIME | CLICK
@@ -160,6 +164,8 @@ TABLE = {
     "inspection": Row(
         LEAVES | {"data", "graph", "placement", "synthesis", "prepare", "bn_file", "choice", "sizes"}, RUNTIME | TORCH | CLICK
     ),
+    "environment": Row(LEAVES | {"compute", "device", "pipeline", "validate"}, CLICK),
+    "naming": Row(frozenset({"errors"}), TORCH | RUNTIME | CLICK),
     "verification": Row(LEAVES | {"graph", "data", "synthesis", "validate"}, RUNTIME | TORCH | CLICK),
     "__init__": Row(
         frozenset(
@@ -173,8 +179,11 @@ TABLE = {
                 "events",
                 "errors",
                 "report",
+                "reporting",
                 "pipeline",
                 "planning",
+                "environment",
+                "naming",
                 "accuracy",
                 "distillation",
                 "inspection",
