@@ -44,6 +44,7 @@ def distill(model: Path, **given: Any) -> None:
         input_mean=given["input_mean"],
         input_std=given["input_std"],
         channel_order=given["channel_order"],
+        framing=given["framing"],
         seed=given["seed"],
         device=given["device"],
         precision=given["precision"],

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, get_args
 
 import click
 
 from genie_onnx import TARGETS, Target
+from genie_onnx.framing import RECIPES, Framing, Interpolation
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,6 +46,21 @@ class Size(click.ParamType):
         if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
             self.fail(f"{value!r} is not a size such as 240x320 (height x width)", param, ctx)
         return int(height), int(width)
+
+
+class Lengths(click.ParamType):
+    """One length of pixels, or height and width: ``256`` -> (256,), ``240x320`` -> (240, 320)."""
+
+    name = "length"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Parse `value`; a tuple is already parsed."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).lower().split("x")
+        if len(parts) > 2 or not all(part.isdecimal() and int(part) for part in parts):
+            self.fail(f"{value!r} is neither a length such as 256 nor a size such as 240x320 (height x width)", param, ctx)
+        return tuple(map(int, parts))
 
 
 class InputValues(click.ParamType):
@@ -82,13 +99,17 @@ amplify = click.option(
     "[default: for 16 images or fewer]",
 )
 input_mean = click.option(
+    "--mean",
     "--input-mean",
+    "input_mean",
     type=Numbers(),
     metavar="M[,M,M]",
     help="What the model's preprocessing subtracts from pixels scaled to 0..1, e.g. 0.485,0.456,0.406. Raw 0..255: 0.",
 )
 input_std = click.option(
+    "--std",
     "--input-std",
+    "input_std",
     type=Numbers(),
     metavar="S[,S,S]",
     help="What it divides by then, e.g. 0.229,0.224,0.225. Raw 0..255: 0.003922.",
@@ -97,6 +118,24 @@ channel_order = click.option(
     "--channel-order", type=click.Choice(["rgb", "bgr"]), default="rgb", show_default=True, help="Of the model's input."
 )
 input_size = click.option("--input-size", type=Size(), metavar="HxW", help="Where the model leaves height and width open.")
+preprocess = click.option(
+    "--preprocess",
+    type=click.Choice(list(RECIPES)),
+    help="Presets, which the options below override: imagenet is --resize 256 --crop 224 --mean 0.485,0.456,0.406 --std "
+    "0.229,0.224,0.225; cifar --mean 0.4914,0.4822,0.4465 --std 0.2470,0.2435,0.2616; none leaves pixels 0..255.",
+)
+resize = click.option(
+    "--resize",
+    type=Lengths(),
+    metavar="N|HxW",
+    help="Pictures are scaled until their shorter side is N, or to HxW.  [default: until they cover the input]",
+)
+crop = click.option(
+    "--crop", type=Lengths(), metavar="N|HxW", help="... and this is cut at their centre.  [default: the model's input]"
+)
+interpolation = click.option(
+    "--interpolation", type=click.Choice(list(get_args(Interpolation))), help="How pictures are scaled.  [default: bilinear]"
+)
 set_input = click.option(
     "--set-input",
     "set_inputs",
@@ -167,7 +206,39 @@ def combined(*options: Callable[[F], F]) -> Callable[[F], F]:
 progress = combined(quiet, log_json)
 distillation = combined(distill_iters, distill_batch, start, swing, train_latent)
 computing = combined(device, precision, graph)
-preprocessing = combined(input_mean, input_std, channel_order, input_size)
+
+
+def preprocessing(function: F) -> F:
+    """Add everything that says how pictures become the model's input.
+
+    The command is given `input_mean`, `input_std`, `channel_order`, `framing` and `input_size`, with the preset worked in.
+    """
+
+    @functools.wraps(function)
+    def resolved(*arguments: Any, **given: Any) -> Any:
+        return function(*arguments, **_preprocessed(given))
+
+    every = (preprocess, resize, crop, interpolation, input_mean, input_std, channel_order, input_size)
+    return combined(*every)(cast(F, resolved))
+
+
+def _preprocessed(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a command with those of pictures replaced by what they mean together."""
+    recipe = RECIPES.get(given.pop("preprocess"))
+    sizes = {name: given.pop(name) for name in ("resize", "crop", "interpolation")}
+    if sizes["crop"] is not None:
+        sizes["crop"] = (sizes["crop"] * 2)[:2]  # 224 is 224x224
+    chosen = {name: value for name, value in sizes.items() if value is not None}
+    framing = recipe.framing if recipe else None
+    if chosen:
+        framing = dataclasses.replace(framing or Framing(), **chosen)
+    if recipe:
+        step = -1 if given["channel_order"] == "bgr" else 1  # a preset's numbers are for rgb
+        given["input_mean"] = given["input_mean"] or recipe.mean[::step]
+        given["input_std"] = given["input_std"] or recipe.std[::step]
+    return {**given, "framing": framing, "input_size": given["input_size"] or (framing and framing.crop)}
+
+
 target = combined(
     click.option(
         "--target",

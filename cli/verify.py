@@ -101,6 +101,7 @@ def verify(model: Path, **given: Any) -> None:
         mean=given["input_mean"],
         std=given["input_std"],
         order=given["channel_order"],
+        framing=given["framing"],
         input_size=given["input_size"],
         seed=given["seed"],
         seconds=given["seconds"],

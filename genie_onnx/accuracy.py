@@ -1,58 +1,189 @@
-"""Accuracy of model files on labelled images, by onnxruntime at its default options."""
+"""How good model files are on the user's samples, run by onnxruntime as a user's program runs them: one pass for all models.
+
+samples, batch by batch -> each model -> top-1 and top-5, or the user's own metric -> figures, differences, intervals
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-import onnx_ir as ir
 
-from genie_onnx import graph, validate
-from genie_onnx.data import Order, PathLike, open_labelled
-from genie_onnx.errors import ModelError
-from genie_onnx.graph import query
-from genie_onnx.validate import Accuracy
+from genie_onnx.data import Order, PathLike, Samples, open_images, open_labelled
+from genie_onnx.device import choose_device
+from genie_onnx.errors import ConfigError, DataError
+from genie_onnx.evaluation import Evaluation, ModelEvaluation
+from genie_onnx.events import Step, Tally
+from genie_onnx.framing import Framing
+from genie_onnx.subjects import Layout, Subject, Taking, load_subjects
+from genie_onnx.validate import Classification, Measured, Provider, has_cuda
 
-BATCH = 50
+BATCH = 16  # samples that are decoded and run at once
+_SHIFTED = {1: "seem to begin with one for the background", -1: "seem to lack the first one of the labels"}
 
 
 def evaluate(
-    model: PathLike,
-    data: Sequence[PathLike],
+    models: PathLike | Sequence[PathLike],
+    data: Sequence[PathLike] = (),
     *,
+    labels: PathLike | None = None,
+    classes: PathLike | None = None,
+    label_offset: int = 0,
+    metric: Callable[..., Any] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     order: Order = "rgb",
-    limit: int | None = None,
+    framing: Framing | None = None,
     input_size: tuple[int, int] | None = None,
+    layout: Layout | None = None,
+    limit: int | None = None,
     set_inputs: Mapping[str, Sequence[float]] | None = None,
-) -> Accuracy:
-    """Return top-1 and top-5 of a float or quantised `model` on class-folder trees or npz files with labels.
+    provider: Literal["auto", "cpu", "cuda"] = "auto",
+    progress: Callable[[Step], None] = lambda step: None,
+) -> Evaluation:
+    """Return top-1 and top-5 of models on labelled samples, or what a metric of your own says of them, with 95 % intervals.
 
-    `mean` and `std` normalise pictures scaled to 0..1 (data.Preprocess). Samples are read batch by batch.
-    `set_inputs` has numbers for inputs beside the image (graph.fix_inputs); a model without them needs none.
-    Raises ModelError, ConfigError and DataError for what cannot be used.
+    Args:
+        models: one ONNX file, float or quantised, or several: each is compared with the first, sample by sample.
+        data: class-folder trees, npz files with labels, or with `labels` the folders that hold the pictures; for a `metric`
+            anything that `quantize` takes. Read batch by batch: all of it may be larger than memory.
+        labels: a CSV of path and label, or a text of the same (data.labels).
+        classes: a file with the names of the classes in the order of the model's outputs; without it, names are sorted.
+        label_offset: added to every label: 1 where the model has a class for the background before all others.
+        metric: a function or a class (validate.measure) that is called with the outputs and what is known of the samples.
+        mean: of the model's preprocessing, as `std` and `order` (data.Preprocess).
+        framing: how pictures get the model's size; None: scaled to cover it, cut at the centre.
+        input_size: (H, W), where the model leaves them open.
+        layout: of the model's input; None: nhwc where only its last dimension can be 1 or 3 channels.
+        limit: at most so many samples, spread over the whole.
+        set_inputs: numbers for inputs beside the image (graph.fix_inputs); a model without them needs none.
+        provider: of onnxruntime; auto: cuda where onnxruntime is built for it and torch sees a GPU.
+        progress: is told a Step of stage "evaluate" at most twice a second; an iteration is a sample.
+
+    Raises ModelError, ConfigError and DataError for what cannot be used, RunError where onnxruntime fails.
     """
-    loaded = graph.load(model)
-    if set_inputs and len(loaded.graph.inputs) > 1:
-        graph.fix_inputs(loaded, set_inputs)
-    graph.widen(loaded)
-    if len(loaded.graph.inputs) != 1:
-        names = ", ".join(repr(value.name) for value in loaded.graph.inputs)
-        raise ModelError(f"{model} has {len(loaded.graph.inputs)} inputs ({names}): fix those beside the image with --set-input.")
-    dims = query.input_shape(loaded)
-    if len(dims) != 4 or dims[1] is None:
-        raise ModelError(f"{model}: the input must be [N, C, H, W] with a fixed C, but it is {list(dims)}")
-    height, width = (fixed or given for fixed, given in zip(dims[2:], input_size or (None, None), strict=True))
-    if height is None or width is None:
-        raise ModelError(f"{model} leaves height or width of its input open: give a size with --input-size HxW")
-    samples = open_labelled(data, (dims[1], height, width), mean=mean, std=std, order=order, limit=limit)
-    labels = samples.labels.numpy()
+    paths = [Path(models)] if isinstance(models, str | os.PathLike) else [Path(model) for model in models]
+    _check(paths, labels, metric, classes, label_offset)
+    place = _place(provider)
+    subjects = load_subjects(paths, input_size or (framing.crop if framing else None), layout, set_inputs or {}, place)
+    opened: dict[Taking, Samples] = {}
+    for taking in dict.fromkeys(subject.taking for subject in subjects):
+        if taking.raw and (mean is not None or std is not None):
+            raise ConfigError("a model that takes uint8 pixels normalises them by itself: leave out --mean and --std")
+        scale = ((0.0,), (1 / 255,)) if taking.raw else (mean, std)
+        pictures: dict[str, Any] = {"mean": scale[0], "std": scale[1], "order": order, "framing": framing, "limit": limit}
+        if metric is None or labels is not None:
+            opened[taking] = open_labelled(data, taking.shape, labels=labels, classes=classes, **pictures)
+        else:
+            opened[taking] = open_images(data, taking.shape, **pictures)
+    samples = next(iter(opened.values()))
+    if not len(samples):
+        raise DataError("there are no samples to evaluate on")
+    notices: tuple[str, ...] = ()
+    if metric is None:
+        judged = _classified(subjects, opened, label_offset, progress)
+        notices = _notices(judged[0], label_offset)
+        found = [_accuracy(path, judge, judged[0]) for path, judge in zip(paths, judged, strict=True)]
+    else:
+        measured = _measured(subjects, opened, metric, progress)
+        found = [_own(path, judge, measured[0]) for path, judge in zip(paths, measured, strict=True)]
+    return Evaluation(
+        samples=len(samples),
+        provider=place,
+        models=tuple(found),
+        names=tuple(samples.names),
+        classes=samples.classes,
+        notices=notices,
+    )
 
-    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        start = 0
-        for batch in samples.batches(BATCH):
-            yield batch.numpy(), labels[start : start + len(batch)]
-            start += len(batch)
 
-    return validate.evaluate(ir.to_proto(loaded), batches())
+def _check(
+    paths: Sequence[Path],
+    labels: PathLike | None,
+    metric: Callable[..., Any] | None,
+    classes: PathLike | None,
+    label_offset: int,
+) -> None:
+    problems = [] if paths else ["no model was given"]
+    if metric is not None and label_offset:
+        problems.append("--label-offset is for top-1; a metric is given the labels as they are")
+    if metric is not None and classes is not None and labels is None:
+        problems.append("--classes is for top-1 and for --labels: a metric is not given the names of class folders as labels")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _place(provider: Literal["auto", "cpu", "cuda"]) -> Provider:
+    if provider == "auto":
+        return "cuda" if has_cuda() and choose_device("auto").type == "cuda" else "cpu"
+    if provider == "cuda" and not has_cuda():
+        raise ConfigError(
+            "--provider cuda: this onnxruntime has no CUDA; uninstall onnxruntime, install onnxruntime-gpu, or use --provider cpu"
+        )
+    return provider
+
+
+def _batches(opened: Mapping[Taking, Samples], progress: Callable[[Step], None]) -> Iterator[dict[Taking, np.ndarray]]:
+    """Yield the same samples in each form that a model takes, float32 [n, C, H, W]."""
+    total = len(next(iter(opened.values())))
+    tell = Tally(progress, Step(stage="evaluate", iterations=total))
+    done = 0
+    for batches in zip(*(samples.batches(BATCH) for samples in opened.values()), strict=True):
+        yield {taking: batch.numpy() for taking, batch in zip(opened, batches, strict=True)}
+        done += len(batches[0])
+        tell(done)
+
+
+def _classified(
+    subjects: Sequence[Subject], opened: Mapping[Taking, Samples], offset: int, progress: Callable[[Step], None]
+) -> list[Classification]:
+    labels = next(iter(opened.values())).labels.numpy() + offset
+    judged = [Classification(labels) for _ in subjects]
+    for batches in _batches(opened, progress):
+        for subject, judge in zip(subjects, judged, strict=True):
+            judge.add(subject(batches[subject.taking]))
+    return judged
+
+
+def _measured(
+    subjects: Sequence[Subject], opened: Mapping[Taking, Samples], metric: Callable[..., Any], progress: Callable[[Step], None]
+) -> list[Measured]:
+    measured = [Measured(metric) for _ in subjects]
+    known = next(iter(opened.values())).targets(BATCH)
+    for batches, targets in zip(_batches(opened, progress), known, strict=True):
+        for subject, judge in zip(subjects, measured, strict=True):
+            judge.add(subject(batches[subject.taking]), targets)
+    return measured
+
+
+def _accuracy(path: Path, judge: Classification, first: Classification) -> ModelEvaluation:
+    alone = judge is first
+    return ModelEvaluation(
+        model=str(path),
+        figures=judge.figures(),
+        against_first={} if alone else judge.against(first),
+        agreement=None if alone else judge.agreement(first),
+        columns=judge.columns,
+        confusions=tuple(judge.confusions()),
+    )
+
+
+def _own(path: Path, judge: Measured, first: Measured) -> ModelEvaluation:
+    return ModelEvaluation(
+        model=str(path),
+        figures=judge.figures(),
+        against_first={} if judge is first else judge.against(first),
+        agreement=None,
+        columns=judge.columns,
+        confusions=(),
+    )
+
+
+def _notices(first: Classification, offset: int) -> tuple[str, ...]:
+    by = first.better_offset()
+    if by is None:
+        return ()
+    return (f"Labels shifted by {by:+d} fit better: the model's classes {_SHIFTED[by]}. Try --label-offset {offset + by}.",)

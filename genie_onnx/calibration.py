@@ -77,6 +77,7 @@ def data_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathL
         mean=config.input_mean,
         std=config.input_std,
         order=config.channel_order,
+        framing=config.framing,
         limit=config.samples + HELD_BACK,
         generator=stream(config.seed, "data"),
     )

@@ -108,6 +108,7 @@ def _given(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathLike])
         mean=config.input_mean,
         std=config.input_std,
         order=config.channel_order,
+        framing=config.framing,
         limit=config.samples + HELD_BACK,
     )
     notices: tuple[str, ...] = ()

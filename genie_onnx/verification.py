@@ -20,6 +20,7 @@ import onnx_ir as ir
 from genie_onnx import graph
 from genie_onnx.data import Order, PathLike, Preprocess, load_images
 from genie_onnx.errors import ConfigError, ModelError
+from genie_onnx.framing import Framing
 from genie_onnx.events import Step, Tally
 from genie_onnx.graph import query
 from genie_onnx.seeds import stream
@@ -69,6 +70,7 @@ def verify(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     order: Order = "rgb",
+    framing: Framing | None = None,
     input_size: tuple[int, int] | None = None,
     seed: int = 0,
     seconds: float = 600,
@@ -83,7 +85,7 @@ def verify(
         pythons: interpreters by name of the runtime, for those that are installed in an environment of their own.
         data: images, as for `quantize`; without them procedural ones are made.
         samples: how many images.
-        mean: of the model's preprocessing, as `std`, `order` and `input_size` (data.Preprocess).
+        mean: of the model's preprocessing, as `std`, `order`, `framing` and `input_size` (data.Preprocess).
         seconds: after which a runtime is stopped.
         progress: is told of the reference and of each runtime, twice a second (events).
 
@@ -96,7 +98,7 @@ def verify(
     shape, batch = _input(loaded, path, input_size)
     name = str(loaded.graph.inputs[0].name)
     if data:
-        array = load_images(data, shape, mean=mean, std=std, order=order, limit=samples).numpy()
+        array = load_images(data, shape, mean=mean, std=std, order=order, framing=framing, limit=samples).numpy()
     elif mean is not None and std is not None:
         space = Preprocess(shape=shape, mean=tuple(mean), std=tuple(std), order=order)
         array = _made(samples, shape, seed, space.statistics())

@@ -233,8 +233,7 @@ def test_evaluate_reads_class_folders_and_npz(model: Path, tmp_path: Path) -> No
         (tmp_path / "tree" / str(label)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(tmp_path / "tree" / str(label) / f"{k}.png")
     from_npz, from_tree = (
-        json.loads(call("evaluate", model, "--data", tmp_path / name, "--json").stdout)[str(model)]
-        for name in ("test.npz", "tree")
+        json.loads(call("evaluate", model, "--data", tmp_path / name, "--json").stdout) for name in ("test.npz", "tree")
     )
     assert from_npz == from_tree
     assert from_npz["samples"] == 8
@@ -260,7 +259,7 @@ def test_evaluate_fixes_inputs_beside_the_image(tmp_path: Path) -> None:
         assert "'gain'" in refused.stderr
     for gain, top1 in (("3", 1.0), ("-3", 0.0)):
         found = json.loads(call("evaluate", two, one, *data, "--set-input", f"gain={gain}", "--json").stdout)
-        assert (found[str(two)]["top1"], found[str(one)]["top1"]) == (top1, 0.0)
+        assert [row["figures"]["top-1"]["value"] for row in found["models"]] == [top1, 0.0]
 
 
 def test_a_bad_command_gets_one_line() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Literal
 
@@ -37,6 +37,7 @@ class ArrayFile:
     dtype: np.dtype
     layout: Layout
     labels: np.ndarray | None  # class indices, int64 [N]
+    beside: tuple[str, ...] = ()  # other arrays [N, ...] of an .npz: masks, boxes, texts, `labels` too
 
     @property
     def pixels(self) -> bool:
@@ -51,7 +52,7 @@ class ArrayFile:
         Raises DataError for a damaged file, and for a sample with NaN or Inf.
         """
         try:
-            for index, row in zip(indices, self._raw_rows(indices), strict=True):
+            for index, row in zip(indices, self._raw_rows(self.key, indices), strict=True):
                 if self.pixels:
                     yield _channels_last(row, self.layout)
                     continue
@@ -62,12 +63,20 @@ class ArrayFile:
         except _DAMAGED as error:
             raise DataError(f"{self.path} cannot be read: {_one_line(error)}") from error
 
-    def _raw_rows(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
-        if self.key is None:
+    def rows_beside(self, indices: Sequence[int]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the entries of the arrays `beside` at `indices` (ascending), by name. Raises DataError for a damaged file."""
+        try:
+            for _, *rows in zip(indices, *(self._raw_rows(key, indices) for key in self.beside), strict=True):
+                yield dict(zip(self.beside, rows, strict=True))
+        except _DAMAGED as error:
+            raise DataError(f"{self.path} cannot be read: {_one_line(error)}") from error
+
+    def _raw_rows(self, key: str | None, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        if key is None:
             mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
             yield from (np.array(mapped[index]) for index in indices)
             return
-        with zipfile.ZipFile(self.path) as archive, archive.open(self.key + ".npy") as member:
+        with zipfile.ZipFile(self.path) as archive, archive.open(key + ".npy") as member:
             shape, fortran, dtype = _header(member)
             if fortran:  # rows are not contiguous: the whole array has to be there
                 flat = np.frombuffer(_read(member, int(np.prod(shape)) * dtype.itemsize), dtype)
@@ -107,7 +116,10 @@ def open_array(path: Path, shape: tuple[int, int, int]) -> ArrayFile:
                 )
             labels = _small(archive, LABEL_KEY, headers, headers[key][0][:1])
             space = _small(archive, SPACE_KEY, headers, ())
-        return _describe(path, key, headers[key][0], headers[key][2], shape, labels, space)
+        count = headers[key][0][:1]
+        others = {name: header for name, header in headers.items() if name != key}
+        beside = tuple(name for name, (found, _, dtype) in others.items() if found[:1] == count and not dtype.hasobject)
+        return replace(_describe(path, key, headers[key][0], headers[key][2], shape, labels, space), beside=beside)
     except _DAMAGED as error:
         raise DataError(f"{path} is not a readable {path.suffix} file: {_one_line(error)}") from error
 

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from genie_onnx.config import Order
+from genie_onnx.data.arrays import ArrayFile
 from genie_onnx.data.pictures import check_picture, read_picture
 from genie_onnx.data.preprocess import Preprocess
 from genie_onnx.data.sources import PathLike, Pictures, Source, open_labelled_sources, open_sources, refuse
 from genie_onnx.errors import DataError
+from genie_onnx.framing import Framing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +47,20 @@ class Samples:
         return torch.from_numpy(np.concatenate(parts))
 
     @property
+    def names(self) -> list[str]:
+        """What each sample is called, in reading order: its file, or file[index]."""
+        return [
+            str(source.files[index]) if isinstance(source, Pictures) else f"{source.path}[{index}]"
+            for source, chosen in zip(self.sources, self.chosen, strict=True)
+            for index in chosen
+        ]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes in the order of their indices; () where they are not known."""
+        return next((source.classes for source in self.sources if isinstance(source, Pictures) and source.classes), ())
+
+    @property
     def pixels(self) -> bool:
         """Whether any of the sources holds pixels 0..255, which are preprocessed."""
         return any(isinstance(source, Pictures) or source.pixels for source in self.sources)
@@ -63,6 +82,16 @@ class Samples:
                 yield torch.from_numpy(np.stack(batch))
                 batch = []
 
+    def targets(self, size: int) -> Iterator[dict[str, np.ndarray]]:
+        """Yield what is known of each batch of `size`, arrays [n, ...]: `names`, `labels`, what an .npz has beside its images.
+
+        Of several sources, what all of them have. Holds one batch in memory. Raises DataError for a damaged file.
+        """
+        rows = self._known()
+        common = set.intersection(*({"names"} | _columns(source) for source in self.sources))
+        while batch := list(islice(rows, size)):
+            yield {key: np.stack([np.asarray(row[key]) for row in batch]) for key in sorted(common)}
+
     def tensor(self) -> Tensor:
         """Return all samples, float32 [N, C, H, W], in reading order. Raises DataError that names the damaged files."""
         out = np.empty((len(self), *self.preprocess.shape), np.float32)
@@ -80,13 +109,36 @@ class Samples:
         for source, chosen in zip(self.sources, self.chosen, strict=True):
             if isinstance(source, Pictures):
                 for index in chosen:
-                    try:
-                        yield self.preprocess.tensor(read_picture(source.files[index]))
-                    except DataError as error:
-                        yield error
+                    yield self._picture(source.files[index])
             else:
                 for row in source.rows(chosen):
                     yield self.preprocess.tensor(row) if source.pixels else row
+
+    def _picture(self, file: Path) -> np.ndarray | DataError:
+        try:
+            picture = read_picture(file)
+        except DataError as error:
+            return error
+        try:
+            return self.preprocess.tensor(picture)
+        except DataError as error:
+            return DataError([f"{file}: {problem}" for problem in error.problems])
+
+    def _known(self) -> Iterator[dict[str, Any]]:
+        """Yield what is known of every sample."""
+        names = iter(self.names)
+        for source, chosen in zip(self.sources, self.chosen, strict=True):
+            if isinstance(source, ArrayFile):
+                yield from ({**row, "names": next(names)} for row in source.rows_beside(chosen))
+            else:
+                for index in chosen:
+                    yield {"names": next(names), **({} if source.labels is None else {"labels": source.labels[index]})}
+
+
+def _columns(source: Source) -> set[str]:
+    if isinstance(source, ArrayFile):
+        return set(source.beside)
+    return set() if source.labels is None else {"labels"}
 
 
 def open_images(
@@ -96,10 +148,11 @@ def open_images(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     order: Order = "rgb",
+    framing: Framing | None = None,
     limit: int | None = None,
 ) -> Samples:
     """Open what `load_images` loads, to read it batch by batch, or to know early whether it can be used."""
-    preprocess = _preprocess(shape, mean, std, order)
+    preprocess = _preprocess(shape, mean, std, order, framing)
     sources = open_sources(paths, shape)
     return _choose(sources, _evenly(sum(map(len, sources)), limit), preprocess)
 
@@ -111,6 +164,7 @@ def load_images(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     order: Order = "rgb",
+    framing: Framing | None = None,
     limit: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -122,6 +176,7 @@ def load_images(
         mean: subtracted from the pixels' 0..1 scale, one number or one a channel of the model; None: 0.
         std: divides what is left, likewise; None: 1. Neither touches floating-point arrays.
         order: of the model's channels.
+        framing: how pictures and pixels get the model's size; None: scaled to cover it, cut at the centre.
         limit: at most so many samples; memory is that of the samples returned.
         generator: draws which samples, and in which order, so that any first part of them is a random choice too; without one
             they are taken evenly over the whole, in the order of the paths.
@@ -130,8 +185,8 @@ def load_images(
         DataError: with every path that cannot be used.
     """
     if generator is None:
-        return open_images(paths, shape, mean=mean, std=std, order=order, limit=limit).tensor()
-    preprocess = _preprocess(shape, mean, std, order)
+        return open_images(paths, shape, mean=mean, std=std, order=order, framing=framing, limit=limit).tensor()
+    preprocess = _preprocess(shape, mean, std, order, framing)
     sources = open_sources(paths, shape)
     drawn = torch.randperm(sum(map(len, sources)), generator=generator)[:limit]
     ascending = drawn.argsort()  # sample i in reading order was drawn as number ascending[i]
@@ -143,19 +198,23 @@ def open_labelled(
     paths: Sequence[PathLike],
     shape: tuple[int, int, int],
     *,
+    labels: PathLike | None = None,
+    classes: PathLike | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     order: Order = "rgb",
+    framing: Framing | None = None,
     limit: int | None = None,
 ) -> Samples:
     """Open samples with class labels: trees of class folders (ROOT/CLASS/**/picture), and .npz files with integers `labels`.
 
-    A folder's class index is its name if all class names are integers, else its place in their sorted order. `limit` takes
-    samples evenly over the whole. The other arguments are those of `load_images`. Raises DataError with every path that cannot be
-    used.
+    With a file of `labels` (CSV of path and label, or a text of the same; data.labels) the samples are the pictures in it, which
+    lie in one of the folders `paths` or beside that file. A class index is a folder's name, or the label, where all of them are
+    integers, else its place in the file `classes`, else in the sorted order. `limit` takes samples evenly over the whole. The
+    other arguments are those of `load_images`. Raises DataError with every path and line that cannot be used.
     """
-    preprocess = _preprocess(shape, mean, std, order)
-    sources = open_labelled_sources(paths, shape)
+    preprocess = _preprocess(shape, mean, std, order, framing)
+    sources = open_labelled_sources(paths, shape, labels, classes)
     return _choose(sources, _evenly(sum(map(len, sources)), limit), preprocess)
 
 
@@ -166,18 +225,27 @@ def load_labelled(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     order: Order = "rgb",
+    framing: Framing | None = None,
     limit: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return images float32 [N, C, H, W] and class labels int64 [N]: `open_labelled`, read at once."""
-    samples = open_labelled(paths, shape, mean=mean, std=std, order=order, limit=limit)
+    samples = open_labelled(paths, shape, mean=mean, std=std, order=order, framing=framing, limit=limit)
     return samples.tensor(), samples.labels
 
 
 def _preprocess(
-    shape: tuple[int, int, int], mean: Sequence[float] | None, std: Sequence[float] | None, order: Order
+    shape: tuple[int, int, int],
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    order: Order,
+    framing: Framing | None,
 ) -> Preprocess:
     return Preprocess(
-        shape=shape, mean=(0.0,) if mean is None else tuple(mean), std=(1.0,) if std is None else tuple(std), order=order
+        shape=shape,
+        mean=(0.0,) if mean is None else tuple(mean),
+        std=(1.0,) if std is None else tuple(std),
+        order=order,
+        framing=framing,
     )
 
 

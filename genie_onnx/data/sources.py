@@ -1,4 +1,4 @@
-"""What the user's paths hold: picture folders, pictures, .npy and .npz files; class-folder trees where labels are asked for.
+"""What the user's paths hold: picture folders, pictures, .npy and .npz files; labels where they are asked for.
 
 Everything that is wrong with any path is found here, from names and headers, before a picture is decoded.
 """
@@ -14,6 +14,7 @@ import numpy as np
 
 from genie_onnx.data import arrays, pictures
 from genie_onnx.data.arrays import ArrayFile, open_array
+from genie_onnx.data.labels import Classes, mixed, number, read_classes, read_labels
 from genie_onnx.data.pictures import find_pictures, is_picture
 from genie_onnx.errors import DataError
 
@@ -27,6 +28,8 @@ class Pictures:
 
     files: tuple[Path, ...]
     labels: np.ndarray | None = None  # class indices, int64 [N]
+
+    classes: tuple[str, ...] = ()  # their names, in the order of the indices; (): not known
 
     def __len__(self) -> int:
         return len(self.files)
@@ -48,26 +51,39 @@ def open_sources(paths: Sequence[PathLike], shape: tuple[int, int, int]) -> list
     return sources
 
 
-def open_labelled_sources(paths: Sequence[PathLike], shape: tuple[int, int, int]) -> list[Source]:
+def open_labelled_sources(
+    paths: Sequence[PathLike],
+    shape: tuple[int, int, int],
+    labels: PathLike | None = None,
+    classes: PathLike | None = None,
+) -> list[Source]:
     """Return what each path holds, all of it labelled: folders are trees ROOT/CLASS/**/picture, files have an array `labels`.
 
-    A folder's class index is its name if all class names are integers, else its place in their sorted order (over all trees).
+    With a file of `labels` (data.labels) the samples are the pictures it names, each in one of the folders `paths` or beside the
+    file itself. Classes are in the order of the file `classes`; else integers are class indices, and names are sorted.
     Raises DataError with everything that cannot be used.
     """
+    order = None if classes is None else read_classes(Path(classes))
+    if labels is not None:
+        return [_listed(Path(labels), [Path(path) for path in paths], order)]
     problems: list[str] = [] if paths else ["no data was given"]
     trees = {path: find_pictures(path) for path in map(Path, paths) if path.is_dir()}
-    names = {_class_name(root, file) for root, files in trees.items() for file in files if file.parent != root}
-    indices = {name: int(name) if all(map(str.isdecimal, names)) else index for index, name in enumerate(sorted(names))}
+    folders = {_class_name(root, file) for root, files in trees.items() for file in files if file.parent != root}
+    indices, names = number(folders, order)
+    problems += [f"the class folder {name!r} is not in {classes}" for name in sorted(folders - set(indices))]
     sources: list[Source] = []
     for path in map(Path, paths):
         if path in trees:
             stray = next((file for file in trees[path] if file.parent == path), None)
             if stray or not trees[path]:
                 found = f"{stray} lies in no class folder" if stray else "it holds no pictures"
-                problems.append(f"{path} is no tree of class folders ({path}/CLASS/picture): {found}")
-                continue
-            labels = np.array([indices[_class_name(path, file)] for file in trees[path]], dtype=np.int64)
-            sources.append(Pictures(files=tuple(trees[path]), labels=labels))
+                problems.append(
+                    f"{path} is no tree of class folders ({path}/CLASS/picture): {found}; labels of single pictures are given "
+                    "with --labels FILE"
+                )
+            elif not problems:
+                numbers = np.array([indices[_class_name(path, file)] for file in trees[path]], dtype=np.int64)
+                sources.append(Pictures(files=tuple(trees[path]), labels=numbers, classes=names))
             continue
         try:
             source = _open(path, shape)
@@ -76,11 +92,39 @@ def open_labelled_sources(paths: Sequence[PathLike], shape: tuple[int, int, int]
             continue
         if source.labels is None:
             problems.append(
-                f"{path} has no labels: give a tree of class folders, or an .npz with integers `labels` [N] beside its images"
+                f"{path} has no labels: give a tree of class folders, an .npz with integers `labels` [N] beside its images, or "
+                "pictures with --labels FILE"
             )
         sources.append(source)
     refuse(problems)
     return sources
+
+
+def _listed(file: Path, folders: Sequence[Path], order: Classes | None) -> Pictures:
+    """Return the pictures that a file of labels names. Raises DataError with every line that cannot be used."""
+    problems = [f"{path} is no folder: with --labels, --data is where the pictures are" for path in folders if not path.is_dir()]
+    refuse(problems)
+    rows = read_labels(file)
+    indices, names = number((row.label for row in rows), order)
+    odd = mixed(rows) if order is None else None
+    if odd is not None:
+        problems.append(
+            f"{file}, line {odd.line}: {odd.label!r}, but line {rows[0].line} has {rows[0].label!r}: indices or names, not both"
+        )
+    files: dict[Path, int] = {}
+    for row in rows:
+        places = [base / row.path for base in (*folders, file.parent)]
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            problems.append(f"{file}, line {row.line}: there is no {' or '.join(dict.fromkeys(map(str, places)))}")
+        elif row.label not in indices:
+            problems.append(
+                f"{file}, line {row.line}: {row.label!r} is no class, or one of several of that name, of the list of classes"
+            )
+        elif files.setdefault(found, indices[row.label]) != indices[row.label]:
+            problems.append(f"{file}, line {row.line}: {row.path} had another label before")
+    refuse(problems)
+    return Pictures(files=tuple(files), labels=np.array(list(files.values()), dtype=np.int64), classes=names)
 
 
 def refuse(problems: Sequence[str]) -> None:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from genie_onnx.validate.classification import Classification, Confusion
 from genie_onnx.validate.compare import Comparison, Difference, OutputComparison, compare, compare_models, first_difference
-from genie_onnx.validate.evaluate import Accuracy, evaluate
 from genie_onnx.validate.kernels import KernelCounts, integer_kernels
+from genie_onnx.validate.measure import Measured
 from genie_onnx.validate.parity import OutputParity, Parity, ValueParity, check_parity, check_rounded_weights, require_parity
 from genie_onnx.validate.rules import broken_rules
-from genie_onnx.validate.session import Session, run
+from genie_onnx.validate.session import Provider, Session, has_cuda, run
+from genie_onnx.validate.statistics import Figure, PairedDifference
 
 __all__ = [
-    "Accuracy",
+    "Classification",
     "Comparison",
+    "Confusion",
     "Difference",
+    "Figure",
     "KernelCounts",
+    "Measured",
     "OutputComparison",
     "OutputParity",
+    "PairedDifference",
     "Parity",
+    "Provider",
     "Session",
     "ValueParity",
     "broken_rules",
@@ -24,8 +31,8 @@ __all__ = [
     "check_rounded_weights",
     "compare",
     "compare_models",
-    "evaluate",
     "first_difference",
+    "has_cuda",
     "integer_kernels",
     "require_parity",
     "run",

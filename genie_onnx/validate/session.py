@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +28,20 @@ File = bytes | onnx.ModelProto | Path
 Model = File | ir.Model
 """The large weights of an ir.Model are lent to the session (lend.py)."""
 
+Provider = Literal["cpu", "cuda"]
+_PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
+
 
 class Session:
     """A loaded model; calling it with feeds runs it. Loading is the slow part, so keep it for many batches."""
 
-    def __init__(self, model: Model, outputs: Sequence[str] | None = None, optimise: bool = True) -> None:
-        """Load `model` so that it yields `outputs` (names of any values; None: the model's own outputs)."""
+    def __init__(
+        self, model: Model, outputs: Sequence[str] | None = None, optimise: bool = True, provider: Provider = "cpu"
+    ) -> None:
+        """Load `model` so that it yields `outputs` (names of any values; None: the model's own outputs).
+
+        On `provider` cuda, nodes without a kernel there run on the CPU. Raises RunError where CUDA cannot be had.
+        """
         options = session_options(optimise)
         if isinstance(model, ir.Model):
             model, self._lent = lend_weights(model)
@@ -45,20 +53,30 @@ class Session:
             self._check(proto, outputs)
             source = expose(proto, outputs).SerializeToString()
         with _runtime_errors("load"):
-            self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            if provider == "cuda":
+                ort.preload_dlls()  # those of torch's wheels are found; https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
+            self._session = ort.InferenceSession(source, options, providers=_PROVIDERS[provider])
+        if self._session.get_providers()[0] != _PROVIDERS[provider][0]:  # it falls back to the CPU with a warning only
+            raise RunError(f"onnxruntime {ort.__version__} cannot use CUDA here: its libraries or a GPU are missing")
         self._inputs = {i.name: i.shape for i in self._session.get_inputs()}
         self.inputs: tuple[str, ...] = tuple(self._inputs)
+        self.types: dict[str, str] = {i.name: i.type for i in self._session.get_inputs()}
         own = [o.name for o in self._session.get_outputs()]
         self.outputs: tuple[str, ...] = tuple(own if outputs is None else outputs)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """The dimensions of each input, None for open ones."""
+        return {name: tuple(d if isinstance(d, int) else None for d in shape) for name, shape in self._inputs.items()}
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Return the outputs by name for `feeds`, float32 [n, ...] by input name, any n."""
         if set(feeds) != set(self._inputs):
             raise DataError(f"the model's inputs are {sorted(self._inputs)}, the data is for {sorted(feeds)}")
         batch = next((shape[0] for shape in self._inputs.values() if shape and isinstance(shape[0], int)), None)
-        samples = len(next(iter(feeds.values())))
-        if batch is None or batch == samples:
+        if batch is None or batch == len(next(iter(feeds.values()))):
             return self._run(feeds)
+        samples = len(next(iter(feeds.values())))
         parts = [self._run(_batch(feeds, start, batch)) for start in range(0, samples, batch)]
         for name, array in parts[0].items():
             if array.ndim == 0 or len(array) != batch:
@@ -91,6 +109,11 @@ def run(
     fit the model, RunError where onnxruntime fails.
     """
     return Session(model, outputs, optimise)(feeds)
+
+
+def has_cuda() -> bool:
+    """Whether this onnxruntime was built for CUDA; a GPU may be missing all the same."""
+    return _PROVIDERS["cuda"][0] in ort.get_available_providers()
 
 
 def session_options(optimise: bool) -> ort.SessionOptions:
