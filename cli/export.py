@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from genie_onnx_cli import options
+from genie_onnx_cli import completing, options
 
 
 @click.command()
-@click.argument("run_dir", type=click.Path(path_type=Path), metavar="RUN_DIR")
+@click.argument("run_dir", type=click.Path(path_type=Path), metavar="RUN_DIR", shell_complete=completing.folders)
 @options.target
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The quantised model.  [default: MODEL.TARGET.onnx]")
 @click.option("--model", type=click.Path(path_type=Path), help="The float model, if it is no longer where the run found it.")

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import metadata
 from typing import Any
 
 import click
+from genie_onnx_cli.completion import completion
 from genie_onnx_cli.distill import distill
+from genie_onnx_cli.doctor import doctor
 from genie_onnx_cli.evaluate import evaluate
 from genie_onnx_cli.export import export
 from genie_onnx_cli.inspect import inspect
 from genie_onnx_cli.quantize import quantize
+from genie_onnx_cli.report import report
 from genie_onnx_cli.status import status
 from genie_onnx_cli.targets import targets
 from genie_onnx_cli.verify import verify
@@ -66,15 +68,27 @@ def _fail(code: int, *lines: str) -> None:
     sys.exit(code)
 
 
-def _version() -> str:
-    try:
-        return metadata.version("genie-onnx")
-    except metadata.PackageNotFoundError:
-        return "not installed"
+def _print_versions(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
+    if not asked or ctx.resilient_parsing:
+        return
+    from genie_onnx import versions
+
+    found = versions()
+    click.echo(f"genie-onnx {found.pop('genie-onnx')}")
+    for name, version in found.items():
+        click.echo(f"  {name:12}{version}")
+    ctx.exit()
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(_version(), prog_name="genie-onnx")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_versions,
+    help="Show the version, and those of the libraries that decide the numbers.",
+)
 def main() -> None:
     """Quantize float ONNX CNNs to a few bits: without data, or with a handful of images.
 
@@ -82,11 +96,13 @@ def main() -> None:
     genie-onnx inspect model.onnx                           what is in it, what would be done
     genie-onnx quantize model.onnx --wbits 4 --abits 4      -> model.quant.onnx, verified in onnxruntime
     genie-onnx status model.quant.genie                     how far a run is, how to go on
+    genie-onnx report model.quant.genie                     report.html once more
     genie-onnx export model.quant.genie --target int4       the same codes for another compiler
     genie-onnx evaluate model.onnx model.quant.onnx --data val/
     genie-onnx verify model.quant.onnx --float model.onnx   in every runtime that is installed
+    genie-onnx doctor                                       is this machine ready
     """
 
 
-for _command in (quantize, status, export, targets, distill, inspect, evaluate, verify):
+for _command in (quantize, status, report, export, targets, distill, inspect, evaluate, verify, doctor, completion):
     main.add_command(_command)

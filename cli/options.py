@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
 import click
+from genie_onnx_cli import completing
 
 from genie_onnx import TARGETS, Target
 from genie_onnx.framing import RECIPES, Framing, Interpolation
@@ -147,7 +148,14 @@ set_input = click.option(
 seed = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same machine: same file."
 )
-device = click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where the torch part runs.")
+device = click.option(
+    "--device",
+    default="auto",
+    shell_complete=completing.devices,
+    show_default=True,
+    metavar="auto|cpu|cuda",
+    help="Where the torch part runs.",
+)
 precision = click.option(
     "--precision",
     type=click.Choice(["fp32", "tf32", "bf16"]),

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
+from genie_onnx_cli import completing
 from genie_onnx_cli.options import combined
 
 from genie_onnx.config import BitGoal, LayerBits, PlacementConfig
@@ -168,6 +169,7 @@ placement = combined(
     click.option(
         "--keep-float",
         multiple=True,
+        shell_complete=completing.nodes,
         metavar="NODE",
         help="Leave these nodes in float: the name of a node, an operator type (Sigmoid), or a glob on names ('/head/*'). May be "
         "given several times. The node asks for no rounding, nor do operators beside it. A layer keeps its float weight, and "
@@ -177,6 +179,7 @@ placement = combined(
         "--bits",
         multiple=True,
         type=BitsOfLayers(),
+        shell_complete=completing.bits,
         metavar="NODE=W/A",
         help="Bits of single layers, of the weight and of the value it reads: 'conv7=8/8'. NODE as in --keep-float; a name "
         "outranks a glob, a glob an operator type. Outranks all options above. A value that two layers read has the larger bits.",

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import click
-from genie_onnx_cli import options
+from genie_onnx_cli import completing, options
 
 
 @click.command()
-@click.argument("run_dir", type=click.Path(path_type=Path), metavar="RUN_DIR")
+@click.argument("run_dir", type=click.Path(path_type=Path), metavar="RUN_DIR", shell_complete=completing.folders)
 @options.as_json
 def status(run_dir: Path, as_json: bool) -> None:
     """Say how far the run in RUN_DIR is, whether a process is at it, and how to go on. Reads only.

@@ -151,6 +151,7 @@ TABLE = {
             "calibration",
             "delivery",
             "history",
+            "reporting",
         },
         RUNTIME | CLICK,
     ),

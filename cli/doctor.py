@@ -1,0 +1,57 @@
+"""`genie-onnx doctor`: is this machine ready, and what does a run take on it?"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict
+from shutil import get_terminal_size
+
+import click
+from genie_onnx_cli import options
+
+from genie_onnx import Finding
+from genie_onnx.errors import RunError
+
+COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
+INDENT = 23  # columns of level and topic
+
+
+@click.command()
+@click.option("--smoke/--no-smoke", default=True, show_default=True, help="At last, quantize a tiny model: some seconds.")
+@options.quiet
+@options.as_json
+def doctor(smoke: bool, quiet: bool, as_json: bool) -> None:
+    """Look at this installation and machine: packages, CPU, memory, GPU, runtimes; what is wrong comes with what to do.
+
+    Each part is looked at in a Python of its own, so a broken library is a finding. The exit code is 1 where there is a problem.
+
+    \b
+    genie-onnx doctor
+    genie-onnx doctor --no-smoke --json
+    """
+    import genie_onnx
+
+    def tell(topic: str) -> None:
+        if not quiet:
+            click.echo(f"{topic} ...", err=True)
+
+    found = genie_onnx.doctor(smoke=smoke, progress=tell)
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in found], indent=2))
+    else:
+        show(found)
+    problems = sum(finding.level == "problem" for finding in found)
+    if problems:
+        raise RunError(f"{problems} problem{'s' if problems > 1 else ''} found: runs are likely to fail until mended")
+
+
+def show(found: Sequence[Finding]) -> None:
+    """Print the findings, one below the other."""
+    width = min(get_terminal_size().columns, 130)
+    for finding in found:
+        click.secho(f"{finding.level:9}", fg=COLOURS[finding.level], nl=False)
+        lines = textwrap.wrap(finding.text, width - INDENT, break_on_hyphens=False)
+        lines += [f"-> {finding.todo}"] if finding.todo else []  # in one line, to be copied
+        click.echo(f"{finding.topic:14}" + f"\n{' ' * INDENT}".join(lines))
