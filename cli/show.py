@@ -113,6 +113,8 @@ def result(done: Result) -> None:
     console.print(
         f"{done.output}   ({report.seconds:.0f} s; report in {done.report_file.name}, images and codes in {done.run_dir})"
     )
+    if done.page is not None:
+        console.print(f"to look at: {done.page}")
 
 
 def show_sizes(found: Mapping[str, int | None]) -> None:

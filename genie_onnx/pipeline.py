@@ -37,6 +37,7 @@ from genie_onnx.planning import ImagePlan, Plan, plan
 from genie_onnx.prepare import Prepared, Source, check_import
 from genie_onnx.reconstruct import BlockResult, Codes
 from genie_onnx.report import BlockLoss, Report, versions
+from genie_onnx.reporting import first_report
 from genie_onnx.rundir import RunDirectory, open_run
 from genie_onnx.saved_blocks import SavedBlock, load_blocks, load_grids, save_block
 from genie_onnx.seeds import stream
@@ -48,11 +49,12 @@ Progress = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: the file, its report (also beside it as JSON), and the directory with images and codes."""
+    """A finished run: the file, its report (also beside it as JSON), and the directory with images, codes and HTML report."""
 
     output: Path
     report: Report
     run_dir: Path
+    page: Path | None = None  # the HTML report; None: made by `export`, or it could not be made (a notice said why)
 
     @property
     def report_file(self) -> Path:
@@ -158,7 +160,9 @@ def quantize(
             write_text(run.report, report.to_json())  # last: the run is finished
             return report
 
-        return Result(todo.output, team.once(finish), run.path)
+        report = team.once(finish)
+        page = team.once(lambda: first_report(prepared.blocks, run, tell))
+        return Result(todo.output, report, run.path, page)
 
 
 def silent(event: Event) -> None:

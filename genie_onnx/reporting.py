@@ -6,7 +6,7 @@ settings, source, report, history, images, codes, plan of bits, blocks, comparis
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from genie_onnx.blocks import Block
 from genie_onnx.data import PathLike
 from genie_onnx.data.arrays import open_array
 from genie_onnx.errors import ConfigError, DataError, RunError
+from genie_onnx.events import Notice
 from genie_onnx.history import read_history
 from genie_onnx.report import finite
 from genie_onnx.report.page import Contents, render
@@ -49,6 +50,23 @@ def html_report(
         write_text(page, render(contents))
     except OSError as error:
         raise RunError(f"cannot write the report to {page}: {error.strerror}") from error
+    return page
+
+
+def first_report(blocks: Iterable[Block], run: RunDirectory, notice: Callable[[Notice], None]) -> Path | None:
+    """Make the report of `run`, which has just finished with these `blocks`.
+
+    Whatever fails here, the model is written already: a notice says what it was, and there is no report.
+    """
+    try:
+        save_structure(blocks, run)
+        page = html_report(run.path)
+    except Exception as error:  # a defect of the report is no reason to call a finished run failed
+        text = " ".join(str(error).split()) or repr(error)
+        notice(
+            Notice(f"The model is finished, its HTML report could not be made: {text}. Once more: genie-onnx report {run.path}")
+        )
+        return None
     return page
 
 

@@ -12,7 +12,11 @@ codes/0000.json             ... its losses and the digest of that file; written 
 grids.safetensors           all grids of values, when the last block is done
 values/, values1/ ...       what is carried from block to block and does not fit into memory, of each process of a team; deleted
                             at the end of every run
-report.json                 the final report, written last: the run is finished
+history.jsonl               the losses that were told, a line each
+report.json                 the final report: the run is finished
+blocks.json                 the blocks and the values between them
+comparison.json             the finished model and the float one, layer by layer
+report.html                 all that to look at
 """
 
 from __future__ import annotations
