@@ -165,8 +165,8 @@ def level(sqnr_db: float | None) -> int | None:
 
 def short(name: str) -> str:
     """Return the name without what exporters say twice: "/layer1/layer1.0/conv1/Conv" -> "layer1.0/conv1/Conv"."""
-    parts = [part for part in name.split("/") if part]
-    kept = [part for part, after in zip(parts, [*parts[1:], ""], strict=True) if not after.startswith(f"{part}.")]
+    pieces = [piece for piece in name.split("/") if piece]
+    kept = [piece for piece, after in zip(pieces, [*pieces[1:], ""], strict=False) if not after.startswith(f"{piece}.")]
     return "/".join(kept) or name
 
 
