@@ -29,7 +29,13 @@ def inspect(model: Path, **given: Any) -> None:
     config = genie_onnx.QuantizeConfig(
         placement=placement_config(given), target=options.chosen_target(given["target"], given["round_outputs"])
     )
-    found = genie_onnx.inspect(model, config, given["input_size"], given["bn_from"], dict(given["set_inputs"]))
+    found = genie_onnx.inspect(
+        model,
+        config=config,
+        input_size=given["input_size"],
+        bn_from=given["bn_from"],
+        set_inputs=dict(given["set_inputs"]),
+    )
     if given["as_json"]:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:

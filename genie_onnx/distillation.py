@@ -36,9 +36,25 @@ def distill(
 ) -> RunDirectory:
     """Make `config.samples` images into `run_dir`: images.npz (float32 [N, C, H, W]) and images.png.
 
-    A run killed half-way goes on from its last finished batch. `bn_from`, `set_inputs`, `memory_budget`, `command`,
-    `team`: as in `pipeline.quantize`.
-    Raises ConfigError where `config.images` is "distill" and there are no BatchNorm statistics.
+    A run killed half-way goes on from its last finished batch.
+
+    Args:
+        model: path of the float model, or the model itself.
+        run_dir: the directory for the images.
+        config: `samples`, `images`, `distill` and what is said of the input count; None: "distill" with the paper's settings.
+        input_size: (H, W), where the model leaves them open.
+        bn_from, set_inputs, memory_budget, command, progress, team: as for `quantize`.
+
+    Returns the directory: `.images` is the npz, good for `data=` of this or another model, `.contact_sheet` the png.
+    Raises ConfigError where `config.images` is "distill" and there are no BatchNorm statistics; InputError and RunError else as
+    `quantize`.
+
+    >>> import genie_onnx, numpy
+    >>> from genie_onnx import DistillConfig, QuantizeConfig
+    >>> quick = QuantizeConfig(images="distill", samples=8, distill=DistillConfig(iterations=5, start="leaves"))
+    >>> made = genie_onnx.distill("digits.onnx", "made", config=quick)
+    >>> numpy.load(made.images)["images"].shape
+    (8, 1, 16, 16)
     """
     config = config or QuantizeConfig(images="distill")
     if team.rank > 0:

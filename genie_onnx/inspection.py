@@ -100,13 +100,28 @@ class Inspection:
 
 def inspect(
     model: Source,
+    *,
     config: QuantizeConfig | None = None,
     input_size: tuple[int, int] | None = None,
     bn_from: PathLike | None = None,
     set_inputs: Mapping[str, Sequence[float]] | None = None,
 ) -> Inspection:
-    """Analyse a model. Raises ModelError with everything in it that is not supported; `bn_from` and `set_inputs` are
-    those of `quantize`."""
+    """Say what is in a model, and what `quantize` would do with it; nothing is run.
+
+    Args:
+        model: path of the float model, or the model itself.
+        config: the settings of `quantize`, for the bits of each layer.
+        input_size, bn_from, set_inputs: as for `quantize`.
+
+    Raises ModelError with everything in the model that is not supported, ConfigError for settings that do not fit it.
+
+    >>> import genie_onnx
+    >>> found = genie_onnx.inspect("digits.onnx")
+    >>> found.input, found.images
+    (('image', ('N', 1, 16, 16)), 'distilled')
+    >>> [block.weighted[0].wbits for block in found.blocks if block.weighted]
+    [8, 4, 4, 4, 8]
+    """
     config = config or QuantizeConfig()
     prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs, config.target.constraints), bn_from)
     choice = choose_images(prepared, config, ())

@@ -28,7 +28,7 @@ from genie_onnx.bit_plan import BitPlan
 from genie_onnx.calibration import Calibration, calibration_images, data_images
 from genie_onnx.compute import Compute
 from genie_onnx.config import QuantizeConfig, to_json
-from genie_onnx.data import PathLike
+from genie_onnx.data import PathLike, listed
 from genie_onnx.delivery import Delivery, deliver, report_path, write
 from genie_onnx.events import Notice, Step
 from genie_onnx.history import record
@@ -68,7 +68,7 @@ def quantize(
     output: PathLike | None = None,
     *,
     config: QuantizeConfig | None = None,
-    data: Sequence[PathLike] = (),
+    data: PathLike | Sequence[PathLike] = (),
     input_size: tuple[int, int] | None = None,
     run_dir: PathLike | None = None,
     bn_from: PathLike | None = None,
@@ -84,7 +84,7 @@ def quantize(
         model: path of the float model, or the model itself.
         output: where the quantised model goes; None: MODEL.quant.onnx beside the input. Never the input.
         config: every setting; the defaults are the paper's.
-        data: image folders, npz and npy files to calibrate on; none: images are made (`config.images`).
+        data: an image folder, npz or npy file to calibrate on, or several; none: images are made (`config.images`).
         input_size: (H, W), where the model leaves them open.
         run_dir: keeps images and finished blocks; None: OUTPUT.genie. A run killed half-way goes on from there.
         bn_from: an ONNX with BatchNorm kept, a torch state_dict or safetensors of the same network, to distil from where the
@@ -94,13 +94,24 @@ def quantize(
             None: a share of what is free. What does not fit lies in files in `run_dir`, or (distillation) goes through the
             network in pieces, which changes the order of sums and nothing else.
         command: how to start this run again, for `status` to say.
-        progress: told the plan, then every step and notice (events). What it raises ends the run, which can go on later.
+        progress: told the plan, then every step and notice (events). What it raises ends the run, which can go on later:
+            `cancellable` makes one that another thread can end.
         team: the processes that make this call together (`join_team`), with the same arguments. The first one alone writes files
             and tells `progress`; all return the same.
 
+    Returns the file, its report (losses, parity, nearness to the float model, sizes) and the run directory.
     Raises InputError for what cannot be used, before any long work; RunError (ParityError) where the run fails.
+
+    >>> import genie_onnx
+    >>> from genie_onnx import QuantizeConfig, ReconstructConfig
+    >>> quick = QuantizeConfig(samples=16, images="procedural", reconstruct=ReconstructConfig(iterations=20))
+    >>> result = genie_onnx.quantize("digits.onnx", config=quick)
+    >>> result.output.name, result.run_dir.name
+    ('digits.quant.onnx', 'digits.quant.genie')
+    >>> result.report.parity["ok"]
+    True
     """
-    config = config or QuantizeConfig()
+    config, data = config or QuantizeConfig(), listed(data)
     started = time.monotonic()
     if team.rank > 0:
         progress = silent

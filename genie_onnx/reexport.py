@@ -65,7 +65,13 @@ def export(
             OUTPUT.genie; where they do, nothing is learned.
         memory_budget, progress: as for `quantize`.
 
+    Returns what `quantize` returns, for the new file.
     Raises ConfigError where the run is not finished, the model another, or the numbers do not fit and `reoptimize` is False.
+
+    >>> import genie_onnx
+    >>> result = genie_onnx.export("digits.quant.genie", genie_onnx.TARGETS["int4"])    # of a finished `quantize`
+    >>> result.output.name
+    'digits.int4.onnx'
     """
     started = time.monotonic()
     found = _read(Path(run_dir), model)

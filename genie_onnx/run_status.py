@@ -56,7 +56,13 @@ class RunStatus:
 
 
 def status(run_dir: str | os.PathLike[str]) -> RunStatus:
-    """Return how far the run in `run_dir` is. Raises ConfigError where that is no run directory, or a damaged one."""
+    """Return how far the run in `run_dir` is. Raises ConfigError where that is no run directory, or a damaged one.
+
+    >>> import genie_onnx
+    >>> found = genie_onnx.status("digits.quant.genie")
+    >>> f"{found.blocks_done} of {len(found.blocks)} blocks, working: {found.working}"
+    '5 of 5 blocks, working: False'
+    """
     run = RunDirectory(Path(run_dir))
     if not run.settings.is_file():
         what = "has no settings.json" if run.path.is_dir() else "is not there" if not run.path.exists() else "is a file"

@@ -18,10 +18,10 @@ import onnx
 import onnx_ir as ir
 
 from genie_onnx import graph
-from genie_onnx.data import Order, PathLike, Preprocess, load_images
+from genie_onnx.data import Order, PathLike, Preprocess, listed, load_images
 from genie_onnx.errors import ConfigError, ModelError
-from genie_onnx.framing import Framing
 from genie_onnx.events import Step, Tally
+from genie_onnx.framing import Framing
 from genie_onnx.graph import query
 from genie_onnx.seeds import stream
 from genie_onnx.synthesis import procedural
@@ -65,7 +65,7 @@ def verify(
     float_model: PathLike | None = None,
     runtimes: Sequence[str] | None = None,
     pythons: Mapping[str, str] | None = None,
-    data: Sequence[PathLike] = (),
+    data: PathLike | Sequence[PathLike] = (),
     samples: int = 16,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -83,14 +83,21 @@ def verify(
         float_model: the model it was made from; each runtime's time for it is the one to compare with.
         runtimes: names from `RUNTIMES`; None: all that are installed.
         pythons: interpreters by name of the runtime, for those that are installed in an environment of their own.
-        data: images, as for `quantize`; without them procedural ones are made.
+        data: images, as for `quantize`; without them procedural ones are made from `seed`.
         samples: how many images.
-        mean: of the model's preprocessing, as `std`, `order`, `framing` and `input_size` (data.Preprocess).
+        mean, std, order: of the model's preprocessing: `input_mean`, `input_std` and `channel_order` of QuantizeConfig.
+        framing: how pictures get the model's size; None: scaled to cover it, cut at the centre.
+        input_size: (H, W), where the model leaves them open.
         seconds: after which a runtime is stopped.
         progress: is told of the reference and of each runtime, twice a second (events).
 
     Raises ModelError, ConfigError and DataError for what cannot be used, a runtime that is not installed included. What a
     runtime cannot do is a finding, not an error.
+
+    >>> import genie_onnx
+    >>> found = genie_onnx.verify("digits.quant.onnx", float_model="digits.onnx", runtimes=["onnxruntime"])
+    >>> found.ok, found.runtimes[0].worst.mean_share < found.limit
+    (True, True)
     """
     chosen = _choose(runtimes, pythons or {})
     path = Path(model)
@@ -98,7 +105,7 @@ def verify(
     shape, batch = _input(loaded, path, input_size)
     name = str(loaded.graph.inputs[0].name)
     if data:
-        array = load_images(data, shape, mean=mean, std=std, order=order, framing=framing, limit=samples).numpy()
+        array = load_images(listed(data), shape, mean=mean, std=std, order=order, framing=framing, limit=samples).numpy()
     elif mean is not None and std is not None:
         space = Preprocess(shape=shape, mean=tuple(mean), std=tuple(std), order=order)
         array = _made(samples, shape, seed, space.statistics())

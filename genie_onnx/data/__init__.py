@@ -3,6 +3,6 @@
 from genie_onnx.config import Order
 from genie_onnx.data.preprocess import Preprocess
 from genie_onnx.data.samples import Samples, load_images, load_labelled, open_images, open_labelled
-from genie_onnx.data.sources import PathLike
+from genie_onnx.data.sources import PathLike, listed
 
-__all__ = ["Order", "PathLike", "Preprocess", "Samples", "load_images", "load_labelled", "open_images", "open_labelled"]
+__all__ = ["Order", "PathLike", "Preprocess", "Samples", "listed", "load_images", "load_labelled", "open_images", "open_labelled"]

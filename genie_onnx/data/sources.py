@@ -38,6 +38,11 @@ class Pictures:
 Source = Pictures | ArrayFile
 
 
+def listed(paths: PathLike | Sequence[PathLike]) -> tuple[PathLike, ...]:
+    """Return one path, or several, as several."""
+    return (paths,) if isinstance(paths, str | os.PathLike) else tuple(paths)
+
+
 def open_sources(paths: Sequence[PathLike], shape: tuple[int, int, int]) -> list[Source]:
     """Return what each path holds for a model that takes `shape` (C, H, W). Raises DataError with all that cannot be used."""
     problems: list[str] = [] if paths else ["no data was given"]
@@ -104,7 +109,7 @@ def _listed(file: Path, folders: Sequence[Path], order: Classes | None) -> Pictu
     """Return the pictures that a file of labels names. Raises DataError with every line that cannot be used."""
     problems = [f"{path} is no folder: with --labels, --data is where the pictures are" for path in folders if not path.is_dir()]
     refuse(problems)
-    rows = read_labels(file)
+    rows, problems = read_labels(file)
     indices, names = number((row.label for row in rows), order)
     odd = mixed(rows) if order is None else None
     if odd is not None:

@@ -52,7 +52,7 @@ def attempt(path: Path) -> tuple[str, str]:
         device="cpu",
     )
     try:
-        genie_onnx.inspect(path, config)
+        genie_onnx.inspect(path, config=config)
         with tempfile.TemporaryDirectory() as folder:
             result = genie_onnx.quantize(path, Path(folder) / "out.onnx", config=config)
             return "quantized", f"{len(result.report.weights)} weights"
