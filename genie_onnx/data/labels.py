@@ -63,13 +63,14 @@ def read_classes(file: Path) -> Classes:
     return Classes(names=tuple(names[-1] for names in listed), indices=indices)
 
 
-def read_labels(file: Path) -> list[Row]:
-    """Return the rows of a file of labels. Raises DataError with every line that is none."""
+def read_labels(file: Path) -> tuple[list[Row], list[str]]:
+    """Return the rows of a file of labels, and a sentence for every line that is none. Raises DataError where all are."""
     cells = list(_cells(_text(file)))
     if not cells:
         raise DataError(f"{file} holds no labels")
     columns = _columns(cells[0][1])
-    rows, problems = [], []
+    rows: list[Row] = []
+    problems: list[str] = []
     for line, found in cells if columns is None else cells[1:]:
         at_path, at_label = columns or (0, 1)
         if len(found) <= max(at_path, at_label) or not found[at_path] or not found[at_label]:
@@ -78,9 +79,9 @@ def read_labels(file: Path) -> list[Row]:
             problems.append(f"{file}, line {line}: {found[at_path]!r} is not the name of a picture (.jpg, .png, ...)")
         else:
             rows.append(Row(line, found[at_path], found[at_label]))
-    if problems:
-        raise DataError(problems)
-    return rows
+    if not rows:
+        raise DataError(problems or f"{file} holds no labels")
+    return rows, problems
 
 
 def number(names: Iterable[str], classes: Classes | None) -> tuple[dict[str, int], tuple[str, ...]]:
