@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx
@@ -43,7 +44,7 @@ def judge(
     tell: Callable[[int], None] = lambda done: None,
 ) -> Verdict:
     """Run the file against the simulation, at onnxruntime's default options where the target's form suits it, else node by node
-    as written; then against the float model. `tell` is told how many of the CHECKS are done.
+    as written; then against the float model. `tell` is told how many of the CHECKS are done, also while one is made.
 
     Raises onnx.checker.ValidationError where the file is not valid ONNX (a defect of the exporter).
     """
@@ -58,7 +59,7 @@ def judge(
     if form.style == "float":
         placement = dataclasses.replace(placement, activations=())
     tell(1)
-    values = simulate(network, placement, prepared.blocks, codes, samples, form)
+    values = simulate(network, placement, prepared.blocks, codes, samples, form, alive=partial(tell, 1))
     tell(2)
     if form.style == "float":
         parity = check_rounded_weights(proto, feeds, codes.weights, {v: _array(values[v]) for v in network.outputs})
@@ -73,7 +74,7 @@ def judge(
         outputs = {v: _array(values[v]) for v in ends}
         parity = check_parity(proto, feeds, codes.weights, activations, outputs, optimise=form.for_onnxruntime)
     tell(3)
-    comparison = compare_models(prepared.user, proto, everything)
+    comparison = compare_models(prepared.user, proto, everything, alive=partial(tell, 3))
     tell(CHECKS)
     return Verdict(parity, comparison, held_back_kind)
 

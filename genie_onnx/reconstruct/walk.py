@@ -153,12 +153,18 @@ def reconstruct(
 
 
 def simulate(
-    network: Network, placement: Placement, blocks: Sequence[Block], codes: Codes, images: Tensor, form: Form = PORTABLE.form
+    network: Network,
+    placement: Placement,
+    blocks: Sequence[Block],
+    codes: Codes,
+    images: Tensor,
+    form: Form = PORTABLE.form,
+    alive: Callable[[], None] = lambda: None,
 ) -> dict[str, Tensor]:
     """Return the outputs of the quantised network and every quantised value, as the file exported in `form` computes them.
 
     Keys are value names: graph outputs as they are, the values of every ActivationSpec *before* they are rounded (those
-    behind a pass-through operator are on their grid already). `images` is [N, C, H, W].
+    behind a pass-through operator are on their grid already). `images` is [N, C, H, W]. `alive` is called after each block.
     """
     quantised = {value for spec in placement.activations for value in spec.values}
     values: dict[str, Tensor] = {network.inputs[0]: images}
@@ -168,6 +174,7 @@ def simulate(
         function = final_block(network, probe, placement, codes, images.device, form)
         with torch.no_grad():
             values.update(zip(probe.outputs, function(*(values[v] for v in block.inputs)), strict=True))
+        alive()
     return {value: y for value, y in values.items() if value in quantised or value in network.outputs}
 
 

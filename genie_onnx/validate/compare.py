@@ -5,7 +5,7 @@ SQNR = 10 log10( sum y^2 / sum (y - y_q)^2 ) in dB,   cosine = y . y_q / (|y| |y
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -55,16 +55,23 @@ class Difference:
         return self.text
 
 
-def compare_models(reference: Model, other: Model, feeds: Mapping[str, Array]) -> Comparison:
-    """Run both models at default session options on `feeds` and compare all outputs of `reference` by name."""
-    expected = _in_steps(Session(reference), feeds)
-    return compare(expected, _in_steps(Session(other, tuple(expected)), feeds))
+def compare_models(
+    reference: Model, other: Model, feeds: Mapping[str, Array], alive: Callable[[], None] = lambda: None
+) -> Comparison:
+    """Run both models at default session options on `feeds` and compare all outputs of `reference` by name.
+
+    `alive` is called after every few samples.
+    """
+    expected = _in_steps(Session(reference), feeds, alive)
+    return compare(expected, _in_steps(Session(other, tuple(expected)), feeds, alive))
 
 
-def _in_steps(session: Session, feeds: Mapping[str, Array]) -> dict[str, Array]:
+def _in_steps(session: Session, feeds: Mapping[str, Array], alive: Callable[[], None]) -> dict[str, Array]:
     """Return the outputs for `feeds`, STEP samples at a time: a large network holds gigabytes for 64 images at once."""
-    samples = len(next(iter(feeds.values())))
-    parts = [session({name: x[i : i + STEP] for name, x in feeds.items()}) for i in range(0, samples, STEP)]
+    parts = []
+    for start in range(0, len(next(iter(feeds.values()))), STEP):
+        parts.append(session({name: x[start : start + STEP] for name, x in feeds.items()}))
+        alive()
     return {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in session.outputs}
 
 
@@ -86,7 +93,11 @@ def compare(reference: Mapping[str, Array], other: Mapping[str, Array]) -> Compa
 def sqnr(reference: Array, other: Array) -> float:
     """Return the signal-to-quantisation-noise ratio in dB, within -200..200."""
     y = reference.astype(np.float64)
-    signal, noise = float((y**2).sum()), float(((y - other) ** 2).sum())
+    return decibels(float((y**2).sum()), float(((y - other) ** 2).sum()))
+
+
+def decibels(signal: float, noise: float) -> float:
+    """Return 10 log10(signal / noise), within -200..200; 200 where there is no noise, also in a signal of zeros."""
     if noise == 0:
         return MAX_SQNR
     return float(np.clip(10 * np.log10(max(signal, 1e-300) / noise), -MAX_SQNR, MAX_SQNR))
