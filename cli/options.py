@@ -242,8 +242,9 @@ def _preprocessed(given: dict[str, Any]) -> dict[str, Any]:
         framing = dataclasses.replace(framing or Framing(), **chosen)
     if recipe:
         step = -1 if given["channel_order"] == "bgr" else 1  # a preset's numbers are for rgb
-        given["input_mean"] = given["input_mean"] or recipe.mean[::step]
-        given["input_std"] = given["input_std"] or recipe.std[::step]
+        mean, std = given["input_mean"] or recipe.mean[::step], given["input_std"] or recipe.std[::step]
+        length = max(len(mean), len(std))  # one number is for all channels
+        given["input_mean"], given["input_std"] = (numbers * (length if len(numbers) == 1 else 1) for numbers in (mean, std))
     return {**given, "framing": framing, "input_size": given["input_size"] or (framing and framing.crop)}
 
 

@@ -13,10 +13,10 @@ RUNTIME = {"cpu": "on the CPU", "cuda": "on the GPU"}
 
 def evaluation(found: Evaluation, worst: int | None) -> None:
     """Print the figures of each model, its differences to the first, and the `worst` most frequent confusions."""
-    console.print(f"{found.samples} images, onnxruntime {RUNTIME[found.provider]}; intervals of 95 %")
+    console.print(f"{found.samples} images, onnxruntime {RUNTIME[found.provider]}")
     names = list(found.models[0].figures)
     titles = _titles(found)
-    rows = table("model", *(heading for name in names for heading in (name, "")))
+    rows = table("model", *(heading for name in names for heading in (name, "95 %")))
     for title, model in zip(titles, found.models, strict=True):
         rows.add_row(title, *(cell for name in names for cell in _cells(name, model.figures.get(name))))
     console.print(rows)
@@ -29,14 +29,16 @@ def evaluation(found: Evaluation, worst: int | None) -> None:
 
 
 def _differences(found: Evaluation, names: list[str], titles: list[str]) -> None:
-    rows = table(f"less {titles[0]}, on the same images", "", "difference", "", "won", "lost", "p", "same answer")
+    tested = any(pair.p_value is not None for model in found.models for pair in model.against_first.values())
+    rows = table("model", "", "difference", "95 %", *(("won", "lost", "p", "same answer") if tested else ()))
     for title, model in zip(titles[1:], found.models[1:], strict=True):
         same = "" if model.agreement is None else f"{100 * model.agreement:.2f} %"
         for name in names:
             if name in model.against_first:
                 pair = model.against_first[name]
-                rows.add_row(title, name, *_cells(name, pair), *_test(pair), same if name == "top-1" else "")
-    console.print()
+                rows.add_row(title, name, *_cells(name, pair), *((*_test(pair), same) if tested else ()))
+                title = same = ""
+    console.print(f"\nless {titles[0]}, on the same images:")
     console.print(rows)
 
 

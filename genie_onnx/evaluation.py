@@ -54,8 +54,8 @@ class Evaluation:
         """Return the figures, differences and notices as plain data: nothing of single samples."""
         models = []
         for found in self.models:
-            pairs = {name: asdict(pair) for name, pair in found.against_first.items()}
-            figures = {name: asdict(figure) for name, figure in found.figures.items()}
+            pairs = {name: _plain(pair) for name, pair in found.against_first.items()}
+            figures = {name: _plain(figure) for name, figure in found.figures.items()}
             models.append({"model": found.model, "figures": figures, "against_first": pairs, "agreement": found.agreement})
         return {"samples": self.samples, "provider": self.provider, "models": models, "notices": list(self.notices)}
 
@@ -79,6 +79,11 @@ class Evaluation:
             for pair in found.confusions
         ]
         _write(Path(path), ["model", "label", "label name", "predicted", "predicted name", "count"], rows)
+
+
+def _plain(figure: Figure) -> dict[str, float | int | None]:
+    """Return the fields; JSON has no NaN."""
+    return {name: None if value != value else value for name, value in asdict(figure).items()}
 
 
 def _write(path: Path, headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -33,7 +33,7 @@ class Classification:
     """What one model says of all samples. Told batch by batch, in the order of the labels."""
 
     def __init__(self, labels: Labels) -> None:
-        """`labels`: class indices of all samples, int64 [N]."""
+        """`labels`: class indices of all samples, int64 [N], N at least 1."""
         self._labels = labels
         self._predicted: list[Labels] = []
         self._ranks: list[Labels] = []
@@ -52,7 +52,7 @@ class Classification:
                 "others with --metric MODULE:NAME"
             )
         self._classes = scores.shape[1]
-        low, high = self._labels.min(initial=0), self._labels.max(initial=0)
+        low, high = self._labels.min(), self._labels.max()
         if low < 0 or high >= self._classes:
             raise DataError(
                 f"labels are {low} to {high}, and the model has {self._classes} classes, 0 to {self._classes - 1}: they are of "

@@ -63,6 +63,7 @@ class Measured:
         self._metric: Metric = made
         self._about = _name(metric)
         self._columns: dict[str, list[npt.NDArray[np.float64]]] = {}
+        self._begun = False
         self._result: dict[str, float] | None = None
 
     def add(self, outputs: Mapping[str, Array], targets: Mapping[str, Array]) -> None:
@@ -73,8 +74,9 @@ class Measured:
         if not isinstance(found, Mapping):
             raise DataError(f"the metric {self._about} must return numbers of each sample by name, not {type(found).__name__}")
         samples = len(targets["names"])
-        if self._columns and set(found) != set(self._columns):
+        if self._begun and set(found) != set(self._columns):
             raise DataError(f"the metric {self._about} returned {sorted(found)}, and {sorted(self._columns)} before")
+        self._begun = True
         for name, numbers in found.items():
             try:
                 array = np.asarray(numbers, np.float64)
