@@ -15,11 +15,13 @@ import numpy as np
 from genie_onnx import reconstruct
 from genie_onnx.atomic import write_text
 from genie_onnx.blocks import Block
+from genie_onnx.config import from_json
 from genie_onnx.data import PathLike
 from genie_onnx.data.arrays import open_array
 from genie_onnx.errors import ConfigError, DataError, RunError
 from genie_onnx.events import Notice
 from genie_onnx.history import read_history
+from genie_onnx.prepare import prepare
 from genie_onnx.report import finite
 from genie_onnx.report.page import Contents, render
 from genie_onnx.report.pictures import data_uris
@@ -42,12 +44,22 @@ def html_report(
 
     What the run left out, because it was made by an earlier version, is made now where the float model is there, else the report
     says how to get it. Raises ConfigError where there is no finished run, or `model` is not its model.
+
+    >>> import genie_onnx
+    >>> genie_onnx.html_report("digits.quant.genie").name
+    'report.html'
     """
     run = RunDirectory(Path(run_dir))
     page = run.page if output is None else Path(output)
-    contents = _contents(run)
+    if not run.report.is_file():
+        raise ConfigError(
+            f"{run.path} does not hold a finished run of genie-onnx quantize: it has no {run.report.name}. Where it was "
+            "begun, the same quantize command goes on where it stopped"
+        )
+    if effects or not (run.blocks.is_file() and run.comparison.is_file()):
+        _complete(run, model, effects)
     try:
-        write_text(page, render(contents))
+        write_text(page, render(_contents(run)))
     except OSError as error:
         raise RunError(f"cannot write the report to {page}: {error.strerror}") from error
     return page
@@ -77,13 +89,31 @@ def save_structure(blocks: Iterable[Block], run: RunDirectory) -> None:
     write_text(run.blocks, json.dumps({"blocks": entries}))
 
 
+def _complete(run: RunDirectory, model: PathLike | None, effects: bool) -> None:
+    """Make what needs the float model, and leave it out where that is not there and nobody asked for it.
+
+    Raises ConfigError where `model`, or the file that `effects` need, is not there or not the model of the run.
+    """
+    identity, _ = read_settings(run)
+    source = read_source(run)
+    given = source.get("model") if model is None else model
+    asked = effects or model is not None
+    if given is None or not Path(given).is_file():
+        if asked:
+            raise ConfigError(f"the float model of the run, {given or 'given in memory'}, is not there: give it with --model")
+        return
+    config = from_json(json.dumps(source["config"]))
+    size = source["input_size"] and (int(source["input_size"][0]), int(source["input_size"][1]))
+    prepared = prepare(given, config.placement, size, source["set_inputs"], config.target.constraints)
+    if prepared.digest != identity["model"]:
+        if asked:
+            raise ConfigError(f"{given} is not the model of the run in {run.path}, or was changed: give that one with --model")
+        return
+    save_structure(prepared.blocks, run)
+
+
 def _contents(run: RunDirectory) -> Contents:
-    report = _read(run.report)
-    if report is None:
-        raise ConfigError(
-            f"{run.path} does not hold a finished run of genie-onnx quantize: it has no {run.report.name}. Where it was "
-            "begun, the same quantize command goes on where it stopped"
-        )
+    report = dict(_read(run.report) or {})
     identity, machines = read_settings(run)
     source = read_source(run)
     history, comparison, structure = read_history(run.history), _read(run.comparison), _read(run.blocks)

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 BOX = (178, 46)  # width and height of a block, pixels
 LANE = 18  # width of an edge that passes a layer
 ACROSS, DOWN = 14, 24  # between places of a layer, between layers
-COLUMN = 8  # layers of a column, where there is room for more columns
-WIDTH = 1036  # pixels that there is room for
+PAGE = (1036, 1064)  # width and height that there is room for
 GUTTER = 40  # between columns
 MARGIN = 8
 
@@ -129,8 +128,7 @@ def _coordinates(
     """Return the upper left corner of every place, for each layer the middle of the gutter left of its column, and the size of
     the whole; layers are centred in their column."""
     widths = [sum(place.width for place in row) + ACROSS * (len(row) - 1) for row in rows]
-    room = int((WIDTH + GUTTER - 2 * MARGIN) / (max(widths, default=0.0) + GUTTER))
-    length = math.ceil(len(rows) / max(1, min(room, math.ceil(len(rows) / COLUMN)))) or 1
+    length = _column_length(widths)
     columns = math.ceil(len(rows) / length)
     corners: dict[tuple[int, _Place], tuple[float, float]] = {}
     gutters = []
@@ -146,6 +144,18 @@ def _coordinates(
                 x += place.width + ACROSS
         left += widest + GUTTER
     return corners, gutters, (left - GUTTER + MARGIN, 2 * MARGIN + length * (BOX[1] + DOWN) - DOWN)
+
+
+def _column_length(widths: Sequence[float]) -> int:
+    """Return how many layers of these widths a column has: all, where the drawing is then no larger than PAGE, else so many that
+    it has to be shrunk the least for that."""
+
+    def shrunk(length: int) -> float:
+        widest = [max(widths[first : first + length]) for first in range(0, len(widths), length)]
+        width = sum(widest) + GUTTER * (len(widest) - 1) + 2 * MARGIN
+        return min(1.0, PAGE[0] / width, PAGE[1] / (length * (BOX[1] + DOWN)))
+
+    return max(range(len(widths), 0, -1), key=shrunk, default=1)
 
 
 def _piece(a: tuple[float, float], b: tuple[float, float], gutter: float) -> str:

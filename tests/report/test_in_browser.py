@@ -33,7 +33,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
-    """Return a function that opens the page of a run whose names are markup. At the end, it must not have complained of anything."""
+    """Return a function that opens the page of a run whose names are markup. At the end it must not have complained."""
     file = tmp_path / "report.html"
     file.write_text(render(contents(EVIL)), encoding="utf-8")
     complaints: list[str] = []

@@ -165,7 +165,14 @@ function show() {
 
 function close() {
   history.replaceState(null, "", location.pathname + location.search);
-  show();
+  // A drawing wider than the screen begins where the network does.
+const graph = document.querySelector(".graph");
+if (graph) {
+  const first = graph.querySelector(".block").getBoundingClientRect(), frame = graph.getBoundingClientRect();
+  graph.scrollLeft += first.left + first.width / 2 - (frame.left + frame.width / 2);
+}
+
+show();
   if (opener) opener.focus({ preventScroll: true });
 }
 
@@ -223,5 +230,12 @@ for (const table of document.querySelectorAll("table.sortable")) {
 window.addEventListener("beforeprint", () => {
   for (const part of document.querySelectorAll("details")) part.open = true;
 });
+
+// A drawing wider than the screen begins where the network does.
+const graph = document.querySelector(".graph");
+if (graph) {
+  const first = graph.querySelector(".block").getBoundingClientRect(), frame = graph.getBoundingClientRect();
+  graph.scrollLeft += first.left + first.width / 2 - (frame.left + frame.width / 2);
+}
 
 show();
