@@ -18,7 +18,7 @@ from genie_onnx.blocks import Block
 from genie_onnx.config import from_json
 from genie_onnx.data import PathLike
 from genie_onnx.data.arrays import open_array
-from genie_onnx.errors import ConfigError, DataError, RunError
+from genie_onnx.errors import ConfigError, DataError, InputError, RunError
 from genie_onnx.events import Notice
 from genie_onnx.history import read_history
 from genie_onnx.prepare import prepare
@@ -56,12 +56,15 @@ def html_report(
             f"{run.path} does not hold a finished run of genie-onnx quantize: it has no {run.report.name}. Where it was "
             "begun, the same quantize command goes on where it stopped"
         )
-    if effects or not (run.blocks.is_file() and run.comparison.is_file()):
-        _complete(run, model, effects)
-    try:
-        write_text(page, render(_contents(run)))
-    except OSError as error:
-        raise RunError(f"cannot write the report to {page}: {error.strerror}") from error
+    asked, why = effects or model is not None, ""
+    if asked or not (run.blocks.is_file() and run.comparison.is_file()):
+        try:
+            _complete(run, model, effects)
+        except InputError as error:
+            if asked:
+                raise
+            why = str(error)
+    _write(run, page, why)
     return page
 
 
@@ -71,18 +74,18 @@ def first_report(blocks: Iterable[Block], run: RunDirectory, notice: Callable[[N
     Whatever fails here, the model is written already: a notice says what it was, and there is no report.
     """
     try:
-        save_structure(blocks, run)
-        page = html_report(run.path)
+        _save_structure(blocks, run)
+        _write(run, run.page)
     except Exception as error:  # a defect of the report is no reason to call a finished run failed
         text = " ".join(str(error).split()) or repr(error)
         notice(
             Notice(f"The model is finished, its HTML report could not be made: {text}. Once more: genie-onnx report {run.path}")
         )
         return None
-    return page
+    return run.page
 
 
-def save_structure(blocks: Iterable[Block], run: RunDirectory) -> None:
+def _save_structure(blocks: Iterable[Block], run: RunDirectory) -> None:
     """Write what the report draws of `blocks` to `run`."""
     names = ("kind", "nodes", "inputs", "outputs", "weights")
     entries = [{"block": block.name, **{name: getattr(block, name) for name in names}} for block in blocks]
@@ -90,40 +93,45 @@ def save_structure(blocks: Iterable[Block], run: RunDirectory) -> None:
 
 
 def _complete(run: RunDirectory, model: PathLike | None, effects: bool) -> None:
-    """Make what needs the float model, and leave it out where that is not there and nobody asked for it.
-
-    Raises ConfigError where `model`, or the file that `effects` need, is not there or not the model of the run.
-    """
+    """Make what needs the float model. Raises InputError where that is not there, not the model of the run, or cannot be read."""
     identity, _ = read_settings(run)
     source = read_source(run)
     given = source.get("model") if model is None else model
-    asked = effects or model is not None
     if given is None or not Path(given).is_file():
-        if asked:
-            raise ConfigError(f"the float model of the run, {given or 'given in memory'}, is not there: give it with --model")
-        return
-    config = from_json(json.dumps(source["config"]))
-    size = source["input_size"] and (int(source["input_size"][0]), int(source["input_size"][1]))
-    prepared = prepare(given, config.placement, size, source["set_inputs"], config.target.constraints)
+        raise ConfigError(f"the float model, {given or 'given in memory'}, is not there: give it with --model")
+    try:
+        config = from_json(json.dumps(source["config"]))
+        size = source["input_size"] and (int(source["input_size"][0]), int(source["input_size"][1]))
+        set_inputs = dict(source["set_inputs"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{str(run.source)!r} was not written by this version of genie-onnx ({error!r})") from error
+    prepared = prepare(given, config.placement, size, set_inputs, config.target.constraints)
     if prepared.digest != identity["model"]:
-        if asked:
-            raise ConfigError(f"{given} is not the model of the run in {run.path}, or was changed: give that one with --model")
-        return
-    save_structure(prepared.blocks, run)
+        raise ConfigError(f"{given} is not the model of the run in {run.path}, or was changed: give that one with --model")
+    _save_structure(prepared.blocks, run)
 
 
-def _contents(run: RunDirectory) -> Contents:
+def _write(run: RunDirectory, page: Path, why: str = "") -> None:
+    """Write the report of what is in `run` to `page`; `why` says why what needs the float model is not there."""
+    try:
+        write_text(page, render(_contents(run, why)))
+    except OSError as error:
+        raise RunError(f"cannot write the report to {page}: {error.strerror}") from error
+
+
+def _contents(run: RunDirectory, why: str) -> Contents:
     report = dict(_read(run.report) or {})
     identity, machines = read_settings(run)
     source = read_source(run)
     history, comparison, structure = read_history(run.history), _read(run.comparison), _read(run.blocks)
     pictures, lost = _pictures(run, identity["shape"])
     again = f"genie-onnx report {run.path}"
+    needs = f"which needs the float model{f' ({why})' if why else ''}: {again} --model FLOAT.onnx"
     missing = [lost] * bool(lost)
     if structure is None:
-        missing.append(f"The drawing of the network, which needs the float model: {again} --model FLOAT.onnx")
+        missing.append(f"The drawing of the network, {needs}")
     if comparison is None:
-        missing.append(f"The comparison with the float model layer by layer, which needs that model: {again} --model FLOAT.onnx")
+        missing.append(f"The comparison with the float model layer by layer, {needs}")
     elif not any(block["share"] is not None for block in comparison["blocks"]):
         missing.append(f"What each block alone does to the outputs, which takes minutes: {again} --effects")
     if not history:
