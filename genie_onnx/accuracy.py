@@ -160,8 +160,9 @@ def _measured(
     measured = [Measured(metric) for _ in subjects]
     known = next(iter(opened.values())).targets(BATCH)
     for batches, targets in zip(_batches(opened, progress), known, strict=True):
-        for subject, judge in zip(subjects, measured, strict=True):
-            judge.add(subject(batches[subject.taking]), targets)
+        outputs = [subject(batches[subject.taking]) for subject in subjects]
+        for found, judge in zip(outputs, measured, strict=True):
+            judge.add(found, {**targets, "first": outputs[0]})
     return measured
 
 

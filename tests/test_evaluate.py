@@ -131,20 +131,22 @@ def test_a_users_metric_from_the_current_folder(tmp_path: Path, data: Path, monk
     (tmp_path / "own_measure.py").write_text(
         "def heavy(outputs, targets):\n"
         "    right = outputs['scores'].argmax(1) == targets['labels']\n"
-        "    return {'heavy': right * targets['weight'], 'long': [len(name) for name in targets['names']]}\n"
+        "    return {'heavy': right * targets['weight'], 'long': [len(name) for name in targets['names']],\n"
+        "            'off': abs(outputs['scores'] - targets['first']['scores']).max(1)}\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    model = quarters(tmp_path / "m.onnx")
-    arguments = (model, model, "--data", data / "test.npz", "--metric", "own_measure:heavy", "--predictions", tmp_path / "p.csv")
+    model, half = quarters(tmp_path / "m.onnx"), quarters(tmp_path / "half.onnx", "half")
+    arguments = (model, half, "--data", data / "test.npz", "--metric", "own_measure:heavy", "--predictions", tmp_path / "p.csv")
     found = json.loads(call(*arguments, "--json").stdout)
     assert found["models"][0]["figures"]["heavy"]["value"] == pytest.approx(sum(range(19)) / 20)
     assert found["models"][1]["against_first"]["heavy"]["value"] == 0
     assert found["models"][1]["agreement"] is None
+    off = [row["figures"]["off"]["value"] for row in found["models"]]
+    assert off[0] == 0 < off[1] < 0.001
     assert "heavy" in call(*arguments).stdout
-    assert (tmp_path / "p.csv").read_text().splitlines()[
-        0
-    ] == f"image,heavy by {model},long by {model},heavy by {model},long by {model}"
+    headings = [f"{name} by {path}" for path in (model, half) for name in ("heavy", "long", "off")]
+    assert (tmp_path / "p.csv").read_text().splitlines()[0].split(",") == ["image", *headings]
     for name, said in {"own_measure": "not MODULE:NAME", "own_measure:light": "no function", "no_measure:x": "no module"}.items():
         refused = call(model, "--data", data / "test.npz", "--metric", name)
         assert (refused.exit_code, said in refused.stderr) == (2, True), refused.stderr

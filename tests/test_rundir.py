@@ -12,7 +12,18 @@ import pytest
 import torch
 from genie_onnx_cli.quantize import quantize
 
-from genie_onnx import ConfigError, DistillConfig, LayerBits, Notice, PlacementConfig, QuantizeConfig, ReconstructConfig, rundir
+from genie_onnx import (
+    BitGoal,
+    ConfigError,
+    DistillConfig,
+    Framing,
+    LayerBits,
+    Notice,
+    PlacementConfig,
+    QuantizeConfig,
+    ReconstructConfig,
+    rundir,
+)
 from genie_onnx.compute import Compute
 from genie_onnx.differences import UNOPTIONED, option
 from genie_onnx.pipeline import machine
@@ -46,7 +57,8 @@ def leaves(settings: dict[str, Any], where: str = "") -> Iterator[str]:
 
 def test_settings_are_named_by_options_that_exist() -> None:
     options = {name for parameter in quantize.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    for setting in leaves(identity(QuantizeConfig())["settings"]):
+    every = QuantizeConfig(framing=Framing(), bit_goal=BitGoal(average=4))  # sections that are not there by default
+    for setting in leaves(identity(every)["settings"]):
         assert (option(setting).split()[0] in options) != (setting in UNOPTIONED), setting
 
 
@@ -59,6 +71,8 @@ def test_every_difference_is_named(tmp_path: Path) -> None:
         reconstruct=ReconstructConfig(drop_probability=0.25),
         input_mean=(0.5, 0.25),
         input_std=(1, 1),
+        framing=Framing(resize=(256,), crop=(32, 24)),
+        bit_goal=BitGoal(average=3.5),
     )
     with pytest.raises(ConfigError) as refused:
         opened(tmp_path / "run", identity(other, "b" * 64, "c" * 64), "new.onnx")
@@ -74,6 +88,9 @@ def test_every_difference_is_named(tmp_path: Path) -> None:
         "distill.latent_lr was 0.1 and is now 0.2",
         "--drop was 0.5 and is now 0.25",
         "--input-mean was not given and is now 0.5,0.25",
+        "--resize was not given and is now 256",
+        "--crop was not given and is now 32,24",
+        "--avg-bits was not given and is now 3.5",
         "--seed was 0 and is now 1",
     ):
         assert phrase in sentence

@@ -8,8 +8,9 @@
         def update(self, outputs, targets): ...     # may also return numbers of each sample
         def result(self): return {"mIoU": ...}      # when all samples are through
 
-`outputs`: arrays [n, ...] by output name. `targets`: arrays [n, ...] by name, `names` of the samples always among them. Numbers
-of each sample get confidence intervals, and differences between models; NaN: there is none for this sample.
+`outputs`: arrays [n, ...] by output name. `targets`: what is known of the samples by name, arrays [n, ...]: `names` always,
+`labels` where there are some, what an npz has beside its images; and `first`, the outputs of the first model, to compare with
+where there is no truth. Numbers of each sample get confidence intervals, and differences between models; NaN: this one has none.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Numbers = Mapping[str, npt.ArrayLike]
 class Metric(Protocol):
     """What an object of a class given as metric has."""
 
-    def update(self, outputs: Mapping[str, Array], targets: Mapping[str, Array]) -> Numbers | None:
+    def update(self, outputs: Mapping[str, Array], targets: Mapping[str, Any]) -> Numbers | None:
         """Take a batch; numbers of each sample of it [n] may be returned by name."""
 
     def result(self) -> Mapping[str, float]:
@@ -44,7 +45,7 @@ class _Function:
     def __init__(self, function: Callable[..., Numbers]) -> None:
         self._function = function
 
-    def update(self, outputs: Mapping[str, Array], targets: Mapping[str, Array]) -> Numbers:
+    def update(self, outputs: Mapping[str, Array], targets: Mapping[str, Any]) -> Numbers:
         return self._function(outputs, targets)
 
     def result(self) -> Mapping[str, float]:
@@ -66,7 +67,7 @@ class Measured:
         self._begun = False
         self._result: dict[str, float] | None = None
 
-    def add(self, outputs: Mapping[str, Array], targets: Mapping[str, Array]) -> None:
+    def add(self, outputs: Mapping[str, Array], targets: Mapping[str, Any]) -> None:
         """Take the model's outputs for the next samples, and what is known of these. Raises DataError for what is no number."""
         found = self._metric.update(outputs, targets)
         if found is None:

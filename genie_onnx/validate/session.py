@@ -1,4 +1,4 @@
-"""Running ONNX models in onnxruntime on the CPU, with any value of the graph as output.
+"""Running ONNX models in onnxruntime, with any value of the graph as output.
 
 In: a model (path, bytes, ModelProto or ir.Model) and feeds by input name. Out: arrays by value name. Default session options
 unless said otherwise, because that is what a user's program gets. Where the batch dimension is fixed, the samples are
