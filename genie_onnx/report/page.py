@@ -145,11 +145,13 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in its largest two units: "2 h 10 min", "1 min 9 s", "8 s"."""
+    """Return a time as precisely as it is of interest: "2 h 10 min", "11 min", "1 min 9 s", "8 s"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
         return f"{hours} h {minutes} min"
+    if minutes >= 10:
+        return f"{minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
