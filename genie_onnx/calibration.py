@@ -110,9 +110,15 @@ def calibration_images(
         calibration = given
     else:
         calibration = made_images(prepared, config, choice, given, run, compute, progress)
+    calibration = replace(calibration, images=_as_read(calibration.images), held_back=_as_read(calibration.held_back))
     progress(Step(stage="save"))
     team.once(lambda: save_images(calibration, choice.images, run))
     return calibration
+
+
+def _as_read(images: Tensor) -> Tensor:
+    """Return `images` laid out as `_images` reads them: sums depend on the layout, and a run that goes on has these."""
+    return images.contiguous().flatten().view(images.shape)
 
 
 def made_images(

@@ -1,0 +1,111 @@
+"""Damage end to end: that of one block's weights alone, through all that comes after it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import onnx_ir as ir
+import pytest
+import torch
+from graphs import Net
+
+from genie_onnx.blocks import partition
+from genie_onnx.compute import Compute
+from genie_onnx.config import PlacementConfig, ReconstructConfig
+from genie_onnx.importer import import_graph
+from genie_onnx.placement import place
+from genie_onnx.reconstruct import Codes, damage, learned_blocks, log_probabilities, reconstruct, sensitivities
+
+IMAGES = torch.randn(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))  # no whole number of batches
+CPU = Compute(torch.device("cpu"))
+
+
+def residual() -> ir.Model:
+    """A stem and two residual blocks; the output is a feature map."""
+    net = Net(size=8)
+    x = net.conv("stem", "x", 6, k=3)
+    for k in range(2):
+        y = net.conv(f"b{k}", net.conv(f"a{k}", x, 6, k=3), 6, k=3, act="")
+        x = net.op("Relu", net.op("Add", x, y))
+    return net.model(x)
+
+
+def classifier() -> ir.Model:
+    """The same size of problem, with class probabilities as output."""
+    net = Net(size=8)
+    x = net.conv("one", "x", 6, k=3)
+    x = net.conv("two", x, 4, k=3, stride=2)
+    logits = net.gemm("head", net.op("GlobalAveragePool", x), 4)
+    return net.model(net.op("Softmax", logits, axis=1))
+
+
+def with_codes(deploy: ir.Model, codes: Codes, weights: tuple[str, ...]) -> ir.Model:
+    """The float network with these weights alone rounded."""
+    changed = deploy.clone()
+    for name in weights:
+        changed.graph.initializers[name].const_value = ir.tensor(codes.weights[name].dequantize(), name=name)
+    return changed
+
+
+@pytest.mark.parametrize(("deploy", "scores"), [(residual(), False), (classifier(), True)], ids=["features", "classes"])
+def test_it_is_what_the_network_does_with_that_block_alone_rounded(deploy: ir.Model, scores: bool) -> None:
+    placement = dataclasses.replace(place(deploy, PlacementConfig()), activations=())
+    blocks, network = partition(deploy), import_graph(deploy)
+    codes = {}
+    for width in (2, 5):
+        specs = tuple(dataclasses.replace(spec, bits=width) for spec in placement.weights)
+        codes[width] = reconstruct(
+            network,
+            dataclasses.replace(placement, weights=specs),
+            blocks,
+            IMAGES,
+            ReconstructConfig(iterations=0),
+            input_range=(-4.0, 4.0),
+            headroom=1.0,
+            seed=0,
+            compute=CPU,
+            progress=lambda event: None,
+            finished=lambda result: None,
+        )
+    output = network.outputs[0]
+    told: list[int] = []
+    found = sensitivities(network, placement, blocks, codes, IMAGES, output if scores else None, CPU, told.append)
+    assert list(found) == learned_blocks(blocks, placement)
+    assert told == [16, 20]
+    with torch.no_grad():
+        y = network({"x": IMAGES})[output].double()
+    for block in [block for block in blocks if block.name in found]:
+        for width, its in codes.items():
+            alone = import_graph(with_codes(deploy, its, block.weights))
+            with torch.no_grad():
+                z = alone({"x": IMAGES})[output].double()
+            if scores:
+                expected = float((y * (y.log() - z.log())).sum(1).mean())
+            else:  # batches are weighed by their images
+                parts = [(z[k : k + 16] - y[k : k + 16]).square().sum() / y[k : k + 16].square().sum() for k in (0, 16)]
+                expected = float(16 * parts[0] + 4 * parts[1]) / 20
+            assert found[block.name][width] == pytest.approx(expected, rel=2e-3, abs=1e-6)
+        assert found[block.name][2] > 3 * found[block.name][5] > 0
+
+
+def test_the_divergence_is_that_of_the_definition_and_not_symmetric() -> None:
+    p, q = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.9, 0.1]])
+    there = 0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1)
+    back = 0.9 * math.log(0.9 / 0.5) + 0.1 * math.log(0.1 / 0.5)
+    assert float(damage({"y": p}, {"y": q}, "y")) == pytest.approx(there)
+    assert float(damage({"y": q}, {"y": p}, "y")) == pytest.approx(back)
+    assert float(damage({"y": p.log() + 3}, {"y": q.log() - 1}, "y")) == pytest.approx(there)  # of logits as well
+
+
+def test_noise_is_relative_to_each_output() -> None:
+    y = {"large": torch.full((2, 3), 100.0), "small": torch.full((2, 1), 0.1)}
+    z = {"large": torch.full((2, 3), 110.0), "small": torch.full((2, 1), 0.12)}
+    assert float(damage(y, z, None)) == pytest.approx(0.1**2 + 0.2**2, rel=1e-4)
+    assert float(damage(z, y, None)) != pytest.approx(0.1**2 + 0.2**2, rel=1e-2)
+
+
+def test_probabilities_are_told_from_logits() -> None:
+    assert log_probabilities(torch.tensor([[0.25, 0.75]])).exp().tolist() == [[0.25, 0.75]]
+    assert log_probabilities(torch.tensor([[0.25, 0.65]])).exp().sum().item() == pytest.approx(1)
+    assert log_probabilities(torch.tensor([[[2.0]], [[1.0]]])).shape == (2, 1)
