@@ -1,0 +1,34 @@
+"""The directive `import-table`: who may import whom, from the table in tests/test_layers.py, which the source is held against."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+TEST = Path(__file__).parents[2] / "tests" / "test_layers.py"
+
+
+class ImportTable(SphinxDirective):
+    """Puts a row for each module where it stands."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        self.env.note_dependency(str(TEST))
+        layers = runpy.run_path(str(TEST))
+        leaves = layers["LEAVES"]
+        lines = ["| module | from genie_onnx, beside the leaves | never |", "|---|---|---|"]
+        for name, row in layers["TABLE"].items():
+            may = sorted(row.may - leaves)
+            lines.append(f"| `{name}` | {', '.join(may) or 'nothing'} | {', '.join(sorted(row.never))} |")
+        first = f"Leaves, which most may import: {', '.join(sorted(leaves))}."
+        return self.parse_text_to_nodes("\n".join([first, "", *lines]))
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Make the directive known."""
+    app.add_directive("import-table", ImportTable)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,165 @@
+"""Every command in README and docs is run, in order, in a folder that holds the files it names (doc_folder); of a `console` block
+what it prints is compared too, but for the numbers.
+
+The tutorial is run exactly as it stands. Elsewhere `quantize` and `distill` get options that make them short, and start anew:
+what stands side by side on a page is to choose from. What cannot be run is in NOT_HERE; commands of genie-onnx there are parsed.
+"""
+
+from __future__ import annotations
+
+import doctest
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import doc_folder
+import pytest
+import torch
+from click.testing import CliRunner
+from documented import PAGES, ROOT, Entry, entries
+from genie_onnx_cli.main import main
+
+import genie_onnx
+
+TUTORIAL = "docs/tutorial.md"
+FIRST = {next(entry.text for entry in entries(ROOT / "README.md") if entry.text.startswith("genie-onnx"))}
+QUICK = {
+    "quantize": ["--samples", "8", "--distill-iters", "2", "--recon-iters", "2"],
+    "distill": ["--samples", "8", "--distill-iters", "2"],
+    "verify": ["--with", "onnxruntime", "--samples", "4"],
+}
+NOT_HERE = {
+    "pip install": "changes the environment",
+    "python -m pytest": "is this",
+    "python -m sphinx": "is a step of .ci/run",
+    "torchrun": "starts several processes: tests/test_team.py",
+    "--with openvino": "a runtime that is not required: tests/validate/runtimes",
+    "/opt/rknn/bin/python": "a runtime that wants a Python of its own",
+}
+Run = Callable[[Entry], str]
+
+
+def reason(entry: Entry) -> str | None:
+    """Why `entry` is not run; None where it is."""
+    return next((why for part, why in NOT_HERE.items() if part in entry.text), None)
+
+
+def name(page: Path) -> str:
+    """`page` as links call it."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def output_of(arguments: list[str]) -> Path:
+    """The file that `quantize` writes."""
+    return Path(arguments[arguments.index("-o") + 1]) if "-o" in arguments else Path(arguments[1]).with_suffix(".quant.onnx")
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with all files, to be copied."""
+    folder = tmp_path_factory.mktemp("docs")
+    doc_folder.make(folder)
+    return folder
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run one entry after another in a copy of the folder; return what each printed."""
+    folder = Path(shutil.copytree(made, tmp_path / "work"))
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    model = doc_folder.classifier(folder / "checkpoint.pth")
+    names: dict[str, Any] = {"genie_onnx": genie_onnx, "torch": torch, "model": model, "x": torch.zeros(1, *doc_folder.SHAPE)}
+    names["keras_model"] = doc_folder.as_keras(model)
+
+    def entry(todo: Entry) -> str:
+        if todo.file is not None:
+            Path(todo.file).write_text(todo.text, encoding="utf-8")
+        if todo.language == "python":
+            exec(compile(todo.text, todo.place, "exec"), names)
+        if todo.language in ("python", "toml"):
+            return ""
+        program, *arguments = shlex.split(todo.text)
+        if program != "genie-onnx":
+            command = [sys.executable if program == "python" else program, *arguments]
+            return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+        refused = todo.printed is not None and "error: " in todo.printed
+        if not todo.place.startswith(TUTORIAL):
+            arguments += QUICK.get(arguments[0], [])
+            if arguments[0] == "quantize" and not refused and "--dry-run" not in arguments:
+                shutil.rmtree(output_of(arguments).with_suffix(".genie"), ignore_errors=True)
+        result = CliRunner().invoke(main, arguments)
+        assert (result.exit_code != 0) == refused, f"{todo.place}: {todo.text}\n{result.output}"
+        return result.output
+
+    return entry
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(reason(e) is None for e in entries(page))], ids=name)
+def test_commands_do_what_the_page_says(page: Path, run: Run) -> None:
+    for entry in entries(page):
+        if reason(entry) is None and not (entry.text in FIRST and name(page) != TUTORIAL):
+            printed = run(entry)
+            if entry.printed is not None:
+                assert same_words(entry.printed, printed), f"{entry.place}: {entry.text}\n{printed}"
+    if name(page) == TUTORIAL:
+        accuracy = genie_onnx.evaluate("examples/digits.quant.onnx", ["examples/digits_test.npz"])
+        assert accuracy.top1 >= 0.965  # float 98.6 %; one standard error is 0.6
+
+
+def test_the_first_command_of_the_readme_is_that_of_the_tutorial() -> None:
+    assert {entry.text for entry in entries(ROOT / TUTORIAL)} >= FIRST
+
+
+def test_what_is_not_run_is_still_a_command() -> None:
+    unused = dict(NOT_HERE)
+    for entry in (entry for page in PAGES for entry in entries(page) if reason(entry) is not None):
+        for part in list(unused):
+            if part in entry.text:
+                del unused[part]
+        if entry.text.startswith("genie-onnx"):
+            _, command, *arguments = shlex.split(entry.text)
+            main.commands[command].make_context(command, arguments)
+    assert unused == {}
+
+
+def test_every_public_name_has_its_place() -> None:
+    """Sphinx notices a name that is not there; this, one that is there and not documented."""
+    reference = "".join(
+        (ROOT / "docs" / "reference" / page).read_text(encoding="utf-8") for page in ("configuration.md", "python.md")
+    )
+    documented = re.findall(r"(?:\.\. (?:auto)?(?:function|class|exception|data):: |{settings} genie_onnx\.)(\w+)", reference)
+    assert set(documented) == set(genie_onnx.__all__)
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    """Those between pages of docs are checked when they are built."""
+    links = re.findall(r"\]\(([^)#:]+)(?:#([\w-]+))?\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert [target for target, _ in links if not (ROOT / target).exists()] == []
+    for target, anchor in links:
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", (ROOT / target).read_text(encoding="utf-8"), flags=re.MULTILINE)
+            anchors = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+            assert anchor in anchors, f"{target}#{anchor}"
+
+
+def same_words(said: str, printed: str) -> bool:
+    """Whether a command printed what a page says, but for numbers, white space and what `...` stands for."""
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    return doctest.OutputChecker().check_output(without_numbers(said), without_numbers(printed), flags)
+
+
+def without_numbers(text: str) -> str:
+    """`text` with 0 for every number that is no part of a name, and no rule of a table."""
+    return re.sub(r"(?<![\w./-])<?\d[\d.,]*(e[+-]\d+)?", "0", text)
+
+
+def test_other_words_are_noticed() -> None:
+    assert same_words("error: target ... 8 bits, not 4\n", "error: target  rknn 8 bits, not 2\n")
+    assert not same_words("error: target rknn\n", "error: target qnn\n")
+    assert not same_words("top-1 98.2 %\n", "top-5 98.2 %\n")
