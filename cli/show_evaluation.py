@@ -38,7 +38,7 @@ def _differences(found: Evaluation, names: list[str], titles: list[str]) -> None
                 pair = model.against_first[name]
                 rows.add_row(title, name, *_cells(name, pair), *((*_test(pair), same) if tested else ()))
                 title = same = ""
-    console.print(f"\nless {titles[0]}, on the same images:")
+    console.print(f"\nless {titles[0]}, on the same images{', in percentage points' if tested else ''}:")
     console.print(rows)
 
 

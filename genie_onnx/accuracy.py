@@ -75,16 +75,11 @@ def evaluate(
     _check(paths, labels, metric, classes, label_offset)
     place = _place(provider)
     subjects = load_subjects(paths, input_size or (framing.crop if framing else None), layout, set_inputs or {}, place)
-    opened: dict[Taking, Samples] = {}
-    for taking in dict.fromkeys(subject.taking for subject in subjects):
-        if taking.raw and (mean is not None or std is not None):
-            raise ConfigError("a model that takes uint8 pixels normalises them by itself: leave out --mean and --std")
-        scale = ((0.0,), (1 / 255,)) if taking.raw else (mean, std)
-        pictures: dict[str, Any] = {"mean": scale[0], "std": scale[1], "order": order, "framing": framing, "limit": limit}
-        if metric is None or labels is not None:
-            opened[taking] = open_labelled(data, taking.shape, labels=labels, classes=classes, **pictures)
-        else:
-            opened[taking] = open_images(data, taking.shape, **pictures)
+    pictures = {"mean": mean, "std": std, "order": order, "framing": framing, "limit": limit}
+    opened = {
+        taking: _open(taking, data, labels, classes, metric is None or labels is not None, pictures)
+        for taking in dict.fromkeys(subject.taking for subject in subjects)
+    }
     samples = next(iter(opened.values()))
     if not len(samples):
         raise DataError("there are no samples to evaluate on")
@@ -104,6 +99,24 @@ def evaluate(
         classes=samples.classes,
         notices=notices,
     )
+
+
+def _open(
+    taking: Taking,
+    data: Sequence[PathLike],
+    labels: PathLike | None,
+    classes: PathLike | None,
+    labelled: bool,
+    pictures: Mapping[str, Any],
+) -> Samples:
+    """Open the samples in the form that a model takes. `pictures`: what open_images takes besides."""
+    if taking.raw:
+        if pictures["mean"] is not None or pictures["std"] is not None:
+            raise ConfigError("a model that takes uint8 pixels normalises them by itself: leave out --mean and --std")
+        pictures = {**pictures, "mean": (0.0,), "std": (1 / 255,)}
+    if labelled:
+        return open_labelled(data, taking.shape, labels=labels, classes=classes, **pictures)
+    return open_images(data, taking.shape, **pictures)
 
 
 def _check(

@@ -10,8 +10,8 @@ import onnx_ir as ir
 import pytest
 from simulation import model
 
-from genie_onnx.errors import DataError
-from genie_onnx.validate import KernelCounts, Session, integer_kernels, lend, run
+from genie_onnx.errors import DataError, RunError
+from genie_onnx.validate import KernelCounts, Session, has_cuda, integer_kernels, lend, run
 
 X = np.arange(10, dtype=np.float32).reshape(5, 2)
 ONE = np.float32([1, 2])
@@ -100,6 +100,15 @@ def test_a_session_serves_many_batches() -> None:
     assert (session.inputs, session.outputs) == (("x",), ("a",))
     for size in (1, 3):
         assert session({"x": X[:size]})["a"].shape == (size, 2)
+
+
+@pytest.mark.skipif(has_cuda(), reason="this onnxruntime has CUDA")
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_gpu_that_is_not_there_is_no_cpu() -> None:
+    """onnxruntime would take the CPU with a warning."""
+    text = """<ir_version: 8, opset_import: ["" : 13]> g (float[N,2] x) => (float[N,2] y) { y = Neg(x) }"""
+    with pytest.raises(RunError, match="cannot use CUDA here"):
+        Session(model(text), provider="cuda")
 
 
 def test_kernels_of_a_float_model() -> None:
