@@ -17,9 +17,10 @@ from typing import Literal
 import numpy as np
 
 from genie_onnx.config import QuantizeConfig
-from genie_onnx.data import PathLike, Preprocess, open_images
-from genie_onnx.errors import ConfigError
+from genie_onnx.data import PathLike, Preprocess, Samples, open_images
+from genie_onnx.errors import ConfigError, DataError
 from genie_onnx.graph import class_scores
+from genie_onnx.likely_input import PICTURES, better_input
 from genie_onnx.prepare import Prepared
 from genie_onnx.synthesis import is_picture
 
@@ -117,6 +118,7 @@ def _given(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathLike])
             "Pictures are fed to the model as pixel / 255, in 0..1. If it expects another range, give --input-mean and "
             "--input-std (e.g. 0.485,0.456,0.406 and 0.229,0.224,0.225).",
         )
+    notices += _input_notices(prepared, config, opened)
     images = "+".join(sorted({kind for path in data for kind in _kinds(Path(path))}))
     count = len(opened)
     wanted = config.amplify
@@ -135,6 +137,19 @@ def _given(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathLike])
     return Choice(
         "amplified", images, f"{count} images were given; {config.samples - count} are distilled from {source}", notices
     )
+
+
+def _input_notices(prepared: Prepared, config: QuantizeConfig, opened: Samples) -> tuple[str, ...]:
+    """Say so where another preprocessing of the pictures fits the model much better."""
+    if not opened.all_pixels or not prepared.statistics:
+        return ()
+    mean, std = config.input_mean or (0.0,), config.input_std or (1.0,)
+    try:
+        shown = next(opened.batches(PICTURES))
+    except DataError:  # damaged pictures: all of them are named when all are loaded
+        return ()
+    hint = better_input(prepared, shown, mean, std)
+    return () if hint is None else (hint,)
 
 
 def _known(prepared: Prepared) -> str:

@@ -65,6 +65,11 @@ class Samples:
         """Whether any of the sources holds pixels 0..255, which are preprocessed."""
         return any(isinstance(source, Pictures) or source.pixels for source in self.sources)
 
+    @property
+    def all_pixels(self) -> bool:
+        """Whether all of them do."""
+        return all(isinstance(source, Pictures) or source.pixels for source in self.sources)
+
     def batches(self, size: int) -> Iterator[Tensor]:
         """Yield float32 [n, C, H, W], n = `size` but for the last, in reading order: sources as given, ascending within each.
 

@@ -1,0 +1,63 @@
+"""The first BatchNorm layers tell how pictures have to be prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from small_bn_net import SHAPE, small_bn_net
+from torch import Tensor
+
+from genie_onnx import PlacementConfig, QuantizeConfig
+from genie_onnx.choice import choose_images
+from genie_onnx.data.preprocess import PHOTOGRAPH_MEAN, PHOTOGRAPH_STD
+from genie_onnx.likely_input import COMMON, better_input
+from genie_onnx.prepare import Prepared, prepare
+from genie_onnx.synthesis import procedural
+
+
+def trained_on(mean: Sequence[float], std: Sequence[float]) -> Prepared:
+    """A network whose BatchNorm saw photographs that were prepared with `mean` and `std`."""
+    moments = [((p - m) / s, d / s) for p, d, m, s in zip(PHOTOGRAPH_MEAN, PHOTOGRAPH_STD, 3 * mean, 3 * std, strict=False)]
+    return prepare(small_bn_net(*zip(*moments, strict=True)), PlacementConfig())
+
+
+def pictures() -> Tensor:
+    """Dead leaves with the statistics of photographs, 0..1."""
+    generator = torch.Generator().manual_seed(0)
+    return procedural(16, SHAPE, mean=PHOTOGRAPH_MEAN, std=PHOTOGRAPH_STD, generator=generator).clamp(0, 1)
+
+
+@pytest.mark.parametrize("wanted", ["0..1", "-1..1", "0..255", "-128..127"])
+def test_what_fits_is_said_and_only_where_another_was_given(wanted: str) -> None:
+    mean, std = COMMON[wanted]
+    prepared = trained_on(mean, std)
+    for name, given in COMMON.items():
+        shift, scale = (torch.tensor(numbers).view(-1, 1, 1) for numbers in given)
+        hint = better_input(prepared, (pictures() - shift) / scale, *given)
+        if name == wanted:
+            assert hint is None
+        else:
+            assert hint is not None
+            assert hint.endswith(f"--input-mean {mean[0]:g} --input-std {std[0]:g}")
+
+
+def test_nothing_is_known_without_statistics() -> None:
+    prepared = prepare(small_bn_net(), PlacementConfig())
+    bare = Prepared(**{**vars_of(prepared), "batchnorms": ()})
+    assert better_input(bare, pictures(), (0.0,), (1.0,)) is None
+
+
+def vars_of(prepared: Prepared) -> dict[str, object]:
+    return {name: getattr(prepared, name) for name in prepared.__dataclass_fields__}
+
+
+def test_a_published_detector_on_photographs(bench: Path) -> None:
+    prepared = prepare(str(bench / "zoo" / "version-RFB-320.onnx"), PlacementConfig())
+    photos = [bench / "samples" / "faces"]
+    *_, hint = choose_images(prepared, QuantizeConfig(samples=24), photos).notices
+    assert "--input-mean 0.5 --input-std 0.5" in hint
+    right = QuantizeConfig(samples=24, input_mean=(0.498,), input_std=(0.502,))
+    assert choose_images(prepared, right, photos).notices == ()
