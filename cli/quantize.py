@@ -70,7 +70,7 @@ def quantize(model: Path, **given: Any) -> None:
 
     \b
     genie-onnx quantize model.onnx --wbits 4 --abits 4
-    genie-onnx quantize model.onnx --wbits 2 --abits 4 --data photos/ --input-mean 0.485,0.456,0.406 --input-std 0.229,0.224,0.225
+    genie-onnx quantize model.onnx --wbits 2 --abits 4 --data photos/ --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
     genie-onnx quantize model.onnx --avg-bits 3.5
     genie-onnx quantize model.onnx --preset balanced --run-dir run1 -o model.w4a4.onnx
     """

@@ -115,8 +115,8 @@ def _given(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathLike])
     notices: tuple[str, ...] = ()
     if opened.pixels and config.input_mean is None:
         notices = (
-            "Pictures are fed to the model as pixel / 255, in 0..1. If it expects another range, give --input-mean and "
-            "--input-std (e.g. 0.485,0.456,0.406 and 0.229,0.224,0.225).",
+            "Pictures are fed to the model as pixel / 255, in 0..1. If it expects another range, give --mean and "
+            "--std (e.g. 0.485,0.456,0.406 and 0.229,0.224,0.225).",
         )
     notices += _input_notices(prepared, config, opened)
     images = "+".join(sorted({kind for path in data for kind in _kinds(Path(path))}))
@@ -193,7 +193,7 @@ def _procedural_notices(prepared: Prepared, config: QuantizeConfig) -> tuple[str
     if config.input_mean is None:
         notices.append(
             "Procedural images are given mean 0 and deviation 1 in each channel, which fits a model whose input is normalised. "
-            "If it takes 0..1, -1..1 or 0..255, say so with --input-mean and --input-std (0..255: --input-mean 0 --input-std "
+            "If it takes 0..1, -1..1 or 0..255, say so with --mean and --std (0..255: --mean 0 --std "
             "0.003922)."
         )
     return tuple(notices)

@@ -56,7 +56,7 @@ def better_input(prepared: Prepared, images: Tensor, mean: Sequence[float], std:
     return (
         f"Prepared like this, the pictures do not give the model's first layers what they saw in training (misfit {given:.2g}); "
         f"prepared as {best} they come nearer ({misfits[best]:.2g}). If that is what the model takes: "
-        f"--input-mean {mean_text} --input-std {std_text}"
+        f"--mean {mean_text} --std {std_text}"
     )
 
 

@@ -41,7 +41,7 @@ def test_what_fits_is_said_and_only_where_another_was_given(wanted: str) -> None
             assert hint is None
         else:
             assert hint is not None
-            assert hint.endswith(f"--input-mean {mean[0]:g} --input-std {std[0]:g}")
+            assert hint.endswith(f"--mean {mean[0]:g} --std {std[0]:g}")
 
 
 def test_nothing_is_known_without_statistics() -> None:
@@ -58,6 +58,6 @@ def test_a_published_detector_on_photographs(bench: Path) -> None:
     prepared = prepare(str(bench / "zoo" / "version-RFB-320.onnx"), PlacementConfig())
     photos = [bench / "samples" / "faces"]
     *_, hint = choose_images(prepared, QuantizeConfig(samples=24), photos).notices
-    assert "--input-mean 0.5 --input-std 0.5" in hint
+    assert "--mean 0.5 --std 0.5" in hint
     right = QuantizeConfig(samples=24, input_mean=(0.498,), input_std=(0.502,))
     assert choose_images(prepared, right, photos).notices == ()

@@ -111,7 +111,7 @@ def optimise_block(
             if not math.isfinite(losses[-1]):
                 raise RunError(
                     f"the reconstruction loss became {losses[-1]} at iteration {iteration}: check the calibration images for "
-                    "values far outside the model's input range (--input-mean, --input-std)"
+                    "values far outside the model's input range (--mean, --std)"
                 )
             report(iteration + 1, losses[-1])
             last_report = now

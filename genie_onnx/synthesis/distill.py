@@ -165,7 +165,7 @@ def _require_finite(numbers: Tensor, iteration: int) -> None:
     if not bool(torch.isfinite(numbers).all()):
         raise RunError(
             f"The distillation loss is not finite any more after {iteration} iterations. Give the mean and standard deviation of "
-            "the model's input (--input-mean, --input-std); if they are right, the stored statistics do not belong to the "
+            "the model's input (--mean, --std); if they are right, the stored statistics do not belong to the "
             "weights: use calibration data or procedural images instead."
         )
 

@@ -128,7 +128,7 @@ def test_infinite_input_is_refused_with_advice() -> None:
     case = Case()
     for (value,) in (case.data.teacher, case.data.student):
         value.slice(0, 1).fill_(torch.inf)
-    with pytest.raises(RunError, match="--input-mean"):
+    with pytest.raises(RunError, match="--mean"):
         case.learn(ReconstructConfig(iterations=20))
 
 
