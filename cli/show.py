@@ -70,7 +70,7 @@ def bit_plan(chosen: BitPlan) -> None:
     for block in chosen.blocks:
         harm = (f"{block.damage[width]:.2g}" for width in widths)
         rows.add_row(block.block, str(block.parameters), str(block.bits), *harm)
-    console.print(f"\nbits for {chosen.goal}; the damage of each block alone is the {chosen.unit}:")
+    console.print(f"\nbits for {chosen.goal}; the damage of each block is the {chosen.unit}:")
     console.print(rows)
     drop = "" if chosen.drop is None else f", {chosen.drop:.1f} points lost before anything is learned"
     console.print(

@@ -83,7 +83,7 @@ def choose_bits(
     free = int(found.parameters @ chosen)
     plan = BitPlan(
         goal=str(goal),
-        unit="relative noise of the outputs" if scores is None else "KL divergence of the class probabilities",
+        unit=f"noise it adds to the {'outputs' if scores is None else 'class scores'}, relative to their power",
         blocks=tuple(
             BlockBits(block=name, bits=int(bits), parameters=int(count), damage=by_block[name])
             for name, bits, count in zip(found.blocks, chosen, found.parameters, strict=True)
