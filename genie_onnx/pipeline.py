@@ -33,7 +33,7 @@ from genie_onnx.delivery import Delivery, deliver, report_path, write
 from genie_onnx.events import Notice, Step
 from genie_onnx.history import record
 from genie_onnx.memory import memory_errors
-from genie_onnx.planning import ImagePlan, Plan, plan
+from genie_onnx.planning import ImagePlan, Plan, plan, planned_identity
 from genie_onnx.prepare import Prepared, Source, check_import
 from genie_onnx.reconstruct import BlockResult, Codes
 from genie_onnx.report import BlockLoss, Report, versions
@@ -289,14 +289,6 @@ def machine(compute: Compute) -> dict[str, str]:
 
 
 def run_identity(prepared: Prepared, config: QuantizeConfig, given: Calibration | None) -> dict[str, Any]:
-    """Return what makes a run this run: the model, every setting, the data, statistics from another file."""
+    """Return what makes a run this run: what is known of it when it is planned, and the data."""
     digest = None if given is None else hashlib.sha256(given.images.contiguous().numpy().data).hexdigest()
-    settings = dataclasses.asdict(config)
-    # Codes are the same in whatever form they are written: exporting again takes seconds.
-    settings["target"] = settings["target"]["constraints"]
-    del settings["cuda_graph"]
-    identity: dict[str, Any] = {"model": prepared.digest, "data": digest, "shape": list(prepared.shape), "settings": settings}
-    if prepared.borrowed:
-        arrays = [array.tobytes() for b in prepared.borrowed for array in (b.mean, b.std)]
-        identity["statistics"] = hashlib.sha256(b"".join(arrays)).hexdigest()
-    return identity
+    return {**planned_identity(prepared, config), "data": digest}

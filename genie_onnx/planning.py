@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from genie_onnx import exporter, reconstruct
 from genie_onnx.bit_budget import require_goal
@@ -17,6 +21,7 @@ from genie_onnx.delivery import beside
 from genie_onnx.errors import ConfigError
 from genie_onnx.placement import REDUCED
 from genie_onnx.prepare import Prepared, Source, output_path, prepare
+from genie_onnx.rundir import RunDirectory, refuse_another
 from genie_onnx.targets import Target
 from genie_onnx.team import ALONE, Team
 from genie_onnx.validate.saturation import has_vnni
@@ -94,7 +99,22 @@ def plan(
     folder = Path(run_dir) if run_dir is not None else beside(path, "genie")
     if folder.absolute() in (path.absolute(), path.absolute().parent):
         raise ConfigError(f"the run directory {str(folder)!r} is where the output goes: choose another with --run-dir")
+    source = {"model": str(model) if isinstance(model, str | os.PathLike) else None}
+    refuse_another(RunDirectory(folder), planned_identity(prepared, config), source)
     return Plan(prepared, config, choice, folder, compute, path)
+
+
+def planned_identity(prepared: Prepared, config: QuantizeConfig) -> dict[str, Any]:
+    """Return what makes a run this run: the model, every setting, statistics from another file. The "data" are not read yet."""
+    settings = dataclasses.asdict(config)
+    # Codes are the same in whatever form they are written: exporting again takes seconds.
+    settings["target"] = settings["target"]["constraints"]
+    del settings["cuda_graph"]
+    identity: dict[str, Any] = {"model": prepared.digest, "data": None, "shape": list(prepared.shape), "settings": settings}
+    if prepared.borrowed:
+        arrays = [array.tobytes() for b in prepared.borrowed for array in (b.mean, b.std)]
+        identity["statistics"] = hashlib.sha256(b"".join(arrays)).hexdigest()
+    return identity
 
 
 def _saturation(prepared: Prepared, target: Target) -> tuple[str, ...]:

@@ -202,12 +202,7 @@ def _claim(
     if run.settings.exists():
         found, machines = read_settings(run)
         changed = _changes(machines, machine)
-        if different := differences(found, json.loads(json.dumps(identity)), _model_file(read_source(run)), _model_file(source)):
-            raise ConfigError(
-                f"the run directory {str(run.path)!r} belongs to another run: {', '.join(different)}"
-                + (f" ({changed})" if changed else "")
-                + ". Choose another with --run-dir, or delete it"
-            )
+        _require_same(run, found, identity, source, changed)
         if changed:
             notice(
                 Notice(
@@ -223,6 +218,25 @@ def _claim(
             folder.mkdir(exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write to the run directory {str(run.path)!r}: {error.strerror}") from error
+
+
+def refuse_another(run: RunDirectory, identity: Mapping[str, Any], source: Mapping[str, Any]) -> None:
+    """Raise ConfigError where `run` belongs to a run with other settings, as far as they are known before the data are read."""
+    if run.settings.exists():
+        found, _ = read_settings(run)
+        _require_same(run, {**found, "data": identity["data"]}, identity, source, "")
+
+
+def _require_same(
+    run: RunDirectory, found: Mapping[str, Any], identity: Mapping[str, Any], source: Mapping[str, Any], changed: str
+) -> None:
+    """Raise ConfigError with every difference between what `run` says of itself, `found`, and what is wanted."""
+    if different := differences(found, json.loads(json.dumps(identity)), _model_file(read_source(run)), _model_file(source)):
+        raise ConfigError(
+            f"the run directory {str(run.path)!r} belongs to another run: {', '.join(different)}"
+            + (f" ({changed})" if changed else "")
+            + ". Choose another with --run-dir, or delete it"
+        )
 
 
 def read_settings(run: RunDirectory) -> tuple[dict[str, Any], list[dict[str, str]]]:

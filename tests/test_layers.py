@@ -73,6 +73,7 @@ TABLE = {
             "placement",
             "prepare",
             "reconstruct",
+            "rundir",
             "validate",
         },
         ONNX | RUNTIME | TORCH | CLICK,
@@ -168,7 +169,13 @@ TABLE = {
     ),
     "environment": Row(LEAVES | {"compute", "device", "pipeline", "validate"}, CLICK),
     "naming": Row(frozenset({"errors"}), TORCH | RUNTIME | CLICK),
-    "verification": Row(LEAVES | {"graph", "data", "synthesis", "validate"}, RUNTIME | TORCH | CLICK),
+    "requantize": Row(LEAVES, THIRD),
+    "diagnosis": Row(LEAVES | {"requantize", "validate"}, THIRD),
+    "trial_images": Row(LEAVES | {"data", "graph", "synthesis"}, RUNTIME | TORCH | CLICK),
+    "comparison": Row(
+        LEAVES | {"blocks", "data", "diagnosis", "graph", "requantize", "trial_images", "validate"}, RUNTIME | TORCH | CLICK
+    ),
+    "verification": Row(LEAVES | {"graph", "data", "trial_images", "validate"}, RUNTIME | TORCH | CLICK),
     "__init__": Row(
         frozenset(
             {
@@ -194,7 +201,7 @@ TABLE = {
                 "team",
                 "validate",
             }
-            | {"verification", "time_left"}
+            | {"comparison", "verification", "time_left"}
         ),
         THIRD,
     ),

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from genie_onnx_cli.quantize import quantize
+from small_bn_net import small_bn_net
 
+import genie_onnx
 from genie_onnx import (
     BitGoal,
     ConfigError,
@@ -87,7 +90,7 @@ def test_every_difference_is_named(tmp_path: Path) -> None:
         "--distill-iters was 60 and is now 9",
         "distill.latent_lr was 0.1 and is now 0.2",
         "--drop was 0.5 and is now 0.25",
-        "--input-mean was not given and is now 0.5,0.25",
+        "--mean was not given and is now 0.5,0.25",
         "--resize was not given and is now 256",
         "--crop was not given and is now 32,24",
         "--avg-bits was not given and is now 3.5",
@@ -167,3 +170,13 @@ def test_damaged_settings_are_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text(content)
     with pytest.raises(ConfigError, match=r"settings\.json' is damaged .*: delete that run directory or choose another"):
         opened(tmp_path, told)
+
+
+def test_another_run_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    model = tmp_path / "net.onnx"
+    onnx.save(small_bn_net(), model)
+    quick = {"samples": 4, "images": "procedural", "reconstruct": ReconstructConfig(iterations=0)}
+    genie_onnx.quantize(model, config=QuantizeConfig(**quick))
+    genie_onnx.plan(model, config=QuantizeConfig(**quick))
+    with pytest.raises(ConfigError, match=r"--wbits was 4 and is now 3\. Choose another with --run-dir, or delete it"):
+        genie_onnx.plan(model, config=QuantizeConfig(placement=PlacementConfig(wbits=3), **quick))
