@@ -2,8 +2,8 @@
 
     python benchmarks/mixed.py BENCH OUT [--models resnet20,mobilenet] [--seeds 0,1,2]
 
-Of each model and seed one file has 3 bits in every layer (the first and last have 8, as by default), the other the bits that
-`--target-size` chooses for as many bytes of weights. Lines are appended to OUT/results.txt as they come; what is there is not done again.
+Of each model and seed one file has 3 bits in every layer (8 in the first and last, as by default), the other the bits that
+`--target-size` chooses for as many bytes of weights. Lines are appended to OUT/results.txt; what is there is not done again.
 """
 
 from __future__ import annotations
