@@ -23,6 +23,8 @@ NAMES = {
     "reference": "computing node by node",
     "runtimes": "runtimes",
     "evaluate": "evaluation",
+    "values": "values of both models",
+    "effects": "effects of blocks",
 }
 WORK = {"targets": "float outputs", "weights": "grids of weights", "carry": "quantized outputs"}  # what is done to a block
 UNITS = {
@@ -31,6 +33,7 @@ UNITS = {
     "learn": "steps",
     "weights": "weights",
     "grids": "images and grids",
+    "effects": "runs",
 }  # elsewhere images
 LOSSES = {"images": "BN loss", "learn": "loss"}
 

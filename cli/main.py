@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import click
+from genie_onnx_cli.compare import compare
 from genie_onnx_cli.completion import completion
 from genie_onnx_cli.distill import distill
 from genie_onnx_cli.doctor import doctor
@@ -99,10 +100,11 @@ def main() -> None:
     genie-onnx report model.quant.genie                     report.html once more
     genie-onnx export model.quant.genie --target int4       the same codes for another compiler
     genie-onnx evaluate model.onnx model.quant.onnx --data val/
+    genie-onnx compare model.onnx model.quant.onnx          which layer is bad, and what to try
     genie-onnx verify model.quant.onnx --float model.onnx   in every runtime that is installed
     genie-onnx doctor                                       is this machine ready
     """
 
 
-for _command in (quantize, status, report, export, targets, distill, inspect, evaluate, verify, doctor, completion):
+for _command in (quantize, status, report, export, targets, distill, inspect, evaluate, compare, verify, doctor, completion):
     main.add_command(_command)

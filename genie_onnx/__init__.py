@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from genie_onnx.accuracy import evaluate
     from genie_onnx.bit_plan import BitPlan, BlockBits
+    from genie_onnx.comparison import compare
     from genie_onnx.config import (
         PRESETS,
         BitGoal,
@@ -55,10 +56,12 @@ if TYPE_CHECKING:
     from genie_onnx.team import Team, first_to_fail, join_team
     from genie_onnx.time_left import Estimate, TimeLeft
     from genie_onnx.validate import Confusion, Figure, PairedDifference
+    from genie_onnx.validate.layerwise import Advice, BlockFinding, Effect, Findings, ValueFinding, WeightFinding
     from genie_onnx.validate.runtimes import OutputError, RuntimeFinding
     from genie_onnx.verification import Verification, verify
 
 _HOMES = {
+    "comparison": ("compare",),
     "accuracy": ("evaluate",),
     "bit_plan": ("BitPlan", "BlockBits"),
     "config": (
@@ -94,6 +97,7 @@ _HOMES = {
     "time_left": ("Estimate", "TimeLeft"),
     "targets": ("TARGETS", "Constraints", "Form", "Target"),
     "validate": ("Confusion", "Figure", "PairedDifference"),
+    "validate.layerwise": ("Advice", "BlockFinding", "Effect", "Findings", "ValueFinding", "WeightFinding"),
     "validate.runtimes": ("OutputError", "RuntimeFinding"),
     "verification": ("Verification", "verify"),
 }
@@ -103,21 +107,25 @@ __all__ = [
     "PRESETS",
     "RECIPES",
     "TARGETS",
+    "Advice",
     "BitGoal",
     "BitPlan",
     "BlockBits",
+    "BlockFinding",
     "CancelledError",
     "ConfigError",
     "Confusion",
     "Constraints",
     "DataError",
     "DistillConfig",
+    "Effect",
     "Effort",
     "Estimate",
     "Evaluation",
     "Event",
     "Figure",
     "Finding",
+    "Findings",
     "Form",
     "Framing",
     "GenieError",
@@ -149,8 +157,11 @@ __all__ = [
     "Target",
     "Team",
     "TimeLeft",
+    "ValueFinding",
     "Verification",
+    "WeightFinding",
     "cancellable",
+    "compare",
     "default_preset",
     "distill",
     "doctor",

@@ -41,6 +41,8 @@ Stage = Literal[
     "reference",
     "runtimes",
     "evaluate",
+    "values",
+    "effects",
 ]
 
 
@@ -64,6 +66,8 @@ class Step:
     reference    `verify`: the file is computed node by node; an iteration is a batch
     runtimes     `verify`: a part is a runtime, `name` its name; told again while it runs
     evaluate     samples go through the models; an iteration is a sample
+    values       `compare`: every value of both models; an iteration is an image
+    effects      `compare`: blocks are switched on and off; an iteration is a run of a batch
     """
 
     stage: Stage

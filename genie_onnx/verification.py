@@ -15,16 +15,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 
 from genie_onnx import graph
-from genie_onnx.data import Order, PathLike, Preprocess, listed, load_images
-from genie_onnx.errors import ConfigError, ModelError
+from genie_onnx.data import Order, PathLike
+from genie_onnx.errors import ConfigError
 from genie_onnx.events import Step, Tally
 from genie_onnx.framing import Framing
-from genie_onnx.graph import query
-from genie_onnx.seeds import stream
-from genie_onnx.synthesis import procedural
+from genie_onnx.trial_images import sample_shape, trial_images
 from genie_onnx.validate import Session
 from genie_onnx.validate.runtimes import LIMIT, RUNTIMES, Runtime, RuntimeFinding, ask, is_installed, judge
 from genie_onnx.validate.saturation import has_vnni, wide_weights
@@ -102,15 +99,9 @@ def verify(
     chosen = _choose(runtimes, pythons or {})
     path = Path(model)
     loaded = graph.load(path)
-    shape, batch = _input(loaded, path, input_size)
+    shape, batch = sample_shape(loaded, path, input_size)
     name = str(loaded.graph.inputs[0].name)
-    if data:
-        array = load_images(listed(data), shape, mean=mean, std=std, order=order, framing=framing, limit=samples).numpy()
-    elif mean is not None and std is not None:
-        space = Preprocess(shape=shape, mean=tuple(mean), std=tuple(std), order=order)
-        array = _made(samples, shape, seed, space.statistics())
-    else:
-        array = _within(_made(samples, shape, seed, (None, None)), _grid(loaded))
+    array = trial_images(loaded, shape, data, samples=samples, mean=mean, std=std, order=order, framing=framing, seed=seed)
     batches = array[: len(array) // batch * batch].reshape(-1, batch, *shape)
     if not len(batches):
         raise ConfigError(f"{path} takes {batch} samples at a time, and there are {len(array)}: give more, or --samples {batch}")
@@ -160,43 +151,3 @@ def _choose(names: Sequence[str] | None, pythons: Mapping[str, str]) -> list[tup
     if missing:
         raise ConfigError([f"{row.name} is not installed for {python}: {row.install}" for row, python in missing])
     return there
-
-
-def _input(model: ir.Model, path: Path, input_size: tuple[int, int] | None) -> tuple[tuple[int, int, int], int]:
-    """Return C, H, W of a sample and how many samples the file takes at a time: 1 where that is open."""
-    dims = query.input_shape(model) if len(model.graph.inputs) == 1 else ()
-    if len(dims) != 4 or dims[1] is None:
-        shapes = ", ".join(f"'{value.name}' {value.shape}" for value in model.graph.inputs)
-        raise ModelError(f"{path} must have one input [N, C, H, W] with a fixed C, but has {shapes}")
-    height, width = (fixed or given for fixed, given in zip(dims[2:], input_size or (None, None), strict=True))
-    if height is None or width is None:
-        raise ModelError(f"{path} leaves height or width of its input open: give a size with --input-size HxW")
-    return (dims[1], height, width), dims[0] or 1
-
-
-def _made(
-    count: int, shape: tuple[int, int, int], seed: int, statistics: tuple[Sequence[float], Sequence[float]] | tuple[None, None]
-) -> np.ndarray:
-    """Return procedural images float32 [count, C, H, W] with these means and deviations."""
-    mean, std = statistics
-    return procedural(count, shape, mean=mean, std=std, generator=stream(seed, "verify")).numpy()
-
-
-def _within(images: np.ndarray, grid: tuple[float, float] | None) -> np.ndarray:
-    """Return `images` stretched over `grid`, so that they exercise all codes of the input."""
-    if grid is None:
-        return images
-    low, high = grid
-    return np.asarray(low + (high - low) * (images - images.min()) / max(float(np.ptp(images)), 1e-6), np.float32)
-
-
-def _grid(model: ir.Model) -> tuple[float, float] | None:
-    """Return the smallest and largest number that the file's input can be after its rounding, None where it is not rounded."""
-    rounding = (node for node, _ in model.graph.inputs[0].uses() if node.op_type == "QuantizeLinear" and len(node.inputs) == 3)
-    for node in rounding:
-        scale, zero_point = (query.constant(value) for value in node.inputs[1:])
-        if scale is not None and zero_point is not None and scale.size == 1:
-            codes = np.iinfo(zero_point.dtype.name)
-            low, high = (float((code - zero_point.item()) * scale.item()) for code in (codes.min, codes.max))
-            return low, high
-    return None

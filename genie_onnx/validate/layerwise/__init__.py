@@ -2,6 +2,30 @@
 
 from __future__ import annotations
 
+from genie_onnx.validate.layerwise.blocks import block_findings, owners, parts, value_findings
+from genie_onnx.validate.layerwise.effects import Effects, effects
 from genie_onnx.validate.layerwise.findings import Advice, BlockFinding, Effect, Findings, ValueFinding, WeightFinding
+from genie_onnx.validate.layerwise.pairing import pair
+from genie_onnx.validate.layerwise.qdq_graph import QdqGraph
+from genie_onnx.validate.layerwise.values import Measured, measure
+from genie_onnx.validate.layerwise.weights import weight_findings
 
-__all__ = ["Advice", "BlockFinding", "Effect", "Findings", "ValueFinding", "WeightFinding"]
+__all__ = [
+    "Advice",
+    "BlockFinding",
+    "Effect",
+    "Effects",
+    "Findings",
+    "Measured",
+    "QdqGraph",
+    "ValueFinding",
+    "WeightFinding",
+    "block_findings",
+    "effects",
+    "measure",
+    "owners",
+    "pair",
+    "parts",
+    "value_findings",
+    "weight_findings",
+]

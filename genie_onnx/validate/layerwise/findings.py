@@ -45,6 +45,7 @@ class WeightFinding:
     operator: str  # "Conv", "depthwise Conv", "Gemm" ...
     shape: tuple[int, ...]
     bits: int
+    abits: int | None  # of what its layers read (the largest of several); None where that is not rounded
     sqnr_db: float
     cosine: float
     levels: int

@@ -1,0 +1,184 @@
+"""Where a quantised file loses against its float model, and what to do about it: value by value, block by block.
+
+    float model -> graph as quantised (BatchNorm folded) --.
+    quantised file -> what it rounds                     --+-> values, weights, blocks -> effects of blocks -> diagnosis
+    images                                               --'
+
+Works on files alone, in onnxruntime: nothing of the simulation that the file was made with is in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from math import log10
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from genie_onnx import graph
+from genie_onnx.blocks import partition
+from genie_onnx.config import QuantizeConfig, from_json
+from genie_onnx.data import Order, PathLike, listed
+from genie_onnx.diagnosis import Evidence, diagnose
+from genie_onnx.errors import ConfigError
+from genie_onnx.events import Step, Tally
+from genie_onnx.framing import Framing
+from genie_onnx.requantize import Origin
+from genie_onnx.trial_images import sample_shape, trial_images
+from genie_onnx.validate import layerwise
+from genie_onnx.validate.layerwise import Effects, Findings, Measured
+
+EFFECT_ELEMENTS = 2**25  # of rounded values: 64 images of a CIFAR ResNet-20, 16 of a MobileNet at 224x224
+LEAST_EFFECT_SAMPLES = 16
+UNEXPLAINED = 0.25  # of the noise: what else the file does may be this much before effects are not to be trusted
+
+
+def compare(
+    float_model: PathLike | onnx.ModelProto,
+    quantized: PathLike,
+    *,
+    data: PathLike | Sequence[PathLike] = (),
+    samples: int = 64,
+    effects: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    order: Order = "rgb",
+    framing: Framing | None = None,
+    input_size: tuple[int, int] | None = None,
+    set_inputs: Mapping[str, Sequence[float]] | None = None,
+    seed: int = 0,
+    progress: Callable[[Step], None] = lambda step: None,
+) -> Findings:
+    """Compare a quantised QDQ file with the float model it was made from, layer by layer.
+
+    Args:
+        float_model: as it was given to `quantize`: a path, or the model itself.
+        quantized: the file; of `quantize` or of another tool that keeps the names of values and nodes.
+        data: images, as for `quantize`; without them procedural ones are made from `seed`.
+        samples: how many images, >= 1.
+        effects: measure what each block does to the outputs: two runs of the network a block and image, on fewer images where
+            values are large. The rest costs a few runs.
+        mean, std, order, framing: of the model's preprocessing; None: what the file says that it was made with.
+        input_size: (H, W), where the model leaves them open.
+        set_inputs: numbers for inputs beside the image, as for `quantize`.
+        progress: is told of images, then of runs of a batch (events).
+
+    Raises ModelError, ConfigError and DataError for what cannot be used, also for files that do not belong together.
+
+    >>> import genie_onnx
+    >>> found = genie_onnx.compare("digits.onnx", "digits.quant.onnx", effects=False)
+    >>> found.outputs[0].name, found.diagnosis[0].command.split()[:2]
+    ('logits', ['genie-onnx', 'quantize'])
+    """
+    paths = tuple(listed(data))
+    file = graph.load(quantized)
+    config, calibrated = _made_with(file)
+    if config is not None and mean is None and std is None:
+        mean, std = config.input_mean, config.input_std
+        order = config.channel_order if mean is not None else order
+    if config is not None and framing is None:
+        framing = config.framing
+    user = graph.load(float_model)
+    graph.fix_inputs(user, set_inputs or {})
+    graph.widen(user)
+    name = "MODEL.onnx" if isinstance(float_model, onnx.ModelProto) else str(float_model)
+    shape, _ = sample_shape(user, Path(name), input_size)
+    images = trial_images(file, shape, paths, samples=samples, mean=mean, std=std, order=order, framing=framing, seed=seed)
+    origin = Origin(
+        model=name,
+        quantized=str(quantized),
+        config=config,
+        calibrated=calibrated,
+        data=tuple(map(str, paths)),
+        input_mean=None if mean is None else tuple(mean),
+        input_std=None if std is None else tuple(std),
+        input_size=input_size,
+        set_inputs=set_inputs or {},
+    )
+    qdq = layerwise.QdqGraph(file)
+    reference = _reference(user, file)
+    pairing = layerwise.pair(reference, qdq)
+    blocks = _blocks(reference, file)
+    found = layerwise.parts(reference, pairing, blocks)
+    tell = Tally(progress, Step(stage="values", iterations=len(images)))
+    handed_on = [value for part in found for value in part.hands_on]
+    measured = layerwise.measure(reference, qdq, pairing, handed_on, images, tell)
+    effect_samples = min(len(images), max(LEAST_EFFECT_SAMPLES, EFFECT_ELEMENTS // measured.elements)) if effects else 0
+    owner = layerwise.owners(blocks)
+    effect, notices = None, list(pairing.notices)
+    if effects:
+        effect = layerwise.effects(reference, pairing, owner, images[:effect_samples], _Runs(progress))
+        notices += _unexplained(effect, measured)
+    values = layerwise.value_findings(reference, pairing, measured, found)
+    weights = layerwise.weight_findings(reference, pairing, owner)
+    evidence = Evidence(
+        images="data" if paths else "procedural",
+        outputs=measured.outputs,
+        values=values,
+        weights=weights,
+        blocks=layerwise.block_findings(found, weights, values, measured, effect),
+    )
+    return Findings(
+        samples=measured.samples,
+        effect_samples=effect_samples,
+        images=evidence.images,
+        outputs=measured.outputs,
+        values=values,
+        weights=weights,
+        blocks=tuple(evidence.blocks),
+        diagnosis=diagnose(evidence, origin),
+        notices=tuple(notices),
+    )
+
+
+def _made_with(file: ir.Model) -> tuple[QuantizeConfig | None, str]:
+    """Return the settings that a file was made with and where its calibration images came from, as far as its metadata say."""
+    settings = file.metadata_props.get("genie_onnx.settings")
+    try:
+        config = None if settings is None else from_json(settings)
+    except ConfigError:  # of another version: everything but the commands to try can be said without
+        config = None
+    return config, file.metadata_props.get("genie_onnx.images", "")
+
+
+def _reference(user: ir.Model, file: ir.Model) -> ir.Model:
+    """Return the float graph with the nodes that were quantised: BatchNorm folded, unless the file has all of it."""
+    normalised = graph.check(user)
+    kept, there = (sum(node.op_type == "BatchNormalization" for node in model.graph) for model in (normalised, file))
+    return graph.fold_batchnorm(normalised) if there < kept else normalised
+
+
+def _blocks(reference: ir.Model, file: ir.Model) -> Mapping[str, Sequence[str]]:
+    """Return the nodes of each block: those of the run, where the file has them, else as `quantize` would cut this graph."""
+    text = file.metadata_props.get("genie_onnx.blocks")
+    blocks: dict[str, list[str]] = json.loads(text) if text else {}
+    if {node for nodes in blocks.values() for node in nodes} == {str(node.name) for node in reference.graph}:
+        return blocks
+    return {block.name: block.nodes for block in partition(reference)}
+
+
+def _unexplained(effect: Effects, measured: Measured) -> list[str]:
+    """Say where the file is another network than the sum of what was found in it."""
+    file, known = (10 ** (-db / 10) for db in (min(output.sqnr_db for output in measured.outputs), effect.all.sqnr_db))
+    if abs(file - known) <= UNEXPLAINED * max(file, known):
+        return []
+    return [
+        f"What is rounded in the file explains {10 * log10(1 / known):.1f} dB at the outputs, and the file is at "
+        f"{10 * log10(1 / file):.1f} dB: "
+        "it differs from the float model in something else too. Take effects of blocks with care."
+    ]
+
+
+class _Runs:
+    """Tells of runs, whose number is known with the first."""
+
+    def __init__(self, progress: Callable[[Step], None]) -> None:
+        self._progress = progress
+        self._tally: Tally | None = None
+
+    def __call__(self, done: int, runs: int) -> None:
+        if self._tally is None:
+            self._tally = Tally(self._progress, Step(stage="effects", iterations=runs))
+        self._tally(done)

@@ -1,0 +1,294 @@
+"""What is wrong with a quantised model, in words, and the command to try next: findings as plain data -> advice, worst first.
+
+Rules, in this order, each at most once but for blocks:
+
+    mismatch     weights that have nothing in common with the float model's              another float model
+    input        images beyond the input's grid, or in a corner of it                    preprocessing
+    fine         outputs near enough                                                     nothing, and the rest is not asked
+    blocks       one or two that make most of the noise                                  more bits for their layers, or float
+    depthwise    weights of depthwise layers below 8 bits that use few codes             8 bits for them: they are small
+    saturation   values that reach beyond their grids                                    calibration on such images
+    headroom     grids much wider than what is seen                                      calibration on such images
+    spread       no block stands out                                                     more bits everywhere, or more work
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from statistics import median
+from typing import Literal
+
+from genie_onnx.config import LayerBits
+from genie_onnx.requantize import Origin, command
+from genie_onnx.validate import OutputComparison
+from genie_onnx.validate.layerwise import Advice, BlockFinding, ValueFinding, WeightFinding
+
+MOST = 5  # pieces of advice
+STRANGE = 0.0  # dB of the median weight: noise as large as the weights. Learned 2-bit weights have 4 dB and more
+NEAR, NEAR_CLASSES = 30.0, 20.0  # dB at which outputs are near enough: of any kind, and where all classes agree besides
+AGREEING = 0.99  # of samples, with the same class
+STANDS_OUT = 0.25  # of the noise, and twice what the block would have if all had the same
+COMPARABLE = 6.0  # dB between weights and values that both are worth more bits
+FEW_CODES = 0.5  # of the levels, by the median channel
+SATURATED, SATURATED_INPUT = 0.05, 0.02  # of the elements. Learned grids of 4 bits cut off some percent on purpose
+COARSE = 20.0  # dB of rounding alone below which a value's grid is worth a remark
+CORNER = 0.3  # of a grid's width: the range seen wastes nearly two bits
+QUICK = 1000  # iterations a block, of `--preset balanced`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Everything that the rules look at. Lists are sorted by damage, as `compare` sorts them."""
+
+    images: Literal["data", "procedural"]
+    outputs: Sequence[OutputComparison]
+    values: Sequence[ValueFinding]
+    weights: Sequence[WeightFinding]
+    blocks: Sequence[BlockFinding]
+
+
+def diagnose(found: Evidence, origin: Origin) -> tuple[Advice, ...]:
+    """Return at most MOST pieces of advice; never none."""
+    if found.weights and median(weight.sqnr_db for weight in found.weights) < STRANGE:
+        return (_strangers(found, origin),)
+    on_input = _input(found, origin)
+    if _fine(found):
+        return tuple(on_input) or (Advice(block="", text=f"{_state(found).capitalize()}: nothing to do.", command=""),)
+    on_blocks = _blocks(found, origin)
+    on_values = [*_saturation(found, origin), *_headroom(found, origin)]
+    on_layers = _depthwise(found, origin)
+    spread = [] if on_blocks else _spread(found, origin)
+    return tuple([*on_input, *on_blocks, *on_layers, *on_values, *spread][:MOST])
+
+
+def _state(found: Evidence) -> str:
+    """Return how near the outputs are: "outputs at 38.0 dB, agreement 100 %"."""
+    worst = min(output.sqnr_db for output in found.outputs)
+    agreements = [output.agreement for output in found.outputs if output.agreement is not None]
+    agreement = f", agreement {100 * min(agreements):.0f} %" if agreements else ""
+    return f"output{'s' if len(found.outputs) > 1 else ''} at {worst:.1f} dB{agreement}"
+
+
+def _fine(found: Evidence) -> bool:
+    return all(
+        output.sqnr_db >= NEAR or (output.sqnr_db >= NEAR_CLASSES and (output.agreement or 0) >= AGREEING)
+        for output in found.outputs
+    )
+
+
+def _strangers(found: Evidence, origin: Origin) -> Advice:
+    typical = median(weight.sqnr_db for weight in found.weights)
+    return Advice(
+        block="",
+        text=f"Half of the weights are at {typical:.1f} dB or less against {origin.model}: layers have the same names, but this "
+        "is hardly the model that the file was made from (another training, another export?). Compare with that one, or "
+        "quantize this one:",
+        command=command(origin),
+    )
+
+
+def _input(found: Evidence, origin: Origin) -> list[Advice]:
+    """Look at the input's own grid, which says what calibration saw of it."""
+    rounded = [value for value in found.values if value.block == ""]
+    if found.images != "data" or not rounded:
+        return []
+    value = rounded[0]
+    grid, seen = value.grid_high - value.grid_low, value.high - value.low
+    if value.saturated >= SATURATED_INPUT:
+        what = f"{_percent(value.saturated)} of what these images feed into input '{value.value}' lies outside of its grid"
+    elif seen < CORNER * grid:
+        what = f"These images use {_percent(seen / grid)} of the grid of input '{value.value}'"
+    else:
+        return []
+    ranges = f"({_range(value.low, value.high)}, the grid {_range(value.grid_low, value.grid_high)})"
+    config = origin.config
+    then = "" if config is None or config.input_mean is None else _numbers(config.input_mean, config.input_std)
+    now = "" if origin.input_mean is None else _numbers(origin.input_mean, origin.input_std)
+    if then and now != then:
+        how = f"The run had {then}, this comparison {now or 'no --input-mean'}: give both the same. To calibrate as here:"
+    elif now:
+        how = f"Either {now} is not the model's preprocessing, or calibration saw other images. To calibrate on these:"
+    else:
+        how = (
+            "The preprocessing is probably missing: compare with the model's --input-mean and --input-std (or --preprocess "
+            "imagenet). If it is right as it is, calibrate on these images:"
+        )
+    return [Advice(block="", text=f"{what} {ranges}. {how}", command=command(origin, data=True, preprocess=True))]
+
+
+def _blocks(found: Evidence, origin: Origin) -> list[Advice]:
+    shares = _shares(found)
+    active = [block for block in found.blocks if block.weights or block.values]
+    limit = max(STANDS_OUT, 2 / max(len(active), 1))
+    weights = {weight.weight: weight for weight in found.weights}
+    values = {value.value: value for value in found.values}
+    guilty = sorted((b for b in active if shares[b.block] >= limit), key=lambda b: -shares[b.block])
+    advice = []
+    for block in guilty:
+        own = [weights[name] for name in block.weights]
+        read = [values[name] for name in block.values]
+        wishes, floats = _more_bits(own, read)
+        if not wishes and not floats:
+            continue
+        measured = block.share is not None
+        text = f"Block '{block.block}' makes {'' if measured else 'about '}{_percent(shares[block.block])} of the noise"
+        text += " at the outputs" if measured else " (estimated from the values between blocks)"
+        text += f": {reason}" if (reason := _reason(own, read)) else ""
+        if block.all_but is not None:
+            text += f". With this block in float: {block.all_but.sqnr_db:.1f} dB"
+            text += "" if block.all_but.agreement is None else f", agreement {100 * block.all_but.agreement:.0f} %"
+            text += f" (now {_state(found).removeprefix('outputs at ').removeprefix('output at ')})"
+        bits = ", ".join(sorted({f"{wish.wbits}/{wish.abits}" for wish in wishes}))
+        text += (
+            f". Give {'its layers' if len(own) > 1 else 'it'} {bits} bits:" if wishes else ". It has 8 bits: keep it in float:"
+        )
+        advice.append(Advice(block=block.block, text=text, command=command(origin, bits=wishes, keep_float=floats)))
+    return advice
+
+
+def _shares(found: Evidence) -> dict[str, float]:
+    """Return the share of each block: as measured, else by what the noise to signal grows from what it reads to what it makes."""
+    if any(block.share is not None for block in found.blocks):
+        return {block.block: block.share or 0.0 for block in found.blocks}
+    noise = {value.value: 10 ** (-value.sqnr_db / 10) for value in found.values}
+    added = {
+        block.block: max(0.0, 10 ** (-block.sqnr_db / 10) - max((noise[v] for v in block.values), default=0.0))
+        for block in found.blocks
+    }
+    total = sum(added.values())
+    return {block: amount / total if total else 0.0 for block, amount in added.items()}
+
+
+def _more_bits(own: Sequence[WeightFinding], read: Sequence[ValueFinding]) -> tuple[list[LayerBits], list[str]]:
+    """Return more bits for the layers of a block, of what costs it most; or the layers to keep in float, where all have 8."""
+    nearest = min((weight.sqnr_db for weight in own), default=float("inf"))
+    rounding = min((value.rounding_db for value in read), default=float("inf"))
+    wishes = []
+    for weight in own:
+        wbits, abits = weight.bits, weight.abits or 8
+        to_weight = wbits < 8 and (nearest <= rounding + COMPARABLE or abits == 8)
+        to_values = abits < 8 and (rounding <= nearest + COMPARABLE or wbits == 8)
+        asked = _next(wbits) if to_weight else wbits, _next(abits) if to_values else abits
+        if asked != (wbits, abits):
+            wishes += [LayerBits(pattern=node, wbits=asked[0], abits=asked[1]) for node in weight.nodes]
+    return wishes, [] if wishes else [node for weight in own for node in weight.nodes]
+
+
+def _next(bits: int) -> int:
+    return 4 if bits < 4 else 8
+
+
+def _reason(own: Sequence[WeightFinding], read: Sequence[ValueFinding]) -> str:
+    """Return what is worst in a block: a weight, or a value that it reads."""
+    weight = min(own, key=lambda w: w.sqnr_db, default=None)
+    value = min(read, key=lambda v: v.rounding_db, default=None)
+    if weight is not None and (value is None or weight.sqnr_db <= value.rounding_db):
+        kind = "depthwise " if weight.operator.startswith("depthwise") else ""
+        few = weight.used_median <= FEW_CODES * weight.levels
+        codes = f" and use {weight.used_median:g} of {weight.levels} codes" if few else ""
+        return f"its {kind}weights '{weight.weight}' have {weight.bits} bits{codes} ({weight.sqnr_db:.1f} dB)"
+    if value is not None:
+        return f"it reads '{value.value}' with {value.bits} bits ({value.rounding_db:.1f} dB)"
+    return ""
+
+
+def _depthwise(found: Evidence, origin: Origin) -> list[Advice]:
+    layers = [weight for weight in found.weights if weight.operator.startswith("depthwise") and weight.bits < 8]
+    others = [weight.sqnr_db for weight in found.weights if weight not in layers and weight.bits < 8]
+    near = median(weight.sqnr_db for weight in layers) if layers else 0.0
+    if not layers or near > median(others or [near]) or median(w.used_median / w.levels for w in layers) > FEW_CODES:
+        return []
+    codes, levels = median(weight.used_median for weight in layers), max(weight.levels for weight in layers)
+    bits = [LayerBits(pattern=node, wbits=8, abits=w.abits or 8) for w in layers for node in w.nodes]
+    text = (
+        f"{_state(found).capitalize()}. Of {len(layers)} depthwise layer{'s' if len(layers) > 1 else ''} a channel's weights use "
+        f"{codes:g} of {levels} codes, and are at {near:.1f} dB. They are few numbers: give them 8 bits:"
+    )
+    return [Advice(block="", text=text, command=command(origin, bits=bits))]
+
+
+def _saturation(found: Evidence, origin: Origin) -> list[Advice]:
+    cut = [value for value in found.values if value.block and value.saturated >= SATURATED and value.rounding_db < COARSE]
+    if found.images != "data" or not cut:
+        return []
+    worst = max(cut, key=lambda value: value.saturated)
+    text = (
+        f"{len(cut)} value{'s reach' if len(cut) > 1 else ' reaches'} beyond {'their grids' if len(cut) > 1 else 'its grid'} on "
+        f"these images: of '{worst.value}' {_percent(worst.saturated)} lies outside of {_range(worst.grid_low, worst.grid_high)} "
+        f"(it goes from {worst.low:.3g} to {worst.high:.3g}). {_calibration(origin)}"
+    )
+    return [Advice(block=worst.block, text=text, command=_calibrated(origin))]
+
+
+def _headroom(found: Evidence, origin: Origin) -> list[Advice]:
+    def used(value: ValueFinding) -> float:
+        return (value.high - value.low) / max(value.grid_high - value.grid_low, 1e-30)
+
+    wide = [value for value in found.values if value.block and used(value) < CORNER and value.rounding_db < COARSE]
+    if found.images != "data" or not wide:
+        return []
+    worst = min(wide, key=used)
+    text = (
+        f"{len(wide)} grid{'s are' if len(wide) > 1 else ' is'} much wider than these images need: '{worst.value}' goes from "
+        f"{worst.low:.3g} to {worst.high:.3g} on a grid {_range(worst.grid_low, worst.grid_high)}. {_calibration(origin)}"
+    )
+    return [Advice(block=worst.block, text=text, command=_calibrated(origin))]
+
+
+def _calibration(origin: Origin) -> str:
+    if origin.calibrated.startswith("data"):
+        return "Calibration saw other images than these: give it more of them:"
+    return "Calibration did not see such images: give it some (32 are enough):"
+
+
+def _calibrated(origin: Origin) -> str:
+    more = 2 * origin.config.samples if origin.config is not None and origin.calibrated.startswith("data") else None
+    return command(origin, data=True, samples=more)
+
+
+def _spread(found: Evidence, origin: Origin) -> list[Advice]:
+    shares = _shares(found)
+    most = max(shares.values(), default=0.0)
+    where = f"{_state(found).capitalize()}, and the noise is spread: no block makes more than {_percent(most)} of it"
+    advice = []
+    config = origin.config
+    narrow = [value.bits for value in found.values if value.bits < 8]
+    coarse = median(value.rounding_db for value in found.values if value.bits < 8) if narrow else float("inf")
+    small = [weight for weight in found.weights if weight.bits < 8]
+    if config is not None and 0 < config.reconstruct.iterations < QUICK:
+        text = f"{where}. The run was a short one ({config.reconstruct.iterations} iterations a block): give it more:"
+        advice.append(Advice(block="", text=text, command=command(origin, preset="balanced")))
+    elif config is not None and config.reconstruct.iterations == 0:
+        text = f"{where}. Weights were rounded to the nearest codes, and nothing was learned: let it learn:"
+        advice.append(Advice(block="", text=text, command=command(origin, preset="fast")))
+    if narrow and coarse < (median(weight.sqnr_db for weight in small) if small else float("inf")):
+        text = f"{where}. Values cost more than weights ({coarse:.1f} dB at the median, below 8 bits): give them more bits:"
+        advice.append(Advice(block="", text=text, command=command(origin, abits=_next(min(narrow)))))
+    elif small:
+        average = _average_bits(found.weights)
+        text = f"{where}. Weights have {average:.1f} bits on average: choose those of each block by what it does to the outputs:"
+        advice.append(Advice(block="", text=text, command=command(origin, average=min(8.0, round(average + 1, 1)))))
+    if not advice:
+        text = f"{where}. Everything has 8 bits already; what helps is calibration on images like these:"
+        advice.append(Advice(block="", text=text, command=command(origin, data=True)))
+    return advice
+
+
+def _average_bits(weights: Sequence[WeightFinding]) -> float:
+    sizes = [prod(weight.shape) for weight in weights]
+    return sum(weight.bits * size for weight, size in zip(weights, sizes, strict=True)) / sum(sizes)
+
+
+def _numbers(mean: Sequence[float] | None, std: Sequence[float] | None) -> str:
+    mean_text, std_text = (",".join(f"{number:g}" for number in numbers or ()) for numbers in (mean, std))
+    return f"--input-mean {mean_text} --input-std {std_text}"
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.3g} .. {high:.3g}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
