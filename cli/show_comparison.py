@@ -46,8 +46,8 @@ def _blocks(found: Findings, rows: int | None) -> None:
     _left_out(shown, rows)
     if measured:
         console.print(
-            "SQNR of what the block makes, everything before it quantised too; share: of noise at the outputs; alone, all but: the "
-            f"outputs with this block alone quantised, and with all but this one (on {found.effect_samples} images)\n"
+            "SQNR of what the block makes, everything before it quantised too; share: of the noise at the outputs; alone, all "
+            f"but: the outputs with this block alone quantised, and with all but this one (on {found.effect_samples} images)\n"
         )
     else:
         console.print("SQNR of what the block makes, everything before it quantised too; worst: what noise grows most in\n")

@@ -55,7 +55,7 @@ def diagnose(found: Evidence, origin: Origin) -> tuple[Advice, ...]:
         return (_strangers(found, origin),)
     on_input = _input(found, origin)
     if _fine(found):
-        return tuple(on_input) or (Advice(block="", text=f"{_state(found).capitalize()}: nothing to do.", command=""),)
+        return tuple(on_input) or (Advice(block="", text=f"{_state(found)}: nothing to do.", command=""),)
     on_blocks = _blocks(found, origin)
     on_values = [*_saturation(found, origin), *_headroom(found, origin)]
     on_layers = _depthwise(found, origin)
@@ -64,11 +64,11 @@ def diagnose(found: Evidence, origin: Origin) -> tuple[Advice, ...]:
 
 
 def _state(found: Evidence) -> str:
-    """Return how near the outputs are: "outputs at 38.0 dB, agreement 100 %"."""
+    """Return how near the outputs are: "Outputs at 38.0 dB, agreement 100 %"."""
     worst = min(output.sqnr_db for output in found.outputs)
     agreements = [output.agreement for output in found.outputs if output.agreement is not None]
     agreement = f", agreement {100 * min(agreements):.0f} %" if agreements else ""
-    return f"output{'s' if len(found.outputs) > 1 else ''} at {worst:.1f} dB{agreement}"
+    return f"Output{'s' if len(found.outputs) > 1 else ''} at {worst:.1f} dB{agreement}"
 
 
 def _fine(found: Evidence) -> bool:
@@ -139,7 +139,7 @@ def _blocks(found: Evidence, origin: Origin) -> list[Advice]:
         if block.all_but is not None:
             text += f". With this block in float: {block.all_but.sqnr_db:.1f} dB"
             text += "" if block.all_but.agreement is None else f", agreement {100 * block.all_but.agreement:.0f} %"
-            text += f" (now {_state(found).removeprefix('outputs at ').removeprefix('output at ')})"
+            text += f" (now {_state(found).partition(' at ')[2]})"
         bits = ", ".join(sorted({f"{wish.wbits}/{wish.abits}" for wish in wishes}))
         text += (
             f". Give {'its layers' if len(own) > 1 else 'it'} {bits} bits:" if wishes else ". It has 8 bits: keep it in float:"
@@ -203,7 +203,7 @@ def _depthwise(found: Evidence, origin: Origin) -> list[Advice]:
     codes, levels = median(weight.used_median for weight in layers), max(weight.levels for weight in layers)
     bits = [LayerBits(pattern=node, wbits=8, abits=w.abits or 8) for w in layers for node in w.nodes]
     text = (
-        f"{_state(found).capitalize()}. Of {len(layers)} depthwise layer{'s' if len(layers) > 1 else ''} a channel's weights use "
+        f"{_state(found)}. Of {len(layers)} depthwise layer{'s' if len(layers) > 1 else ''} a channel's weights use "
         f"{codes:g} of {levels} codes, and are at {near:.1f} dB. They are few numbers: give them 8 bits:"
     )
     return [Advice(block="", text=text, command=command(origin, bits=bits))]
@@ -251,29 +251,28 @@ def _calibrated(origin: Origin) -> str:
 def _spread(found: Evidence, origin: Origin) -> list[Advice]:
     shares = _shares(found)
     most = max(shares.values(), default=0.0)
-    where = f"{_state(found).capitalize()}, and the noise is spread: no block makes more than {_percent(most)} of it"
-    advice = []
     config = origin.config
     narrow = [value.bits for value in found.values if value.bits < 8]
     coarse = median(value.rounding_db for value in found.values if value.bits < 8) if narrow else float("inf")
     small = [weight for weight in found.weights if weight.bits < 8]
-    if config is not None and 0 < config.reconstruct.iterations < QUICK:
-        text = f"{where}. The run was a short one ({config.reconstruct.iterations} iterations a block): give it more:"
-        advice.append(Advice(block="", text=text, command=command(origin, preset="balanced")))
-    elif config is not None and config.reconstruct.iterations == 0:
-        text = f"{where}. Weights were rounded to the nearest codes, and nothing was learned: let it learn:"
-        advice.append(Advice(block="", text=text, command=command(origin, preset="fast")))
+    tries = []
+    if config is not None and config.reconstruct.iterations == 0:
+        text = "Weights were rounded to the nearest codes, and nothing was learned: let it learn:"
+        tries.append((text, command(origin, preset="fast")))
+    elif config is not None and config.reconstruct.iterations < QUICK:
+        text = f"The run was a short one ({config.reconstruct.iterations} iterations a block): give it more:"
+        tries.append((text, command(origin, preset="balanced")))
     if narrow and coarse < (median(weight.sqnr_db for weight in small) if small else float("inf")):
-        text = f"{where}. Values cost more than weights ({coarse:.1f} dB at the median, below 8 bits): give them more bits:"
-        advice.append(Advice(block="", text=text, command=command(origin, abits=_next(min(narrow)))))
+        text = f"Values cost more than weights ({coarse:.1f} dB at the median, below 8 bits): give them more bits:"
+        tries.append((text, command(origin, abits=_next(min(narrow)))))
     elif small:
         average = _average_bits(found.weights)
-        text = f"{where}. Weights have {average:.1f} bits on average: choose those of each block by what it does to the outputs:"
-        advice.append(Advice(block="", text=text, command=command(origin, average=min(8.0, round(average + 1, 1)))))
-    if not advice:
-        text = f"{where}. Everything has 8 bits already; what helps is calibration on images like these:"
-        advice.append(Advice(block="", text=text, command=command(origin, data=True)))
-    return advice
+        text = f"Weights have {average:.1f} bits on average. Choose those of each block by what it does to the outputs:"
+        tries.append((text, command(origin, average=min(8.0, round(average + 1, 1)))))
+    if not tries:
+        tries.append(("Everything has 8 bits already; calibration on images like these may help:", command(origin, data=True)))
+    where = f"{_state(found)}, and the noise is spread: no block makes more than {_percent(most)} of it. "
+    return [Advice(block="", text=f"{'' if k else where}{text}", command=line) for k, (text, line) in enumerate(tries)]
 
 
 def _average_bits(weights: Sequence[WeightFinding]) -> float:

@@ -3,8 +3,9 @@
     value v of the float graph      ->  its codes in the file, and who reads it unrounded there
     constant c that a node reads    ->  the numbers that the same node reads in the file
 
-Nodes are the same where they have one name and one operator, or else one name of their first output; values where they have one
-name. So the file may be of any tool that leaves names alone.
+Nodes are the same where they have one operator and one name, or else one name of their first output: that of the Relu or Clip
+behind it, where a tool has left this out. Values are the same where they have one name. So the file may be of any tool that
+leaves names alone.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def pair(reference: ir.Model, file: QdqGraph) -> Pairing:
     float_reads: set[tuple[str, int]] = set()
     unknown: list[str] = []
     for node in reference.graph:
-        twin = _twin(node, nodes, outputs)
+        twin = _twin(node, nodes, outputs, values)
         if twin is None:
             unknown += [str(node.name)] if node.op_type in query.WEIGHTED_OPS else []
             continue
@@ -120,8 +121,15 @@ def _by_name(model: ir.Model) -> tuple[dict[str, ir.Node], dict[str, ir.Node]]:
     return nodes, {str(node.outputs[0].name): node for node in model.graph if node.outputs}
 
 
-def _twin(node: ir.Node, nodes: Mapping[str, ir.Node], outputs: Mapping[str, ir.Node]) -> ir.Node | None:
-    found = (nodes.get(str(node.name)), outputs.get(str(node.outputs[0].name)))
+def _twin(
+    node: ir.Node, nodes: Mapping[str, ir.Node], outputs: Mapping[str, ir.Node], values: Mapping[str, RoundedValue]
+) -> ir.Node | None:
+    made = [node.outputs[0]]
+    readers = [use.node for use in made[0].uses()]
+    made += [readers[0].outputs[0]] if len(readers) == 1 and readers[0].op_type in ("Relu", "Clip") else []
+    names = [str(value.name) for value in made]
+    before_rounding = [values[name].value for name in names if name in values]
+    found = [nodes.get(str(node.name)), *(outputs.get(name) for name in (*names, *before_rounding))]
     return next((twin for twin in found if twin is not None and twin.op_type == node.op_type), None)
 
 
