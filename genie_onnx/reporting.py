@@ -15,11 +15,12 @@ import numpy as np
 from genie_onnx import reconstruct
 from genie_onnx.atomic import write_text
 from genie_onnx.blocks import Block
-from genie_onnx.config import from_json
+from genie_onnx.comparison import compare
+from genie_onnx.config import QuantizeConfig, from_json
 from genie_onnx.data import PathLike
 from genie_onnx.data.arrays import open_array
-from genie_onnx.errors import ConfigError, DataError, InputError, RunError
-from genie_onnx.events import Notice
+from genie_onnx.errors import ConfigError, DataError, GenieError, InputError, RunError
+from genie_onnx.events import Notice, Step
 from genie_onnx.history import read_history
 from genie_onnx.prepare import prepare
 from genie_onnx.report import finite
@@ -68,17 +69,23 @@ def html_report(
     return page
 
 
-def first_report(blocks: Iterable[Block], run: RunDirectory, notice: Callable[[Notice], None]) -> Path | None:
-    """Make the report of `run`, which has just finished with these `blocks`.
+def first_report(blocks: Iterable[Block], run: RunDirectory, progress: Callable[[Step | Notice], None]) -> Path | None:
+    """Make the report of `run`, which has just finished with these `blocks`; of their effects, what costs only seconds.
 
     Whatever fails here, the model is written already: a notice says what it was, and there is no report.
     """
+    progress(Step(stage="values"))  # not within: what it raises is to end the run
     try:
         _save_structure(blocks, run)
-        _write(run, run.page)
+        try:
+            _save_comparison(run, _model(run, None), effects=False)
+            why = ""
+        except GenieError as error:  # what onnxruntime cannot run as it is: files for some targets
+            why = str(error)
+        _write(run, run.page, why)
     except Exception as error:  # a defect of the report is no reason to call a finished run failed
         text = " ".join(str(error).split()) or repr(error)
-        notice(
+        progress(
             Notice(f"The model is finished, its HTML report could not be made: {text}. Once more: genie-onnx report {run.path}")
         )
         return None
@@ -95,20 +102,48 @@ def _save_structure(blocks: Iterable[Block], run: RunDirectory) -> None:
 def _complete(run: RunDirectory, model: PathLike | None, effects: bool) -> None:
     """Make what needs the float model. Raises InputError where that is not there, not the model of the run, or cannot be read."""
     identity, _ = read_settings(run)
+    path = _model(run, model)
+    config, input_size, set_inputs = _given(run)
+    prepared = prepare(path, config.placement, input_size, set_inputs, config.target.constraints)
+    if prepared.digest != identity["model"]:
+        raise ConfigError(f"{path} is not the model of the run in {run.path}, or was changed: give that one with --model")
+    _save_structure(prepared.blocks, run)
+    _save_comparison(run, path, effects)
+
+
+def _save_comparison(run: RunDirectory, model: Path, effects: bool) -> None:
+    """Compare the run's file with `model` on the run's images, layer by layer."""
+    _, input_size, set_inputs = _given(run)
+    quantized = Path(read_source(run)["output"])
+    if not quantized.is_file():
+        raise ConfigError(f"the quantized model, {quantized}, is not there any more")
+    files = (_from_here(model), _from_here(quantized))  # as they stand in the commands that the diagnosis proposes
+    found = compare(*files, data=_from_here(run.images), effects=effects, input_size=input_size, set_inputs=set_inputs)
+    write_text(run.comparison, json.dumps(finite(found.to_json())))
+
+
+def _from_here(path: Path) -> Path:
+    """Return `path` as one would type it in this folder."""
+    return path.absolute().relative_to(Path.cwd()) if path.absolute().is_relative_to(Path.cwd()) else path
+
+
+def _model(run: RunDirectory, given: PathLike | None) -> Path:
+    """Return where the float model is: `given`, else where the run had it. Raises ConfigError where it is not there."""
+    path = read_source(run).get("model") if given is None else given
+    if path is None or not Path(path).is_file():
+        where = "which was given in memory" if path is None else str(path)
+        raise ConfigError(f"the float model, {where}, is not there: give it with --model")
+    return Path(path)
+
+
+def _given(run: RunDirectory) -> tuple[QuantizeConfig, tuple[int, int] | None, dict[str, list[float]]]:
+    """Return the settings of the run, the size of its input where that was given, and the numbers for other inputs."""
     source = read_source(run)
-    given = source.get("model") if model is None else model
-    if given is None or not Path(given).is_file():
-        raise ConfigError(f"the float model, {given or 'given in memory'}, is not there: give it with --model")
     try:
-        config = from_json(json.dumps(source["config"]))
         size = source["input_size"] and (int(source["input_size"][0]), int(source["input_size"][1]))
-        set_inputs = dict(source["set_inputs"])
+        return from_json(json.dumps(source["config"])), size, dict(source["set_inputs"])
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{str(run.source)!r} was not written by this version of genie-onnx ({error!r})") from error
-    prepared = prepare(given, config.placement, size, set_inputs, config.target.constraints)
-    if prepared.digest != identity["model"]:
-        raise ConfigError(f"{given} is not the model of the run in {run.path}, or was changed: give that one with --model")
-    _save_structure(prepared.blocks, run)
 
 
 def _write(run: RunDirectory, page: Path, why: str = "") -> None:
@@ -126,13 +161,12 @@ def _contents(run: RunDirectory, why: str) -> Contents:
     history, comparison, structure = read_history(run.history), _read(run.comparison), _read(run.blocks)
     pictures, lost = _pictures(run, identity["shape"])
     again = f"genie-onnx report {run.path}"
-    needs = f"which needs the float model{f' ({why})' if why else ''}: {again} --model FLOAT.onnx"
     missing = [lost] * bool(lost)
-    if structure is None:
-        missing.append(f"The drawing of the network, {needs}")
-    if comparison is None:
-        missing.append(f"The comparison with the float model layer by layer, {needs}")
-    elif not any(block["share"] is not None for block in comparison["blocks"]):
+    absent = ["The drawing of the network"] * (structure is None)
+    absent += ["The comparison with the float model, layer by layer"] * (comparison is None)
+    if absent:
+        missing.append(f"{'. '.join(absent)}: {why}. Once more: {again} --model FLOAT.onnx")
+    if comparison is not None and not any(block["share"] is not None for block in comparison["blocks"]):
         missing.append(f"What each block alone does to the outputs, which takes minutes: {again} --effects")
     if not history:
         missing.append("Curves of losses: the run was made by an earlier version, which kept none. A new run will have them.")

@@ -132,7 +132,7 @@ TABLE = {
         ONNX | RUNTIME | TORCH | CLICK,
     ),
     "reporting": Row(
-        LEAVES | {"blocks", "data", "history", "prepare", "reconstruct", "report", "rundir", "synthesis"},
+        LEAVES | {"blocks", "comparison", "data", "history", "prepare", "reconstruct", "report", "rundir", "synthesis"},
         ONNX | RUNTIME | TORCH | CLICK,
     ),
     "sizes": Row(LEAVES | {"graph"}, TORCH | RUNTIME | CLICK),
@@ -201,7 +201,7 @@ TABLE = {
                 "team",
                 "validate",
             }
-            | {"comparison", "verification", "time_left"}
+            | {"bit_plan", "comparison", "verification", "time_left"}
         ),
         THIRD,
     ),

@@ -185,7 +185,7 @@ def test_quantize_follows_itself(model: Path) -> None:
     assert re.search(r"^time: about [\d.]+ (seconds|minutes) on this CPU: images .*, rest", out, re.MULTILINE)
     again, err = invoke("quantize", model, *QUICK, "--log-json")
     stages = {json.loads(line)["stage"] for line in err.splitlines()}
-    assert stages == {"plan", "check", "export", "done"}  # the rest was finished
+    assert stages == {"plan", "check", "export", "values", "done"}  # the rest was finished
     assert "images" not in next(line for line in again.splitlines() if line.startswith("time:"))
     assert invoke("quantize", model, *QUICK, "--quiet", "-o", model.with_name("quiet.onnx"))[1] == ""
 

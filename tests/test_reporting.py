@@ -49,6 +49,9 @@ def test_quantize_makes_it_at_its_end(finished: genie_onnx.Result) -> None:
     assert found["report"] == json.loads(finished.report.to_json())
     assert [row["block"] for row in found["blocks"]] == [loss.block for loss in finished.report.blocks]
     assert set(found["steps"]) == set(finished.report.weights)
+    assert found["comparison"] == json.loads(RunDirectory(finished.run_dir).comparison.read_text())
+    assert {weight["weight"] for weight in found["comparison"]["weights"]} == set(finished.report.weights)
+    assert all(block["share"] is None for block in found["comparison"]["blocks"])
     text = page.read_text(encoding="utf-8")
     assert text.count('alt="calibration image') == QUICK.samples
     assert "Distillation: BN loss" in text
@@ -68,6 +71,13 @@ def test_made_again_it_is_the_same(finished: genie_onnx.Result, run: RunDirector
     assert embedded(page) == embedded(run.page)
 
 
+def test_effects_of_blocks_are_measured_when_asked_for(run: RunDirectory) -> None:
+    assert "--effects" in run.page.read_text(encoding="utf-8")
+    page = genie_onnx.html_report(run.path, effects=True)
+    assert sum(block["share"] for block in embedded(page)["comparison"]["blocks"]) == pytest.approx(1)
+    assert "Not in this report" not in page.read_text(encoding="utf-8")
+
+
 def test_an_older_run_says_what_is_missing_and_how_to_get_it(run: RunDirectory) -> None:
     for file in (run.blocks, run.comparison, run.history):
         file.unlink(missing_ok=True)
@@ -75,6 +85,7 @@ def test_an_older_run_says_what_is_missing_and_how_to_get_it(run: RunDirectory) 
     run.source.write_text(json.dumps({**source, "model": "/not/there/net.onnx"}))
     text = genie_onnx.html_report(run.path).read_text(encoding="utf-8")
     assert "Not in this report" in text
+    assert "the float model, /not/there/net.onnx, is not there" in text
     assert f"genie-onnx report {run.path} --model FLOAT.onnx" in text
     assert "Curves of losses" in text
 

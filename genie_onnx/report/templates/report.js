@@ -22,7 +22,7 @@ function drawn(tag, attributes) {
 }
 
 const known = (number) => number !== null && number !== undefined;
-const figure = (number) => known(number) ? String(Number(number.toPrecision(3))) : "–";
+const figure = (number) => !known(number) ? "–" : number && Math.abs(number) < 1e-4 ? number.toExponential(2) : String(Number(number.toPrecision(3)));
 const percent = (share) => known(share) ? (100 * share).toFixed(share < 0.01 ? 3 : 1) + " %" : "–";
 const decibels = (number) => known(number) ? number.toFixed(1) + " dB" : "–";
 
