@@ -26,7 +26,7 @@ class Rows(click.ParamType):
         return int(value)
 
 
-@click.command()
+@click.command(short_help="Find the layers that cost most, and what to try.")
 @click.argument("float_model", type=click.Path(path_type=Path), metavar="FLOAT.onnx")
 @click.argument("quantized", type=click.Path(path_type=Path), metavar="QUANT.onnx")
 @click.option(

@@ -8,7 +8,7 @@ from click.shell_completion import get_completion_class
 PROGRAM, VARIABLE = "genie-onnx", "_GENIE_ONNX_COMPLETE"
 
 
-@click.command()
+@click.command(short_help="Make a shell complete commands and values.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:

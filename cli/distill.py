@@ -10,7 +10,7 @@ import click
 from genie_onnx_cli import options
 
 
-@click.command()
+@click.command(short_help="Make calibration images (GENIE-D).")
 @options.model
 @click.option(
     "-o", "--run-dir", type=click.Path(path_type=Path), help="Where images.npz and images.png go.  [default: MODEL.images]"

@@ -18,7 +18,7 @@ COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 INDENT = 23  # columns of level and topic
 
 
-@click.command()
+@click.command(short_help="Is this machine ready?")
 @click.option("--smoke/--no-smoke", default=True, show_default=True, help="At last, quantize a tiny model: some seconds.")
 @options.quiet
 @options.as_json

@@ -76,7 +76,7 @@ def _check_files(given: Mapping[str, Any]) -> None:
         raise ConfigError(problems)
 
 
-@click.command()
+@click.command(short_help="Accuracy of models on labelled images.")
 @click.argument("models", type=click.Path(path_type=Path), metavar="MODEL...", nargs=-1, required=True)
 @click.option(
     "--data",

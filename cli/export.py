@@ -9,7 +9,7 @@ import click
 from genie_onnx_cli import completing, options
 
 
-@click.command()
+@click.command(short_help="A finished run for another target.")
 @click.argument("run_dir", type=click.Path(path_type=Path), metavar="RUN_DIR", shell_complete=completing.folders)
 @options.target
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The quantised model.  [default: MODEL.TARGET.onnx]")

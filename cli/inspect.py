@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from genie_onnx_cli import options
 from genie_onnx_cli.placement import placement, placement_config
 
 
-@click.command()
+@click.command(short_help="What is in a model, what would be done.")
 @options.model
 @placement
 @options.input_size
@@ -40,3 +41,5 @@ def inspect(model: Path, **given: Any) -> None:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:
         inspection(found, given["verbose"])
+        command = f"genie-onnx quantize {shlex.quote(str(model))} --dry-run"
+        click.echo(f"next: {command}     what a run does, and how long it takes here")

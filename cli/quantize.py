@@ -11,7 +11,7 @@ from genie_onnx_cli import options
 from genie_onnx_cli.placement import bit_goal, bits_by_goal, placement, placement_config
 
 
-@click.command()
+@click.command(short_help="A float model in, a verified low-bit one out.")
 @options.model
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The quantised model.  [default: MODEL.quant.onnx]")
 @placement
@@ -124,3 +124,4 @@ def quantize(model: Path, **given: Any) -> None:
             )
         if first:
             show.result(result)
+            show.next_steps(model, result)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(short_help="The HTML report of a run, again.")
 @click.argument("run_dir", type=click.Path(path_type=Path), metavar="RUN_DIR")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The HTML file.  [default: RUN_DIR/report.html]")
 @click.option("--model", type=click.Path(path_type=Path), help="The float model, if it is no longer where the run found it.")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from genie_onnx import BitPlan, Estimate, ImagePlan, Plan, Result
+
+LONG = 1800.0  # seconds, from which on a shorter run is proposed
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -44,7 +48,7 @@ def plan(todo: ImagePlan, expected: Estimate, preset: str | None) -> None:
             f"on {compute.device} ({compute.precision})"
         )
     origin = {
-        "data": f"at most {config.samples} of your images",
+        "data": f"yours, at most {config.samples}",
         "amplified": f"all of yours, and distilled ones up to {config.samples}, {config.distill.iterations} steps a batch",
         "distilled": f"{config.samples} distilled, {config.distill.iterations} steps a batch",
         "refined": f"{config.samples} procedural, refined by {config.distill.refine_iterations} steps a batch",
@@ -59,6 +63,8 @@ def plan(todo: ImagePlan, expected: Estimate, preset: str | None) -> None:
         for node, reason in placement.float_nodes.items():
             console.print(f"kept float: {node}: {reason}")
     console.print(f"time: {expected.text('CPU' if compute.device.type == 'cpu' else 'GPU')}")
+    if expected.seconds > LONG and isinstance(todo, Plan):
+        console.print("      for a first look: --samples 32 --recon-iters 50")
     output = [f"output: {todo.output}"] if isinstance(todo, Plan) else []
     console.print("   ".join([*output, f"run directory: {todo.run_dir}"]))
 
@@ -87,14 +93,17 @@ def result(done: Result) -> None:
     weighted = sum(n for op, n in kernels["integer"].items() if op in _LAYER_KERNELS)
     floating = sum(kernels["floating"].values())
     verdict = "the file computes what was simulated" if parity["ok"] else "BROKEN"
+    samples = "1 sample" if parity["samples"] == 1 else f"{parity['samples']} samples"
     console.print(
-        f"\nparity with the simulation, {parity['samples']} samples: {verdict} "
+        f"\nparity with the simulation, {samples}: {verdict} "
         f"({parity['weights']} weights identical, codes flipped in their own layer: {parity['flip_rate']:.1e}, "
         f"in all: {parity['whole_flip_rate']:.1e})"
     )
     target = report.settings["target"]
     if target["in_onnxruntime"]:
-        console.print(f"layers in integer kernels of onnxruntime: {weighted} of {weighted + floating}")
+        rounded = target["constraints"]["outputs"] == "rounded"
+        why = "" if rounded or not floating else " (heads that write into float operators are not: --round-outputs)"
+        console.print(f"layers in integer kernels of onnxruntime: {weighted} of {weighted + floating}{why}")
     else:
         console.print(
             f"made for {target['name']} (onnxruntime was only used to check it; with other runtimes: genie-onnx verify)"
@@ -115,6 +124,14 @@ def result(done: Result) -> None:
     )
     if done.page is not None:
         console.print(f"to look at: {done.page}")
+
+
+def next_steps(model: Path, done: Result) -> None:
+    """Print the commands that tell how good the result is."""
+    files = shlex.join([str(model), str(done.output)])
+    console.print(f"next: genie-onnx compare {files}     which layers lose most, and what to try")
+    if any(output["agreement"] is not None for output in done.report.comparison["outputs"]):
+        console.print(f"      genie-onnx evaluate {files} --data LABELLED     accuracy of both")
 
 
 def show_sizes(found: Mapping[str, int | None]) -> None:

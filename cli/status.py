@@ -9,7 +9,7 @@ import click
 from genie_onnx_cli import completing, options
 
 
-@click.command()
+@click.command(short_help="How far a run is, how it goes on.")
 @click.argument("run_dir", type=click.Path(path_type=Path), metavar="RUN_DIR", shell_complete=completing.folders)
 @options.as_json
 def status(run_dir: Path, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from genie_onnx_cli import options
 from genie_onnx import TARGETS
 
 
-@click.command()
+@click.command(short_help="What files can be made for.")
 @click.argument("names", metavar="[TARGET...]", nargs=-1, type=click.Choice(tuple(TARGETS)))
 @options.as_json
 def targets(names: tuple[str, ...], as_json: bool) -> None:

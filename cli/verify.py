@@ -41,7 +41,7 @@ class _Names:
             click.echo(f"{step.name} ...", err=True)
 
 
-@click.command()
+@click.command(short_help="A file in every runtime that is installed.")
 @click.argument("model", type=click.Path(path_type=Path), metavar="QUANT.onnx")
 @click.option(
     "--float",

@@ -127,7 +127,7 @@ def _given(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathLike])
     if not wanted or count >= config.samples:
         if config.amplify:
             notices += (f"--amplify has nothing to do: {config.samples} images are wanted, and as many are given.",)
-        return Choice("data", images, "calibration data was given", (*notices, *_unused(prepared)))
+        return Choice("data", images, _number_given(count, config), (*notices, *_unused(prepared)))
     if not prepared.statistics and not prepared.coverage.missing:
         raise ConfigError("--amplify needs convolutions, whose statistics on the images are what more are distilled from")
     images = "+".join(sorted({*images.split("+"), "distilled"}))
@@ -137,6 +137,10 @@ def _given(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathLike])
     return Choice(
         "amplified", images, f"{count} images were given; {config.samples - count} are distilled from {source}", notices
     )
+
+
+def _number_given(count: int, config: QuantizeConfig) -> str:
+    return f"{count} images were given" if count < config.samples + HELD_BACK else "more images were given"
 
 
 def _input_notices(prepared: Prepared, config: QuantizeConfig, opened: Samples) -> tuple[str, ...]:

@@ -211,7 +211,7 @@ def test_distilled_images_serve_as_data(model: Path, tmp_path: Path) -> None:
     images = tmp_path / "made" / "images.npz"
     again = call("quantize", model, *QUICK, "--data", images, "--data", images, "-q")
     assert again.exit_code == 0, again.output
-    assert "of your images" in again.stdout
+    assert "images: yours, at most" in again.stdout
     assert again.stderr == ""
 
 
