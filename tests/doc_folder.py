@@ -87,21 +87,20 @@ def export(net: nn.Module, path: Path, outputs: list[str], keep: bool = True, si
 
 
 def as_keras(net: nn.Module) -> SimpleNamespace:
-    """The layers of `net` as Keras has them: names and orders of axes."""
+    """The layers of `net` as Keras 3 has them: classes, names and orders of axes."""
     layers = []
     for name, module in net.named_modules():
-        arrays: dict[str, Tensor] = {}
+        kind, arrays = "Layer", dict[str, Tensor | None]()
         if isinstance(module, nn.Conv2d):
-            depthwise = module.groups > 1
-            key = "depthwise_kernel" if depthwise else "kernel"
-            arrays[key] = module.weight.permute(2, 3, 0, 1) if depthwise else module.weight.permute(2, 3, 1, 0)
+            kind, order = ("DepthwiseConv2D", (2, 3, 0, 1)) if module.groups > 1 else ("Conv2D", (2, 3, 1, 0))
+            arrays["kernel"] = module.weight.permute(order)
         elif isinstance(module, nn.Linear):
             arrays |= {"kernel": module.weight.T, "bias": module.bias}
         elif isinstance(module, nn.BatchNorm2d):
             arrays |= {"gamma": module.weight, "beta": module.bias}
             arrays |= {"moving_mean": module.running_mean, "moving_variance": module.running_var}
-        weights = [SimpleNamespace(name=f"{name}/{key}:0", numpy=array.detach().numpy) for key, array in arrays.items()]
-        layers.append(SimpleNamespace(name=name, weights=weights))
+        weights = [SimpleNamespace(name=key, numpy=array.detach().numpy) for key, array in arrays.items() if array is not None]
+        layers.append(type(kind, (SimpleNamespace,), {})(name=name, weights=weights))
     return SimpleNamespace(layers=layers)
 
 
