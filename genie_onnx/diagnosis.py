@@ -152,11 +152,10 @@ def _shares(found: Evidence) -> dict[str, float]:
     """Return the share of each block: as measured, else by what the noise to signal grows from what it reads to what it makes."""
     if any(block.share is not None for block in found.blocks):
         return {block.block: block.share or 0.0 for block in found.blocks}
-    noise = {value.value: 10 ** (-value.sqnr_db / 10) for value in found.values}
-    added = {
-        block.block: max(0.0, 10 ** (-block.sqnr_db / 10) - max((noise[v] for v in block.values), default=0.0))
-        for block in found.blocks
-    }
+    added = {}
+    for block in found.blocks:
+        read = (value.sqnr_db for value in found.values if value.value in block.values and value.block != block.block)
+        added[block.block] = max(0.0, 10 ** (-block.sqnr_db / 10) - 10 ** (-min(read, default=float("inf")) / 10))
     total = sum(added.values())
     return {block: amount / total if total else 0.0 for block, amount in added.items()}
 

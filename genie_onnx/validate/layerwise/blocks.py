@@ -18,10 +18,12 @@ from genie_onnx.validate.layerwise.values import Measured
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A block by names. `hands_on`: values for other blocks or the user; `reads`: rounded ones, `layers_read`: by its layers."""
+    """A block by names. Of what it `makes`, it `hands_on` values to other blocks or the user; `reads` has rounded values, and
+    `layers_read` those of them that its layers read."""
 
     block: str
     nodes: tuple[str, ...]
+    makes: tuple[str, ...]
     hands_on: tuple[str, ...]
     reads: tuple[str, ...]
     layers_read: tuple[str, ...]
@@ -47,6 +49,7 @@ def parts(reference: ir.Model, pairing: Pairing, blocks: Mapping[str, Sequence[s
             Part(
                 block=block,
                 nodes=_names(members),
+                makes=_names(made),
                 hands_on=_names(
                     v for v in made if v.is_graph_output() or any(owner[str(u.node.name)] != block for u in v.uses())
                 ),
@@ -137,7 +140,7 @@ def _added(part: Part, nearness: Mapping[str, Nearness]) -> float:
     """Return the noise to signal of what a block hands on, less that of what it reads: a hint at what it adds by itself."""
     before, after = (
         max((10 ** (-nearness[v].sqnr_db / 10) for v in values if v in nearness), default=0.0)
-        for values in (part.reads, part.hands_on)
+        for values in (set(part.reads) - set(part.makes), part.hands_on)
     )
     return after - before
 
