@@ -65,7 +65,8 @@ def choose_bits(
     found = choices(prepared, config)
     search = _Search(prepared, config, calibration, compute, progress, found)
     codes = search.codes()
-    measured = calibration.images[:MEASURED]
+    others = calibration.images[IMAGES:]  # rounding fits the images that it was learned on, most of all at 2 bits
+    measured = (others if len(others) >= MEASURED else calibration.images)[:MEASURED]
     weights_only = dataclasses.replace(prepared.placement, activations=())
     scores = _class_output(prepared, measured, compute)
     tell = Tally(progress, Step(stage="bits", index=len(found.widths), count=len(found.widths) + 1, iterations=len(measured)))
