@@ -68,9 +68,11 @@ def compare(
     Raises ModelError, ConfigError and DataError for what cannot be used, also for files that do not belong together.
 
     >>> import genie_onnx
-    >>> found = genie_onnx.compare("digits.onnx", "digits.quant.onnx", effects=False)
-    >>> found.outputs[0].name, found.diagnosis[0].command.split()[:2]
-    ('logits', ['genie-onnx', 'quantize'])
+    >>> found = genie_onnx.compare("digits.onnx", "digits.quant.onnx", data="digits_test.npz", effects=False)
+    >>> found.samples, found.outputs[0].name, found.outputs[0].agreement > 0.9
+    (64, 'logits', True)
+    >>> for advice in found.diagnosis:
+    ...     print(advice.text, advice.command)  # doctest: +SKIP
     """
     paths = tuple(listed(data))
     file = graph.load(quantized)

@@ -22,6 +22,7 @@ NAMES = [
     "export",
     "verify",
     "evaluate",
+    "compare",
     "html_report",
     "cancellable",
     "doctor",
