@@ -83,9 +83,9 @@ def plan(
     Raises InputError with everything that is wrong.
 
     >>> import genie_onnx
-    >>> todo = genie_onnx.plan("digits.onnx")
-    >>> todo.output.name, todo.choice.images, todo.learned_blocks
-    ('digits.quant.onnx', 'distilled', 5)
+    >>> todo = genie_onnx.plan("digits.onnx", "other.onnx")
+    >>> todo.run_dir.name, todo.choice.images, todo.learned_blocks
+    ('other.genie', 'distilled', 5)
     >>> genie_onnx.estimate(todo).seconds > 0
     True
     """

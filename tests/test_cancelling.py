@@ -9,9 +9,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
-from small_bn_net import small_bn_net
+from small_bn_net import SHAPE, small_bn_net
 
 import genie_onnx
 from genie_onnx import CancelledError, DistillConfig, Event, QuantizeConfig, ReconstructConfig, Step, cancellable
@@ -100,7 +101,7 @@ def test_a_runtime_that_hangs_is_ended_with_the_call(tmp_path: Path, monkeypatch
             os.kill(int(ended.read_text()), 0)
 
 
-def test_verify_and_distill_and_export_end_as_their_callback_says(model: Path, tmp_path: Path) -> None:
+def test_all_else_ends_as_its_callback_says(model: Path, tmp_path: Path) -> None:
     done = genie_onnx.quantize(model, config=CONFIG)
     never = cancellable(lambda: True)
     with pytest.raises(CancelledError):
@@ -108,5 +109,10 @@ def test_verify_and_distill_and_export_end_as_their_callback_says(model: Path, t
     with pytest.raises(CancelledError):
         genie_onnx.export(done.run_dir, genie_onnx.TARGETS["openvino"], tmp_path / "other.onnx", progress=never)
     assert not (tmp_path / "other.onnx").exists()
+    np.savez(tmp_path / "labelled.npz", x=np.zeros((4, *SHAPE), np.float32), labels=np.zeros(4, np.int64))
+    with pytest.raises(CancelledError):
+        genie_onnx.evaluate(done.output, tmp_path / "labelled.npz", progress=never)
+    with pytest.raises(CancelledError):
+        genie_onnx.compare(model, done.output, samples=4, progress=never)
     with pytest.raises(CancelledError):
         genie_onnx.distill(model, tmp_path / "made", config=CONFIG, progress=never)
