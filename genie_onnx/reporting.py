@@ -33,7 +33,12 @@ PICTURES = 48  # shown: fills rows of 2, 3, 4, 6, 8, 12 and 16
 
 
 def html_report(
-    run_dir: PathLike, output: PathLike | None = None, *, model: PathLike | None = None, effects: bool = False
+    run_dir: PathLike,
+    output: PathLike | None = None,
+    *,
+    model: PathLike | None = None,
+    effects: bool = False,
+    progress: Callable[[Step], None] = lambda step: None,
 ) -> Path:
     """Make the HTML report of the finished run in `run_dir` (again) and return where it is.
 
@@ -42,6 +47,7 @@ def html_report(
         output: None: report.html in `run_dir`.
         model: the float model, where it is no longer where it was.
         effects: measure what each block does to the outputs, alone and when it alone is not quantised: minutes.
+        progress: is told of what `compare` is told of (events).
 
     What the run left out, because it was made by an earlier version, is made now where the float model is there, else the report
     says how to get it. Raises ConfigError where there is no finished run, or `model` is not its model.
@@ -60,7 +66,7 @@ def html_report(
     asked, why = effects or model is not None, ""
     if asked or not (run.blocks.is_file() and run.comparison.is_file()):
         try:
-            _complete(run, model, effects)
+            _complete(run, model, effects, progress)
         except InputError as error:
             if asked:
                 raise
@@ -78,7 +84,7 @@ def first_report(blocks: Iterable[Block], run: RunDirectory, progress: Callable[
     try:
         _save_structure(blocks, run)
         try:
-            _save_comparison(run, _model(run, None), effects=False)
+            _save_comparison(run, _model(run, None), effects=False, progress=lambda step: None)
             why = ""
         except GenieError as error:  # what onnxruntime cannot run as it is: files for some targets
             why = str(error)
@@ -99,7 +105,7 @@ def _save_structure(blocks: Iterable[Block], run: RunDirectory) -> None:
     write_text(run.blocks, json.dumps({"blocks": entries}))
 
 
-def _complete(run: RunDirectory, model: PathLike | None, effects: bool) -> None:
+def _complete(run: RunDirectory, model: PathLike | None, effects: bool, progress: Callable[[Step], None]) -> None:
     """Make what needs the float model. Raises InputError where that is not there, not the model of the run, or cannot be read."""
     identity, _ = read_settings(run)
     path = _model(run, model)
@@ -108,17 +114,24 @@ def _complete(run: RunDirectory, model: PathLike | None, effects: bool) -> None:
     if prepared.digest != identity["model"]:
         raise ConfigError(f"{path} is not the model of the run in {run.path}, or was changed: give that one with --model")
     _save_structure(prepared.blocks, run)
-    _save_comparison(run, path, effects)
+    _save_comparison(run, path, effects, progress)
 
 
-def _save_comparison(run: RunDirectory, model: Path, effects: bool) -> None:
+def _save_comparison(run: RunDirectory, model: Path, effects: bool, progress: Callable[[Step], None]) -> None:
     """Compare the run's file with `model` on the run's images, layer by layer."""
     _, input_size, set_inputs = _given(run)
     quantized = Path(read_source(run)["output"])
     if not quantized.is_file():
         raise ConfigError(f"the quantized model, {quantized}, is not there any more")
     files = (_from_here(model), _from_here(quantized))  # as they stand in the commands that the diagnosis proposes
-    found = compare(*files, data=_from_here(run.images), effects=effects, input_size=input_size, set_inputs=set_inputs)
+    found = compare(
+        *files,
+        data=_from_here(run.images),
+        effects=effects,
+        input_size=input_size,
+        set_inputs=set_inputs,
+        progress=progress,
+    )
     write_text(run.comparison, json.dumps(finite(found.to_json())))
 
 

@@ -115,4 +115,6 @@ def test_all_else_ends_as_its_callback_says(model: Path, tmp_path: Path) -> None
     with pytest.raises(CancelledError):
         genie_onnx.compare(model, done.output, samples=4, progress=never)
     with pytest.raises(CancelledError):
+        genie_onnx.html_report(done.run_dir, effects=True, progress=never)
+    with pytest.raises(CancelledError):
         genie_onnx.distill(model, tmp_path / "made", config=CONFIG, progress=never)
