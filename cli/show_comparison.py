@@ -47,7 +47,8 @@ def _blocks(found: Findings, rows: int | None) -> None:
     if measured:
         console.print(
             "SQNR of what the block makes, everything before it quantised too; share: of the noise at the outputs; alone, all "
-            f"but: the outputs with this block alone quantised, and with all but this one (on {found.effect_samples} images)\n"
+            f"but: the outputs with this block alone quantised, and with all but this one (on {found.effect_samples} images).\n"
+            "Blocks that learned make up for those before them: without the noise they expect, outputs can be worse.\n"
         )
     else:
         console.print("SQNR of what the block makes, everything before it quantised too; worst: what noise grows most in\n")

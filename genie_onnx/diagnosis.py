@@ -29,7 +29,9 @@ MOST = 5  # pieces of advice
 STRANGE = 0.0  # dB of the median weight: noise as large as the weights. Learned 2-bit weights have 4 dB and more
 NEAR, NEAR_CLASSES = 30.0, 20.0  # dB at which outputs are near enough: of any kind, and where all classes agree besides
 AGREEING = 0.99  # of samples, with the same class
-STANDS_OUT = 0.25  # of the noise, and twice what the block would have if all had the same
+# Of the noise, and twice what the block would have if all had the same; the latter is enough where others have more bits: in a
+# network that learned, later blocks make up for an early one, and by themselves do damage that they do not do together with it
+STANDS_OUT = 0.25
 COMPARABLE = 6.0  # dB between weights and values that both are worth more bits
 FEW_CODES = 0.5  # of the levels, by the median channel
 SATURATED, SATURATED_INPUT = 0.05, 0.02  # of the elements. Learned grids of 4 bits cut off some percent on purpose
@@ -121,10 +123,12 @@ def _input(found: Evidence, origin: Origin) -> list[Advice]:
 def _blocks(found: Evidence, origin: Origin) -> list[Advice]:
     shares = _shares(found)
     active = [block for block in found.blocks if block.weights or block.values]
-    limit = max(STANDS_OUT, 2 / max(len(active), 1))
+    equal = 1 / max(len(active), 1)
+    usual = median([block.wbits for block in active if block.wbits] or [8])
     weights = {weight.weight: weight for weight in found.weights}
     values = {value.value: value for value in found.values}
-    guilty = sorted((b for b in active if shares[b.block] >= limit), key=lambda b: -shares[b.block])
+    limits = {b.block: max(2 * equal, 0.0 if (b.wbits or 8) < usual else STANDS_OUT) for b in active}
+    guilty = sorted((b for b in active if shares[b.block] >= limits[b.block]), key=lambda b: -shares[b.block])
     advice = []
     for block in guilty:
         own = [weights[name] for name in block.weights]
@@ -136,13 +140,15 @@ def _blocks(found: Evidence, origin: Origin) -> list[Advice]:
         text = f"Block '{block.block}' makes {'' if measured else 'about '}{_percent(shares[block.block])} of the noise"
         text += " at the outputs" if measured else " (estimated from the values between blocks)"
         text += f": {reason}" if (reason := _reason(own, read)) else ""
-        if block.all_but is not None:
+        if block.all_but is not None and block.all_but.sqnr_db > min(output.sqnr_db for output in found.outputs):
             text += f". With this block in float: {block.all_but.sqnr_db:.1f} dB"
             text += "" if block.all_but.agreement is None else f", agreement {100 * block.all_but.agreement:.0f} %"
             text += f" (now {_state(found).partition(' at ')[2]})"
         bits = ", ".join(sorted({f"{wish.wbits}/{wish.abits}" for wish in wishes}))
         text += (
-            f". Give {'its layers' if len(own) > 1 else 'it'} {bits} bits:" if wishes else ". It has 8 bits: keep it in float:"
+            f". Give {'these layers' if len(wishes) > 1 else 'this layer'} {bits} bits:"
+            if wishes
+            else ". It has 8 bits: keep it in float:"
         )
         advice.append(Advice(block=block.block, text=text, command=command(origin, bits=wishes, keep_float=floats)))
     return advice
@@ -162,16 +168,18 @@ def _shares(found: Evidence) -> dict[str, float]:
 
 def _more_bits(own: Sequence[WeightFinding], read: Sequence[ValueFinding]) -> tuple[list[LayerBits], list[str]]:
     """Return more bits for the layers of a block, of what costs it most; or the layers to keep in float, where all have 8."""
-    nearest = min((weight.sqnr_db for weight in own), default=float("inf"))
-    rounding = min((value.rounding_db for value in read), default=float("inf"))
+    nearest = min((weight.sqnr_db for weight in own if weight.bits < 8), default=float("inf"))
+    rounding = min((value.rounding_db for value in read if value.bits < 8), default=float("inf"))
     wishes = []
     for weight in own:
-        wbits, abits = weight.bits, weight.abits or 8
-        to_weight = wbits < 8 and (nearest <= rounding + COMPARABLE or abits == 8)
-        to_values = abits < 8 and (rounding <= nearest + COMPARABLE or wbits == 8)
-        asked = _next(wbits) if to_weight else wbits, _next(abits) if to_values else abits
-        if asked != (wbits, abits):
+        abits = weight.abits or 8
+        to_weight = weight.bits < 8 and weight.sqnr_db <= min(nearest, rounding) + COMPARABLE
+        to_values = abits < 8 and rounding <= nearest + COMPARABLE
+        if to_weight or to_values:
+            asked = _next(weight.bits) if to_weight else weight.bits, _next(abits) if to_values else abits
             wishes += [LayerBits(pattern=node, wbits=asked[0], abits=asked[1]) for node in weight.nodes]
+    if not wishes:  # what is coarse is read by no layer
+        wishes = [LayerBits(pattern=n, wbits=_next(w.bits), abits=w.abits or 8) for w in own if w.bits < 8 for n in w.nodes]
     return wishes, [] if wishes else [node for weight in own for node in weight.nodes]
 
 
