@@ -29,8 +29,8 @@ MOST = 5  # pieces of advice
 STRANGE = 0.0  # dB of the median weight: noise as large as the weights. Learned 2-bit weights have 4 dB and more
 NEAR, NEAR_CLASSES = 30.0, 20.0  # dB at which outputs are near enough: of any kind, and where all classes agree besides
 AGREEING = 0.99  # of samples, with the same class
-# Of the noise, and twice what the block would have if all had the same; the latter is enough where others have more bits: in a
-# network that learned, later blocks make up for an early one, and by themselves do damage that they do not do together with it
+# Of the noise, and twice what the block would have if all had the same. Where others have more bits the latter is enough, and
+# such a block comes first: in a network that learned, its neighbours make up for it, and alone do damage that they do not do with it
 STANDS_OUT = 0.25
 COMPARABLE = 6.0  # dB between weights and values that both are worth more bits
 FEW_CODES = 0.5  # of the levels, by the median channel
@@ -127,8 +127,9 @@ def _blocks(found: Evidence, origin: Origin) -> list[Advice]:
     usual = median([block.wbits for block in active if block.wbits] or [8])
     weights = {weight.weight: weight for weight in found.weights}
     values = {value.value: value for value in found.values}
-    limits = {b.block: max(2 * equal, 0.0 if (b.wbits or 8) < usual else STANDS_OUT) for b in active}
-    guilty = sorted((b for b in active if shares[b.block] >= limits[b.block]), key=lambda b: -shares[b.block])
+    short = {b.block for b in active if (b.wbits or 8) < usual}
+    guilty = [b for b in active if shares[b.block] >= max(2 * equal, 0.0 if b.block in short else STANDS_OUT)]
+    guilty.sort(key=lambda b: (b.block not in short, -shares[b.block]))
     advice = []
     for block in guilty:
         own = [weights[name] for name in block.weights]

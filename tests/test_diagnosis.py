@@ -158,6 +158,8 @@ def test_a_block_with_fewer_bits_than_others_stands_out_sooner() -> None:
     advice = diagnose(low, ORIGIN)[0]
     assert advice.block == "b1"
     assert "in float" not in advice.text  # that would be worse
+    neighbours = evidence((0.26, 0.21, *(0.53 / 9,) * 9), weights={1: {"bits": 2, "sqnr_db": 8.0}})
+    assert [advice.block for advice in diagnose(neighbours, ORIGIN)] == ["b1", "b0"]
 
 
 def test_only_what_is_bad_in_a_block_gets_more_bits() -> None:
