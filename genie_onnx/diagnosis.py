@@ -30,7 +30,8 @@ STRANGE = 0.0  # dB of the median weight: noise as large as the weights. Learned
 NEAR, NEAR_CLASSES = 30.0, 20.0  # dB at which outputs are near enough: of any kind, and where all classes agree besides
 AGREEING = 0.99  # of samples, with the same class
 # Of the noise, and twice what the block would have if all had the same. Where others have more bits the latter is enough, and
-# such a block comes first: in a network that learned, its neighbours make up for it, and alone do damage that they do not do with it
+# such a block comes first: in a network that learned, its neighbours make up for it, and do damage alone that they do not do
+# together with it
 STANDS_OUT = 0.25
 COMPARABLE = 6.0  # dB between weights and values that both are worth more bits
 FEW_CODES = 0.5  # of the levels, by the median channel
