@@ -18,12 +18,14 @@ extensions = [
     "sphinx.ext.napoleon",
     "command_line",
     "import_table",
+    "mathml",
     "plain_tables",
     "settings",
     "target_rows",
 ]
 exclude_patterns = ["extension"]
 html_theme = "furo"
+html_math_renderer = "mathml"
 html_title = "genie-onnx"
 html_copy_source = False
 html_show_sphinx = False

@@ -44,7 +44,7 @@ class LayerBits:
 
 @dataclass(frozen=True, kw_only=True)
 class PlacementConfig:
-    """Which values are rounded, and to how many bits (METHOD: bits, residual; DESIGN 4.1)."""
+    """Which values are rounded, and to how many bits (docs/explanation/method.md)."""
 
     wbits: int = 4  # bits of weights, 2..8
     abits: int = 4  # bits of the inputs of weighted layers, 2..8
@@ -102,7 +102,7 @@ class DistillConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructConfig:
-    """GENIE-M (paper, section 3.2 and Algorithm 2) with the published learning rates (METHOD, 2)."""
+    """GENIE-M (paper, section 3.2 and Algorithm 2) with the published learning rates."""
 
     iterations: int = 20000  # optimiser steps for each block, >= 0 (0: nearest rounding at the searched steps); paper 20000
     batch_size: int = 32  # samples drawn each step, >= 1; paper 32

@@ -175,7 +175,8 @@ def same_words(said: str, printed: str) -> bool:
 
 
 def without_numbers(text: str) -> str:
-    """`text` with 0 for every number that is no part of a name, and no rule of a table."""
+    """`text` with 0 for every number that is no part of a name, and one unit of time: a busy machine takes minutes."""
+    text = re.sub(r"\b(second|minute|hour)s?\b", "seconds", text)
     return re.sub(r"(?<![\w./-])<?\d[\d.,]*(e[+-]\d+)?", "0", text)
 
 
