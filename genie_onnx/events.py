@@ -56,8 +56,8 @@ class Step:
     images       images are made; a part is a batch, an iteration an optimiser step (procedural: one part, an iteration an image)
     judges       procedural images are made to judge the result on; an iteration is an image
     save         the images are written
-    bits         the bits of each block are chosen; a part is a width that all blocks are tried at, an iteration a block; in the last
-                 part all of that is measured, an iteration is an image
+    bits         the bits of each block are chosen; a part is a width that all blocks are tried at, an iteration a block; in
+                 the last part all of that is measured, an iteration is an image
     grids        the step sizes of activations are searched; iterations are images, then grids
     targets      the teacher's outputs of a block; an iteration is an image
     weights      the step sizes of a block's weights are searched; an iteration is a weight

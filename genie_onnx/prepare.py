@@ -77,7 +77,7 @@ class Prepared:
     def placed(self, placement: Placement) -> Prepared:
         """Return the same model with another placement; networks that were made of it are shared."""
         other = dataclasses.replace(self, placement=placement)
-        made = self.__dict__.keys() - {field.name for field in dataclasses.fields(self)}  # cached properties: none reads placement
+        made = self.__dict__.keys() - {field.name for field in dataclasses.fields(self)}  # cached: none reads placement
         other.__dict__.update({name: self.__dict__[name] for name in made})
         return other
 
