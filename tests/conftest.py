@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# The tests' tensors are small, and each core has a process of its own: more threads would only spin against each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def bench() -> Path:
