@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 from genie_onnx_cli import options
@@ -26,10 +26,10 @@ class Metric(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Callable[..., Any]:
         """Import `value`; a metric is already imported. The module's own errors keep their traceback."""
-        if callable(value):
-            return value
+        if callable(value) or (ctx is not None and ctx.resilient_parsing):  # a shell that completes runs nothing
+            return cast(Callable[..., Any], value)
         module, _, name = str(value).partition(":")
-        if not module or not name:
+        if not name or module.endswith(".py") or not all(part.isidentifier() for part in module.split(".")):
             self.fail(f"{value!r} is not MODULE:NAME, such as measures:IoU for the class IoU in measures.py", param, ctx)
         sys.path.insert(0, str(Path.cwd()))
         try:
@@ -68,6 +68,8 @@ def _check_files(given: Mapping[str, Any]) -> None:
             problems.append(f"--{option} {path}: give a file name that ends with .csv")
         elif path.is_dir() or not path.absolute().parent.is_dir():
             problems.append(f"--{option} {path}: {'it is a folder' if path.is_dir() else 'its folder does not exist'}")
+        elif path in (given["labels"], given["classes"]):
+            problems.append(f"--{option} {path}: that is read, it is not overwritten")
         elif option == "confusion" and given["metric"] is not None:
             problems.append("--confusion is for classifiers, and a --metric is given")
     if given["predictions"] is not None and given["predictions"] == given["confusion"]:
@@ -171,11 +173,11 @@ def evaluate(models: tuple[Path, ...], **given: Any) -> None:
             err=True,
         )
         sys.exit(130)
-    if given["predictions"] is not None:
-        found.save_predictions(given["predictions"])
-    if given["confusion"] is not None:
-        found.save_confusion(given["confusion"])
     if given["as_json"]:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:
         show_evaluation.evaluation(found, given["worst"])
+    if given["predictions"] is not None:
+        found.save_predictions(given["predictions"])
+    if given["confusion"] is not None:
+        found.save_confusion(given["confusion"])

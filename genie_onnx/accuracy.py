@@ -18,7 +18,7 @@ from genie_onnx.evaluation import Evaluation, ModelEvaluation
 from genie_onnx.events import Step, Tally
 from genie_onnx.framing import Framing
 from genie_onnx.subjects import Layout, Subject, Taking, load_subjects
-from genie_onnx.validate import Classification, Measured, Provider, has_cuda
+from genie_onnx.validate import Classification, Measured, Provider, cuda_works, has_cuda
 
 BATCH = 16  # samples that are decoded and run at once
 _SHIFTED = {1: "seem to begin with one for the background", -1: "seem to lack the first one of the labels"}
@@ -59,7 +59,7 @@ def evaluate(
         layout: of the model's input; None: nhwc where only its last dimension can be 1 or 3 channels.
         limit: at most so many samples, spread over the whole.
         set_inputs: numbers for inputs beside the image (graph.fix_inputs); a model without them needs none.
-        provider: of onnxruntime; auto: cuda where onnxruntime is built for it and torch sees a GPU.
+        provider: of onnxruntime; auto: cuda where that works and torch sees a GPU.
         progress: is told a Step of stage "evaluate" at most twice a second; an iteration is a sample.
 
     Raises ModelError, ConfigError and DataError for what cannot be used, RunError where onnxruntime fails.
@@ -75,6 +75,11 @@ def evaluate(
     _check(paths, labels, metric, classes, label_offset)
     place = _place(provider)
     subjects = load_subjects(paths, input_size or (framing.crop if framing else None), layout, set_inputs or {}, place)
+    if all(subject.taking.raw for subject in subjects) and (mean is not None or std is not None):
+        raise ConfigError(
+            "a model that takes uint8 pixels normalises them by itself: leave out --mean and --std, and of --preprocess all but "
+            "--resize and --crop"
+        )
     pictures = {"mean": mean, "std": std, "order": order, "framing": framing, "limit": limit}
     opened = {
         taking: _open(taking, data, labels, classes, metric is None or labels is not None, pictures)
@@ -84,9 +89,12 @@ def evaluate(
     if not len(samples):
         raise DataError("there are no samples to evaluate on")
     notices: tuple[str, ...] = ()
+    names = samples.classes
     if metric is None:
         judged = _classified(subjects, opened, label_offset, progress)
-        notices = _notices(judged[0], label_offset)
+        notices = _notices(judged[0], label_offset, len(names), classes)
+        if len(names) != judged[0].classes:  # a list that begins with label 0
+            names = (*map(str, range(label_offset)), *names[max(0, -label_offset) :])
         found = [_accuracy(path, judge, judged[0]) for path, judge in zip(paths, judged, strict=True)]
     else:
         measured = _measured(subjects, opened, metric, progress)
@@ -96,7 +104,7 @@ def evaluate(
         provider=place,
         models=tuple(found),
         names=tuple(samples.names),
-        classes=samples.classes,
+        classes=names,
         notices=notices,
     )
 
@@ -111,12 +119,16 @@ def _open(
 ) -> Samples:
     """Open the samples in the form that a model takes. `pictures`: what open_images takes besides."""
     if taking.raw:
-        if pictures["mean"] is not None or pictures["std"] is not None:
-            raise ConfigError("a model that takes uint8 pixels normalises them by itself: leave out --mean and --std")
         pictures = {**pictures, "mean": (0.0,), "std": (1 / 255,)}
     if labelled:
-        return open_labelled(data, taking.shape, labels=labels, classes=classes, **pictures)
-    return open_images(data, taking.shape, **pictures)
+        samples = open_labelled(data, taking.shape, labels=labels, classes=classes, **pictures)
+    else:
+        samples = open_images(data, taking.shape, **pictures)
+    if taking.raw and not samples.all_pixels:
+        raise DataError(
+            "the model takes uint8 pixels, and some of the data are floating-point arrays: save them as uint8, 0..255"
+        )
+    return samples
 
 
 def _check(
@@ -137,7 +149,7 @@ def _check(
 
 def _place(provider: Literal["auto", "cpu", "cuda"]) -> Provider:
     if provider == "auto":
-        return "cuda" if has_cuda() and choose_device("auto").type == "cuda" else "cpu"
+        return "cuda" if choose_device("auto").type == "cuda" and cuda_works() else "cpu"
     if provider == "cuda" and not has_cuda():
         raise ConfigError(
             "--provider cuda: this onnxruntime has no CUDA; uninstall onnxruntime, install onnxruntime-gpu, or use --provider cpu"
@@ -202,8 +214,18 @@ def _own(path: Path, judge: Measured, first: Measured) -> ModelEvaluation:
     )
 
 
-def _notices(first: Classification, offset: int) -> tuple[str, ...]:
+def _notices(first: Classification, offset: int, names: int, classes: PathLike | None) -> tuple[str, ...]:
+    """Say where labels seem to be another model's. `names`: how many classes the samples know by name."""
+    notices = []
     by = first.better_offset()
-    if by is None:
-        return ()
-    return (f"Labels shifted by {by:+d} fit better: the model's classes {_SHIFTED[by]}. Try --label-offset {offset + by}.",)
+    if by is not None:
+        notices.append(
+            f"Labels shifted by {by:+d} fit better: the model's classes {_SHIFTED[by]}. Try --label-offset {offset + by}."
+        )
+    if names and first.classes not in (names, names + offset):
+        sorted_names = f"their sorted names count as {offset} to {offset + names - 1}; --classes FILE gives the model's order"
+        notices.append(
+            f"The model has {first.classes} classes, "
+            + (f"the data {names}: {sorted_names}." if classes is None else f"{classes} {names}: is it the right list?")
+        )
+    return tuple(notices)

@@ -110,12 +110,12 @@ def _input(found: Evidence, origin: Origin) -> list[Advice]:
     then = "" if config is None or config.input_mean is None else _numbers(config.input_mean, config.input_std)
     now = "" if origin.input_mean is None else _numbers(origin.input_mean, origin.input_std)
     if then and now != then:
-        how = f"The run had {then}, this comparison {now or 'no --input-mean'}: give both the same. To calibrate as here:"
+        how = f"The run had {then}, this comparison {now or 'no --mean'}: give both the same. To calibrate as here:"
     elif now:
         how = f"Either {now} is not the model's preprocessing, or calibration saw other images. To calibrate on these:"
     else:
         how = (
-            "The preprocessing is probably missing: compare with the model's --input-mean and --input-std (or --preprocess "
+            "The preprocessing is probably missing: compare with the model's --mean and --std (or --preprocess "
             "imagenet). If it is right as it is, calibrate on these images:"
         )
     return [Advice(block="", text=f"{what} {ranges}. {how}", command=command(origin, data=True, preprocess=True))]
@@ -290,8 +290,8 @@ def _average_bits(weights: Sequence[WeightFinding]) -> float:
 
 
 def _numbers(mean: Sequence[float] | None, std: Sequence[float] | None) -> str:
-    mean_text, std_text = (",".join(f"{number:g}" for number in numbers or ()) for numbers in (mean, std))
-    return f"--input-mean {mean_text} --input-std {std_text}"
+    given = (("--mean", mean), ("--std", std))
+    return " ".join(f"{option} {','.join(f'{n:g}' for n in numbers)}" for option, numbers in given if numbers is not None)
 
 
 def _range(low: float, high: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -82,8 +83,8 @@ class Evaluation:
 
 
 def _plain(figure: Figure) -> dict[str, float | int | None]:
-    """Return the fields; JSON has no NaN."""
-    return {name: None if value != value else value for name, value in asdict(figure).items()}
+    """Return the fields; JSON has neither NaN nor infinity."""
+    return {name: value if value is None or math.isfinite(value) else None for name, value in asdict(figure).items()}
 
 
 def _write(path: Path, headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -1,6 +1,6 @@
 """What a run tells while it goes: where it stands, and what only turned up on the way.
 
-    check, statistics, images, judges, save, grids, of each block targets, weights, learn and carry, export,
+    check, statistics, images, judges, save, bits, grids, of each block targets, weights, learn and carry, export,
     values (for the HTML report)
 
 The first and the last step of each part are told, and at most two a second in between. Every function with `progress` keeps this

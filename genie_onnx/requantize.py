@@ -132,7 +132,7 @@ def _target(config: QuantizeConfig) -> list[str]:
 
 def _pictures(mean: Sequence[float] | None, std: Sequence[float] | None, config: QuantizeConfig) -> list[str]:
     words = []
-    for option, numbers in (("--input-mean", mean), ("--input-std", std)):
+    for option, numbers in (("--mean", mean), ("--std", std)):
         words += [] if numbers is None else [option, ",".join(f"{number:.6g}" for number in numbers)]
     words += ["--channel-order", config.channel_order] if config.channel_order != "rgb" else []
     framing = config.framing or Framing()

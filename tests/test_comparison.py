@@ -99,10 +99,7 @@ def test_pictures_are_prepared_as_the_run_did_unless_told_otherwise(tmp_path: Pa
     on_input = {found: next(v for v in f.values if v.value == "image") for found, f in (("same", same), ("wrong", wrong))}
     assert on_input["same"].saturated == 0
     assert on_input["wrong"].saturated > 0.1
-    assert (
-        f"The run had --input-mean {mean:g} --input-std {std:g}, this comparison --input-mean 0 --input-std 0.1"
-        in wrong.diagnosis[0].text
-    )
+    assert f"The run had --mean {mean:g} --std {std:g}, this comparison --mean 0 --std 0.1" in wrong.diagnosis[0].text
 
 
 def test_what_raises_in_the_callback_ends_the_comparison(tmp_path: Path, calibration: dict[str, np.ndarray]) -> None:

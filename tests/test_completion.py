@@ -44,6 +44,12 @@ def test_nodes_of_the_model_on_the_line() -> None:
     assert completions("quantize", "nothing.onnx", "--bits", "") == []
 
 
+def test_what_is_named_on_the_line_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "named_metric.py").write_text("raise SystemExit('it was run')")
+    monkeypatch.chdir(tmp_path)
+    assert completions("evaluate", "model.onnx", "--metric", "named_metric:x", "--lim") == ["plain,--limit"]
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_script_for_each_shell(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(main, ["completion", shell])

@@ -255,7 +255,7 @@ def test_images_that_do_not_fit_the_input_come_first(image: dict[str, float], sa
     origin = dataclasses.replace(ORIGIN, config=config, data=("photos",))
     advice = diagnose(evidence((0.1, 0.8, 0.1), image=image), origin)[0]
     assert said in advice.text
-    assert "The run had --input-mean 0.5 --input-std 0.25, this comparison no --input-mean" in advice.text
+    assert "The run had --mean 0.5 --std 0.25, this comparison no --mean" in advice.text
     assert parsed(advice.command)["input_mean"] is None  # to calibrate as here
     same = dataclasses.replace(origin, input_mean=(0.5,), input_std=(0.25,))
     assert parsed(diagnose(evidence(image=image), same)[0].command)["input_mean"] == (0.5,)

@@ -7,6 +7,7 @@ import os
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -15,6 +16,7 @@ from genie_onnx_cli.main import main
 import genie_onnx
 from genie_onnx import Finding
 from genie_onnx.environment import machine, packages
+from genie_onnx.environment.doctor import probes
 from genie_onnx.environment.isolated import Probe, examine
 from genie_onnx.validate import saturation
 
@@ -52,6 +54,23 @@ def test_a_library_that_is_broken_is_a_finding(broken: Path) -> None:
     *_, last = examine(probe("genie_onnx.environment.torch_probe:probe"))
     assert (last.level, last.todo) == ("problem", "mend it")
     assert last.text == "ImportError: libcudart.so.13: cannot open shared object file"
+
+
+def test_files_of_the_current_folder_are_no_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script there may be called like a module of Python's, and genie-onnx itself does not look there."""
+    (tmp_path / "random.py").write_text("raise ImportError('a script of mine')")
+    monkeypatch.chdir(tmp_path)
+    assert {finding.level for finding in examine(probe("genie_onnx.environment.packages:probe"))} <= {"ok", "note"}
+
+
+def test_the_onnxruntime_that_is_installed_is_the_one_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one beside it would be a mixture of two."""
+    gpu, requires = SimpleNamespace(name="onnxruntime-gpu"), ["onnxruntime-gpu<2,>=1.22", "onnxruntime<2,>=1.22"]
+    monkeypatch.setattr(metadata, "distributions", lambda: [gpu])
+    monkeypatch.setattr(metadata, "requires", lambda name: requires)
+    assert [row.todo for row in probes() if row.topic == "onnxruntime"] == [
+        'python -m pip install --force-reinstall "onnxruntime-gpu<2,>=1.22"'
+    ]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")

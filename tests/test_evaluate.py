@@ -13,12 +13,14 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from genie_onnx_cli.main import main
 from PIL import Image
 
 import genie_onnx
-from genie_onnx import Framing
+from genie_onnx import Framing, accuracy
+from genie_onnx.validate import has_cuda, session
 
 # The class of an image is its darkest quarter: of red for 3 channels, top left, top right, bottom left, bottom right.
 QUARTERS = """<ir_version: 8, opset_import: ["" : 17]>
@@ -113,6 +115,30 @@ def test_a_background_class_is_noticed_and_offset(tmp_path: Path, data: Path) ->
     assert "labels are 1 to 4, and the model has 4 classes" in refused.stderr
 
 
+def test_names_follow_the_offset_and_have_to_be_as_many_as_the_classes(tmp_path: Path, data: Path) -> None:
+    model = quarters(tmp_path / "m.onnx", classes=5)
+    labelled = {"labels": data / "labels.csv"}
+    found = genie_onnx.evaluate(model, [data / "flat"], label_offset=1, **labelled)
+    assert (found.top1, found.notices) == (19 / 20, ())
+    (pair,) = found.models[0].confusions
+    assert (pair.label, found.class_name(pair.label), found.class_name(pair.predicted)) == (3, "c", "d")
+    few = genie_onnx.evaluate(model, [data / "flat"], **labelled)
+    assert any("has 5 classes, the data 4: their sorted names count as 0 to 3;" in notice for notice in few.notices)
+    (tmp_path / "six.txt").write_text("\n".join("abcdef"))
+    six = genie_onnx.evaluate(model, [data / "flat"], classes=tmp_path / "six.txt", **labelled)
+    assert any("six.txt 6: is it the right list?" in notice for notice in six.notices)
+    (tmp_path / "five.txt").write_text("\n".join("0abcd"))
+    named = genie_onnx.evaluate(model, [data / "test.npz"], classes=tmp_path / "five.txt", label_offset=1)
+    assert [named.class_name(index) for index in range(5)] == [*"0abcd"]
+
+
+def test_a_float_model_and_one_of_pixels_are_compared(tmp_path: Path, data: Path) -> None:
+    """The preprocessing is the float model's; the other has its own."""
+    models = [quarters(tmp_path / "m.onnx"), quarters(tmp_path / "u.onnx", "uint8")]
+    found = genie_onnx.evaluate(models, [data / "test.npz"], mean=(0.5,), std=(0.5,))
+    assert [model.figures["top-1"].value for model in found.models] == [19 / 20] * 2
+
+
 def test_files_for_predictions_and_confusions(tmp_path: Path, data: Path) -> None:
     model = quarters(tmp_path / "m.onnx")
     files = ("--predictions", tmp_path / "p.csv", "--confusion", tmp_path / "c.csv", "--worst", 3)
@@ -157,6 +183,8 @@ def test_what_cannot_be_evaluated_gets_a_line_each(tmp_path: Path, data: Path) -
     npz = ("--data", data / "test.npz")
     text = tmp_path / "text.onnx"
     text.write_text("no model")
+    written = tmp_path / "floats.npz"
+    np.savez(written, images=np.zeros((2, 3, 8, 8), np.float32), labels=np.arange(2))
     cases = {
         "there is nothing to evaluate on": [model],
         "text.onnx: onnxruntime": [model, text, tmp_path / "missing.onnx", *npz],
@@ -165,6 +193,16 @@ def test_what_cannot_be_evaluated_gets_a_line_each(tmp_path: Path, data: Path) -
         "its folder does not exist": [model, *npz, "--confusion", tmp_path / "none" / "c.csv"],
         "leave out --mean and --std": [quarters(tmp_path / "u.onnx", "uint8"), *npz, "--mean", "0.5", "--std", "0.5"],
         "takes 8x8, and --input-size or --crop is 4x4": [model, *npz, "--crop", "4"],
+        "is not MODULE:NAME": [model, *npz, "--metric", "./measures.py:IoU"],
+        "that is read, it is not overwritten": [
+            model,
+            *npz,
+            "--labels",
+            text.with_suffix(".csv"),
+            "--predictions",
+            text.with_suffix(".csv"),
+        ],
+        "save them as uint8": [quarters(tmp_path / "u.onnx", "uint8"), "--data", written],
         "--label-offset is for top-1": [model, *npz, "--metric", "json:loads", "--label-offset", "1"],
         "is neither a length such as 256": [model, *npz, "--resize", "1x2x3"],
     }
@@ -235,6 +273,14 @@ def test_ctrl_c_ends_with_one_line(tmp_path: Path, data: Path) -> None:
     said = [line for line in lines if line.strip()]
     assert process.wait(20) == 130
     assert said == ["error: stopped after 0 images; the first ones are no fair sample, so nothing is printed\n"]
+
+
+@pytest.mark.skipif(has_cuda(), reason="this onnxruntime has CUDA")
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_auto_is_the_cpu_where_onnxruntime_cannot_load_cuda(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accuracy, "choose_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(session, "has_cuda", lambda: True)
+    assert genie_onnx.evaluate(quarters(tmp_path / "m.onnx"), data / "test.npz").provider == "cpu"
 
 
 @pytest.mark.gpu

@@ -38,6 +38,7 @@ class ArrayFile:
     layout: Layout
     labels: np.ndarray | None  # class indices, int64 [N]
     beside: tuple[str, ...] = ()  # other arrays [N, ...] of an .npz: masks, boxes, texts, `labels` too
+    classes: tuple[str, ...] = ()  # their names, in the order of the indices; (): not known
 
     @property
     def pixels(self) -> bool:

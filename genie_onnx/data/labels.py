@@ -22,6 +22,7 @@ from genie_onnx.data.pictures import is_picture
 from genie_onnx.errors import DataError
 
 PATHS = frozenset({"path", "file", "filename", "file_name", "image", "name"})  # what a header calls the columns
+SHOWN = 80  # characters of a line that is none: behind a quote that does not end, all of the file is one
 LABELS = frozenset({"label", "class", "target", "category", "class_name", "class_index"})
 _WORDNET = re.compile(r"(n\d{8})\s+(.+)")  # a line of synset_words.txt: "n01440764 tench, Tinca tinca"
 
@@ -65,7 +66,10 @@ def read_classes(file: Path) -> Classes:
 
 def read_labels(file: Path) -> tuple[list[Row], list[str]]:
     """Return the rows of a file of labels, and a sentence for every line that is none. Raises DataError where all are."""
-    cells = list(_cells(_text(file)))
+    try:
+        cells = list(_cells(_text(file)))
+    except csv.Error as error:
+        raise DataError(f"{file} cannot be read as CSV: {error}; is there a quote that does not end?") from error
     if not cells:
         raise DataError(f"{file} holds no labels")
     columns = _columns(cells[0][1])
@@ -74,7 +78,7 @@ def read_labels(file: Path) -> tuple[list[Row], list[str]]:
     for line, found in cells if columns is None else cells[1:]:
         at_path, at_label = columns or (0, 1)
         if len(found) <= max(at_path, at_label) or not found[at_path] or not found[at_label]:
-            problems.append(f"{file}, line {line}: {','.join(found)!r} is not PATH,LABEL")
+            problems.append(f"{file}, line {line}: {','.join(found)[:SHOWN]!r} is not PATH,LABEL")
         elif not is_picture(Path(found[at_path])):
             problems.append(f"{file}, line {line}: {found[at_path]!r} is not the name of a picture (.jpg, .png, ...)")
         else:
@@ -90,7 +94,7 @@ def number(names: Iterable[str], classes: Classes | None) -> tuple[dict[str, int
     The order is that of `classes`; without, integers are indices, and names are sorted.
     """
     distinct = set(names)
-    decimal = all(map(str.isdecimal, distinct))
+    decimal = all(map(_is_index, distinct))
     if classes is not None and not (decimal and not distinct & set(classes.indices)):
         return {name: classes.indices[name] for name in distinct & set(classes.indices)}, classes.names
     if decimal:
@@ -101,8 +105,12 @@ def number(names: Iterable[str], classes: Classes | None) -> tuple[dict[str, int
 
 def mixed(rows: Sequence[Row]) -> Row | None:
     """Return the first row whose label is a name where others are indices, or an index where others are names."""
-    first = rows[0].label.isdecimal()
-    return next((row for row in rows if row.label.isdecimal() != first), None)
+    first = _is_index(rows[0].label)
+    return next((row for row in rows if _is_index(row.label) != first), None)
+
+
+def _is_index(label: str) -> bool:
+    return label.isdecimal() and len(label) < 10  # longer ones are names: times, serial numbers
 
 
 def _text(file: Path) -> str:

@@ -58,7 +58,7 @@ class Samples:
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes in the order of their indices; () where they are not known."""
-        return next((source.classes for source in self.sources if isinstance(source, Pictures) and source.classes), ())
+        return next((source.classes for source in self.sources if source.classes), ())
 
     @property
     def pixels(self) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,6 @@ class Pictures:
 
     files: tuple[Path, ...]
     labels: np.ndarray | None = None  # class indices, int64 [N]
-
     classes: tuple[str, ...] = ()  # their names, in the order of the indices; (): not known
 
     def __len__(self) -> int:
@@ -100,7 +99,7 @@ def open_labelled_sources(
                 f"{path} has no labels: give a tree of class folders, an .npz with integers `labels` [N] beside its images, or "
                 "pictures with --labels FILE"
             )
-        sources.append(source)
+        sources.append(replace(source, classes=() if order is None else order.names))
     refuse(problems)
     return sources
 

@@ -18,7 +18,7 @@ def probes() -> list[Probe]:
         _probe("packages", "packages", "packaging"),
         _probe("machine", "machine", "psutil"),
         _probe("torch", "torch_probe", "torch"),
-        _probe("onnxruntime", "onnxruntime_probe", "onnxruntime"),
+        _probe("onnxruntime", "onnxruntime_probe", _onnxruntime()),
         _probe("verify", "runtimes_probe", "onnx"),
     ]
 
@@ -62,6 +62,12 @@ def _probe(topic: str, module: str, package: str) -> Probe:
     return Probe(
         topic=topic, function=f"{__package__}.{module}:probe", todo=f'python -m pip install --force-reinstall "{_range(package)}"'
     )
+
+
+def _onnxruntime() -> str:
+    """Return which of its two packages is installed: they share a folder, so it is the one to mend."""
+    installed = {found.name for found in metadata.distributions() if found.name in ("onnxruntime", "onnxruntime-gpu")}
+    return "onnxruntime-gpu" if "onnxruntime-gpu" in installed else "onnxruntime"
 
 
 def _range(package: str) -> str:

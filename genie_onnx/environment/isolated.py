@@ -39,7 +39,7 @@ def examine(probe: Probe) -> tuple[Finding, ...]:
         file.touch()
         try:
             done = subprocess.run(  # noqa: S603
-                [sys.executable, "-m", __name__, probe.function, str(file)],
+                [sys.executable, "-P", "-m", __name__, probe.function, str(file)],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

@@ -8,7 +8,7 @@ from genie_onnx.validate.kernels import KernelCounts, integer_kernels
 from genie_onnx.validate.measure import Measured
 from genie_onnx.validate.parity import OutputParity, Parity, ValueParity, check_parity, check_rounded_weights, require_parity
 from genie_onnx.validate.rules import broken_rules
-from genie_onnx.validate.session import Provider, Session, has_cuda, run
+from genie_onnx.validate.session import Provider, Session, cuda_works, has_cuda, run
 from genie_onnx.validate.statistics import Figure, PairedDifference
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "check_rounded_weights",
     "compare",
     "compare_models",
+    "cuda_works",
     "first_difference",
     "has_cuda",
     "integer_kernels",

@@ -79,6 +79,11 @@ class Classification:
         return float((self.predicted == first.predicted).mean())
 
     @property
+    def classes(self) -> int:
+        """How many classes the model has."""
+        return self._classes
+
+    @property
     def predicted(self) -> Labels:
         """The class of each sample with the largest score, int64 [N]."""
         return np.concatenate(self._predicted)

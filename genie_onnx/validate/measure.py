@@ -88,9 +88,13 @@ class Measured:
             self._columns.setdefault(name, []).append(array)
 
     def figures(self) -> dict[str, Figure]:
-        """Return the mean of each number of samples, and what the metric has over everything."""
+        """Return the mean of each number of samples, and what the metric has over everything. Raises DataError."""
         if self._result is None:
-            self._result = {name: float(value) for name, value in self._metric.result().items()}
+            found = self._metric.result()
+            try:
+                self._result = {name: float(value) for name, value in found.items()}
+            except (AttributeError, TypeError, ValueError) as error:
+                raise DataError(f"result() of the metric {self._about} must return numbers by name, not {found!r}") from error
         means = {name: mean(column) for name, column in self.columns.items()}
         return {**means, **{name: Figure(value=value) for name, value in self._result.items()}}
 

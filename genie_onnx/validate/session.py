@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx.parser
 import onnx_ir as ir
 import onnxruntime as ort
 
@@ -29,6 +30,7 @@ Model = File | ir.Model
 """The large weights of an ir.Model are lent to the session (lend.py)."""
 
 Provider = Literal["cpu", "cuda"]
+_TINY = '<ir_version: 8, opset_import: ["" : 13]> tiny (float[4] x) => (float[4] y) { y = Abs(x) }'
 _PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
 
 
@@ -57,7 +59,10 @@ class Session:
                 ort.preload_dlls()  # those of torch's wheels are found; https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
             self._session = ort.InferenceSession(source, options, providers=_PROVIDERS[provider])
         if self._session.get_providers()[0] != _PROVIDERS[provider][0]:  # it falls back to the CPU with a warning only
-            raise RunError(f"onnxruntime {ort.__version__} cannot use CUDA here: its libraries or a GPU are missing")
+            raise RunError(
+                f"onnxruntime {ort.__version__} cannot use CUDA here: its libraries or a GPU are missing (genie-onnx doctor); "
+                "--provider cpu needs neither"
+            )
         self._inputs = {i.name: i.shape for i in self._session.get_inputs()}
         self.inputs: tuple[str, ...] = tuple(self._inputs)
         self.types: dict[str, str] = {i.name: i.type for i in self._session.get_inputs()}
@@ -114,6 +119,17 @@ def run(
 def has_cuda() -> bool:
     """Whether this onnxruntime was built for CUDA; a GPU may be missing all the same."""
     return _PROVIDERS["cuda"][0] in ort.get_available_providers()
+
+
+def cuda_works() -> bool:
+    """Whether a model can be loaded on CUDA: onnxruntime is built for it, and finds a GPU and libraries of the right version."""
+    if not has_cuda():
+        return False
+    try:
+        Session(onnx.parser.parse_model(_TINY), provider="cuda")
+    except RunError:
+        return False
+    return True
 
 
 def session_options(optimise: bool) -> ort.SessionOptions:

@@ -76,12 +76,12 @@ def paired_shares(first: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) ->
 
 
 def mean(numbers: npt.NDArray[np.floating]) -> Figure:
-    """Return the mean of `numbers` [n], those that are not NaN."""
+    """Return the mean of `numbers` [n], those that are not NaN; an infinite one (a PSNR of equal images) has no interval."""
     known = numbers[~np.isnan(numbers)]
     if not len(known):
         return Figure(value=math.nan)
     value = float(known.mean())
-    if len(known) < 2:
+    if len(known) < 2 or not math.isfinite(value):
         return Figure(value=value)
     half = Z * float(known.std(ddof=1)) / math.sqrt(len(known))
     return Figure(value=value, low=value - half, high=value + half)
@@ -89,7 +89,8 @@ def mean(numbers: npt.NDArray[np.floating]) -> Figure:
 
 def paired_means(first: npt.NDArray[np.floating], other: npt.NDArray[np.floating]) -> PairedDifference:
     """Return the mean of `other` less `first`, both [n] on the same samples, over those where neither is NaN."""
-    found = mean(other - first)
+    with np.errstate(invalid="ignore"):  # infinite in both: NaN
+        found = mean(other - first)
     return PairedDifference(value=found.value, low=found.low, high=found.high)
 
 

@@ -63,6 +63,11 @@ def test_names_of_classes_are_sorted_unless_an_order_is_given(flat: Path) -> Non
     assert (found.labels.tolist(), found.classes) == ([0, 3, 1], ("dog", "cat", "emu", "ant"))
 
 
+def test_long_numbers_are_names(flat: Path) -> None:
+    labels = written(flat.parent / "labels.csv", "a.png,99999999999999999999\nb.png,20231122101500123456\n")
+    assert open_labelled([flat], SHAPE, labels=labels).labels.tolist() == [1, 0]
+
+
 def test_class_folders_take_an_order_as_well(tmp_path: Path) -> None:
     for name in ("n02", "n01"):
         (tmp_path / "tree" / name).mkdir(parents=True)
@@ -133,5 +138,8 @@ def test_bad_files_of_labels(tmp_path: Path, flat: Path) -> None:
     for file, said in ((tmp_path / "binary.csv", "as text"), (written(tmp_path / "empty.csv", "\n"), "holds no labels")):
         with pytest.raises(DataError, match=said):
             read_labels(file)
+    endless = written(tmp_path / "quote.csv", 'a.png,1\n"b.png,1\n' + 20_000 * "c.png,1\n")
+    with pytest.raises(DataError, match="a quote that does not end"):
+        read_labels(endless)
     with pytest.raises(DataError, match="is no folder: with --labels"):
         open_labelled([flat / "a.png"], SHAPE, labels=tmp_path / "binary.csv")

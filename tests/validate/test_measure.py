@@ -54,6 +54,13 @@ def test_a_class_has_an_object_for_each_model() -> None:
     assert found["first"].value == 1.5
 
 
+@pytest.mark.parametrize("result", [None, 3.0, {"x": "high"}])
+def test_a_result_that_is_no_number(result: object) -> None:
+    metric = type("Bad", (), {"update": lambda self, outputs, targets: None, "result": lambda self: result})
+    with pytest.raises(DataError, match=r"result\(\) of the metric 'Bad' must return numbers by name, not "):
+        told(metric, [[1, 1]]).figures()
+
+
 @pytest.mark.parametrize(
     ("metric", "said"),
     [

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from genie_onnx.validate.statistics import mcnemar, mean, paired_means, paired_shares, wilson
+from genie_onnx.validate.statistics import Figure, mcnemar, mean, paired_means, paired_shares, wilson
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,8 @@ def test_means() -> None:
     found = mean(np.array([1.0, 2.0, 3.0, np.nan]))
     assert (found.value, found.high - found.value) == pytest.approx((2, 1.959964 / math.sqrt(3)))
     assert mean(np.array([4.0])).low is None
+    assert mean(np.array([4.0, np.inf, 5.0])) == Figure(value=math.inf)
+    assert math.isnan(paired_means(np.array([np.inf, np.inf]), np.array([np.inf, np.inf])).value)
     assert math.isnan(mean(np.array([np.nan])).value)
     first, other = np.array([1.0, 5.0, np.nan, 2.0]), np.array([2.0, 7.0, 1.0, 5.0])
     found = paired_means(first, other)
