@@ -5,6 +5,7 @@ samples, batch by batch -> each model -> top-1 and top-5, or the user's own metr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -75,7 +76,8 @@ def evaluate(
     _check(paths, labels, metric, classes, label_offset)
     place = _place(provider)
     subjects = load_subjects(paths, input_size or (framing.crop if framing else None), layout, set_inputs or {}, place)
-    if all(subject.taking.raw for subject in subjects) and (mean is not None or std is not None):
+    unsaid, raw = mean is None and std is None, all(subject.taking.raw for subject in subjects)
+    if raw and not unsaid:
         raise ConfigError(
             "a model that takes uint8 pixels normalises them by itself: leave out --mean and --std, and of --preprocess all but "
             "--resize and --crop"
@@ -88,11 +90,11 @@ def evaluate(
     samples = next(iter(opened.values()))
     if not len(samples):
         raise DataError("there are no samples to evaluate on")
-    notices: tuple[str, ...] = ()
+    notices = _input_notices(paths, subjects) if unsaid and samples.pixels and not raw else ()
     names = samples.classes
     if metric is None:
         judged = _classified(subjects, opened, label_offset, progress)
-        notices = _notices(judged[0], label_offset, len(names), classes)
+        notices += _label_notices(judged[0], label_offset, len(names), classes)
         if len(names) != judged[0].classes:  # a list that begins with label 0
             names = (*map(str, range(label_offset)), *names[max(0, -label_offset) :])
         found = [_accuracy(path, judge, judged[0]) for path, judge in zip(paths, judged, strict=True)]
@@ -214,7 +216,19 @@ def _own(path: Path, judge: Measured, first: Measured) -> ModelEvaluation:
     )
 
 
-def _notices(first: Classification, offset: int, names: int, classes: PathLike | None) -> tuple[str, ...]:
+def _input_notices(paths: Sequence[Path], subjects: Sequence[Subject]) -> tuple[str, ...]:
+    """Say how pictures are fed where nobody said it, and how the run had them that made one of the models."""
+    fed = "Pictures are fed as pixel / 255, in 0..1"
+    for path, subject in zip(paths, subjects, strict=True):
+        settings = json.loads(subject.session.metadata.get("genie_onnx.settings", "{}"))
+        had = [(option, settings.get(f"input_{option}")) for option in ("mean", "std")]
+        if any(numbers for _, numbers in had):
+            words = " ".join(f"--{option} {','.join(f'{n:g}' for n in numbers)}" for option, numbers in had if numbers)
+            return (f"{fed}, but the run that made {path.name} had {words}: give the same here.",)
+    return (f"{fed}. If the models expect another range, give --mean and --std, or --preprocess.",)
+
+
+def _label_notices(first: Classification, offset: int, names: int, classes: PathLike | None) -> tuple[str, ...]:
     """Say where labels seem to be another model's. `names`: how many classes the samples know by name."""
     notices = []
     by = first.better_offset()

@@ -107,7 +107,7 @@ def test_a_background_class_is_noticed_and_offset(tmp_path: Path, data: Path) ->
     wrong = call(model, "--data", data / "test.npz")
     assert "0.00 %" in wrong.stdout
     assert "Try --label-offset 1." in wrong.stdout
-    right = call(model, "--data", data / "test.npz", "--label-offset", 1)
+    right = call(model, "--data", data / "test.npz", "--label-offset", 1, "--mean", 0, "--std", 1)
     assert "95.00 %" in right.stdout
     assert "note:" not in right.stdout
     refused = call(quarters(tmp_path / "four.onnx"), "--data", data / "test.npz", "--label-offset", 1)
@@ -118,7 +118,7 @@ def test_a_background_class_is_noticed_and_offset(tmp_path: Path, data: Path) ->
 def test_names_follow_the_offset_and_have_to_be_as_many_as_the_classes(tmp_path: Path, data: Path) -> None:
     model = quarters(tmp_path / "m.onnx", classes=5)
     labelled = {"labels": data / "labels.csv"}
-    found = genie_onnx.evaluate(model, [data / "flat"], label_offset=1, **labelled)
+    found = genie_onnx.evaluate(model, [data / "flat"], label_offset=1, std=(1.0,), **labelled)
     assert (found.top1, found.notices) == (19 / 20, ())
     (pair,) = found.models[0].confusions
     assert (pair.label, found.class_name(pair.label), found.class_name(pair.predicted)) == (3, "c", "d")
@@ -130,6 +130,19 @@ def test_names_follow_the_offset_and_have_to_be_as_many_as_the_classes(tmp_path:
     (tmp_path / "five.txt").write_text("\n".join("0abcd"))
     named = genie_onnx.evaluate(model, [data / "test.npz"], classes=tmp_path / "five.txt", label_offset=1)
     assert [named.class_name(index) for index in range(5)] == [*"0abcd"]
+
+
+def test_pictures_that_nobody_said_how_to_prepare_are_noticed(tmp_path: Path, data: Path) -> None:
+    model, test = quarters(tmp_path / "m.onnx"), data / "test.npz"
+    assert "give --mean and --std, or --preprocess" in genie_onnx.evaluate(model, test).notices[0]
+    proto = onnx.load(model)
+    settings = genie_onnx.QuantizeConfig(input_mean=(0.5,), input_std=(0.25,))
+    proto.metadata_props.add(key="genie_onnx.settings", value=genie_onnx.to_json(settings))
+    onnx.save(proto, tmp_path / "q.onnx")
+    (said,) = genie_onnx.evaluate([model, tmp_path / "q.onnx"], test).notices
+    assert "the run that made q.onnx had --mean 0.5 --std 0.25" in said
+    assert genie_onnx.evaluate([model, tmp_path / "q.onnx"], test, mean=(0.5,), std=(0.25,)).notices == ()
+    assert genie_onnx.evaluate(quarters(tmp_path / "u.onnx", "uint8"), test).notices == ()
 
 
 def test_a_float_model_and_one_of_pixels_are_compared(tmp_path: Path, data: Path) -> None:

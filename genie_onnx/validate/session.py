@@ -74,6 +74,11 @@ class Session:
         """The dimensions of each input, None for open ones."""
         return {name: tuple(d if isinstance(d, int) else None for d in shape) for name, shape in self._inputs.items()}
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says of itself: its `metadata_props`."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Return the outputs by name for `feeds`, float32 [n, ...] by input name, any n."""
         if set(feeds) != set(self._inputs):
