@@ -6,6 +6,7 @@ settings, source, report, history, images, codes, plan of bits, blocks, comparis
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def html_report(
     if asked or not (run.blocks.is_file() and run.comparison.is_file()):
         try:
             _complete(run, model, effects, progress)
-        except InputError as error:
+        except (InputError, RunError) as error:  # also what onnxruntime cannot run as it is: files for some targets
             if asked:
                 raise
             why = str(error)
@@ -76,7 +77,7 @@ def html_report(
 
 
 def first_report(blocks: Iterable[Block], run: RunDirectory, progress: Callable[[Step | Notice], None]) -> Path | None:
-    """Make the report of `run`, which has just finished with these `blocks`; of their effects, what costs only seconds.
+    """Make the report of `run`, which has just finished with these `blocks`; without their effects, which take minutes.
 
     Whatever fails here, the model is written already: a notice says what it was, and there is no report.
     """
@@ -91,9 +92,7 @@ def first_report(blocks: Iterable[Block], run: RunDirectory, progress: Callable[
         _write(run, run.page, why)
     except Exception as error:  # a defect of the report is no reason to call a finished run failed
         text = " ".join(str(error).split()) or repr(error)
-        progress(
-            Notice(f"The model is finished, its HTML report could not be made: {text}. Once more: genie-onnx report {run.path}")
-        )
+        progress(Notice(f"The model is finished, its HTML report could not be made: {text}. Once more: {_again(run)}"))
         return None
     return run.page
 
@@ -173,7 +172,7 @@ def _contents(run: RunDirectory, why: str) -> Contents:
     source = read_source(run)
     history, comparison, structure = read_history(run.history), _read(run.comparison), _read(run.blocks)
     pictures, lost = _pictures(run, identity["shape"])
-    again = f"genie-onnx report {run.path}"
+    again = _again(run)
     missing = [lost] * bool(lost)
     absent = ["The drawing of the network"] * (structure is None)
     absent += ["The comparison with the float model, layer by layer"] * (comparison is None)
@@ -181,7 +180,7 @@ def _contents(run: RunDirectory, why: str) -> Contents:
         missing.append(f"{'. '.join(absent)}: {why}. Once more: {again} --model FLOAT.onnx")
     if comparison is not None and not any(block["share"] is not None for block in comparison["blocks"]):
         missing.append(f"What each block alone does to the outputs, which takes minutes: {again} --effects")
-    if not history:
+    if not history and report["settings"]["reconstruct"]["iterations"]:
         missing.append("Curves of losses: the run was made by an earlier version, which kept none. A new run will have them.")
     return Contents(
         model=Path(source.get("model") or "model").name,
@@ -198,6 +197,11 @@ def _contents(run: RunDirectory, why: str) -> Contents:
         bits=_read(run.bits),
         missing=missing,
     )
+
+
+def _again(run: RunDirectory) -> str:
+    """Return the command that makes the report of `run` again."""
+    return shlex.join(["genie-onnx", "report", str(run.path)])
 
 
 def _read(path: Path) -> dict[str, Any] | None:

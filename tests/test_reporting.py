@@ -14,7 +14,7 @@ from genie_onnx_cli.main import main
 from small_bn_net import small_bn_net
 
 import genie_onnx
-from genie_onnx import ConfigError, DistillConfig, Notice, QuantizeConfig, ReconstructConfig, Step, reporting
+from genie_onnx import ConfigError, DistillConfig, Notice, QuantizeConfig, ReconstructConfig, RunError, Step, reporting
 from genie_onnx.history import read_history
 from genie_onnx.rundir import RunDirectory
 
@@ -88,6 +88,25 @@ def test_an_older_run_says_what_is_missing_and_how_to_get_it(run: RunDirectory) 
     assert "the float model, /not/there/net.onnx, is not there" in text
     assert f"genie-onnx report {run.path} --model FLOAT.onnx" in text
     assert "Curves of losses" in text
+
+
+def test_a_run_that_learned_nothing_has_no_curves_to_miss(run: RunDirectory) -> None:
+    report = json.loads(run.report.read_text())
+    report["settings"]["reconstruct"]["iterations"] = 0
+    run.report.write_text(json.dumps(report))
+    run.history.unlink()
+    assert "Curves of losses" not in genie_onnx.html_report(run.path).read_text(encoding="utf-8")
+
+
+def test_a_file_that_onnxruntime_cannot_run_has_a_report_all_the_same(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*files: object, **settings: object) -> None:
+        raise RunError("onnxruntime cannot load the model")
+
+    monkeypatch.setattr(reporting, "compare", refuse)
+    run.comparison.unlink()
+    assert "onnxruntime cannot load the model" in genie_onnx.html_report(run.path).read_text(encoding="utf-8")
+    with pytest.raises(RunError):
+        genie_onnx.html_report(run.path, effects=True)
 
 
 def test_with_the_float_model_it_has_the_network(run: RunDirectory, finished: genie_onnx.Result) -> None:

@@ -43,7 +43,7 @@ class Contents:
     comparison: Json | None  # validate.layerwise.Findings
     blocks: Sequence[Json]  # in topological order: block, kind, nodes, inputs, outputs, weights; none: not known
     steps: Mapping[str, Sequence[float]]  # of each weight: its smallest, median and largest step size
-    bits: Json | None  # the plan of mixed precision
+    bits: Json | None  # bit_plan.BitPlan
     missing: Sequence[str]  # a sentence on each thing that could be here, and how to get it
 
 
@@ -81,6 +81,9 @@ def render(contents: Contents) -> str:
         box=BOX,
         distillation=chart(batches, 480, 170) if batches else None,
         learned=learned,
+        at_widths=[(f"at {width}", "num wide", "number") for width in contents.bits["blocks"][0]["damage"]]
+        if contents.bits
+        else [],
         # The browser compares this digest with that of the script, and runs no other.
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         script=script,

@@ -148,6 +148,18 @@ def test_the_bits_of_blocks_are_shown_where_they_were_chosen() -> None:
     assert "3.00 bits a weight on average" in found.text
 
 
+def test_the_widths_shown_are_those_of_the_plan() -> None:
+    seven = plan()  # what --reduce-range makes of 8 bits
+    for block in seven["blocks"]:
+        block["bits"] = 7
+        block["damage"] = {"2": 0.5, "7": 0.0625}
+    found = page(contents(bits=seven))
+    assert "at 7" in found.text
+    assert "at 8" not in found.text
+    assert sum("chosen" in str(attributes.get("class")) for tag, attributes in found.elements if tag == "td") == 2
+    assert found.text.count("0.0625") == 2
+
+
 def test_a_run_of_which_little_is_known() -> None:
     bare = contents(
         curves=(), comparison=None, blocks=(), steps={}, pictures=(), machines=(), command=None, missing=("No curves: x.",)
@@ -198,6 +210,6 @@ def plan(name: str = "b/Conv") -> dict[str, Any]:
     """A plan of bits, as bits.json has it."""
     blocks = [
         {"block": name, "bits": 2, "parameters": 1000, "damage": {"2": 0.5, "3": 0.2, "4": 0.1, "8": 0.0}},
-        {"block": "d/Gemm", "bits": 4, "parameters": 1000, "damage": {"2": 0.9, "4": 0.1}},
+        {"block": "d/Gemm", "bits": 4, "parameters": 1000, "damage": {"2": 0.9, "3": 0.4, "4": 0.1, "8": 0.0}},
     ]
     return {"goal": f"--avg-bits 3 of {name}", "unit": "nats", "blocks": blocks, "bytes": 9000, "average": 3.0}

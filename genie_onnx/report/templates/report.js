@@ -165,14 +165,7 @@ function show() {
 
 function close() {
   history.replaceState(null, "", location.pathname + location.search);
-  // A drawing wider than the screen begins where the network does.
-const graph = document.querySelector(".graph");
-if (graph) {
-  const first = graph.querySelector(".block").getBoundingClientRect(), frame = graph.getBoundingClientRect();
-  graph.scrollLeft += first.left + first.width / 2 - (frame.left + frame.width / 2);
-}
-
-show();
+  show();
   if (opener) opener.focus({ preventScroll: true });
 }
 
