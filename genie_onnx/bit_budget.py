@@ -12,6 +12,7 @@ from genie_onnx.errors import ConfigError
 from genie_onnx.graph import query
 from genie_onnx.placement import REDUCED, resolve
 from genie_onnx.prepare import Prepared
+from genie_onnx.reconstruct import new_weights
 from genie_onnx.sizes import packed
 
 WIDTHS = (2, 3, 4, 8)
@@ -37,9 +38,9 @@ class Choices:
         free = {w: int(bits) for names, bits in zip(self.blocks.values(), chosen, strict=True) for w in names}
         return {**self.fixed, **free}
 
-    def bytes(self, bits: float) -> int:
+    def bytes(self, bits: int) -> int:
         """Return the bytes of the model with so many bits in all free weights together."""
-        return -(-(int(bits) + self.other_bits) // 8)
+        return -(-(bits + self.other_bits) // 8)
 
 
 def choices(prepared: Prepared, config: QuantizeConfig) -> Choices:
@@ -54,13 +55,8 @@ def choices(prepared: Prepared, config: QuantizeConfig) -> Choices:
         )
     asked = resolve(prepared.deploy, config.placement).bits
     fixed = {spec.value: spec.bits for spec in placement.weights if not asked.keys().isdisjoint(spec.nodes)}
-    blocks: dict[str, tuple[str, ...]] = {}
-    seen = set(fixed)
-    for block in prepared.blocks:
-        free = tuple(w for w in block.weights if placement.weight_of(w) is not None and w not in seen)
-        seen.update(free)
-        if free:
-            blocks[block.name] = free
+    learned = new_weights(prepared.blocks, placement)
+    blocks = {name: free for name, weights in learned.items() if (free := tuple(w for w in weights if w not in fixed))}
     if not blocks:
         raise ConfigError(f"{config.bit_goal} has nothing to choose: every layer has bits of its own (--bits, --layers)")
     arrays = {name: query.constant(value) for name, value in prepared.deploy.graph.initializers.items()}

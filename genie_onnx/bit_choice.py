@@ -63,7 +63,7 @@ def choose_bits(
     if (saved := team.once(lambda: _saved(run, progress))) is not None:
         return saved
     found = choices(prepared, config)
-    search = _Search(prepared, config, calibration, compute, progress, found)
+    search = _Search(prepared, config, calibration, run, compute, progress, found)
     codes = search.codes()
     others = calibration.images[IMAGES:]  # rounding fits the images that it was learned on, most of all at 2 bits
     measured = (others if len(others) >= MEASURED else calibration.images)[:MEASURED]
@@ -107,6 +107,7 @@ class _Search:
     prepared: Prepared
     config: QuantizeConfig
     calibration: Calibration
+    run: RunDirectory
     compute: Compute
     progress: Progress
     found: Choices
@@ -199,20 +200,23 @@ class _Search:
             elif event.stage in ("targets", "carry"):
                 self.progress(dataclasses.replace(here, iteration=event.index, iterations=event.count))
 
-        return reconstruct.reconstruct(
-            self.prepared.network,
-            placement,
-            self.prepared.blocks,
-            self.calibration.images[:IMAGES],
-            config,
-            input_range=self.calibration.input_range,
-            headroom=self.calibration.headroom,
-            seed=self.config.seed,
-            compute=self.compute,
-            progress=tell,
-            finished=lambda result: None,
-            constraints=self.config.target.constraints,
-        )
+        compute = self.compute
+        with reconstruct.ActivationStore(compute.device, compute.budget, self.run.values_of(compute.team.rank)) as store:
+            return reconstruct.reconstruct(
+                self.prepared.network,
+                placement,
+                self.prepared.blocks,
+                self.calibration.images[:IMAGES],
+                config,
+                input_range=self.calibration.input_range,
+                headroom=self.calibration.headroom,
+                seed=self.config.seed,
+                compute=compute,
+                progress=tell,
+                finished=lambda result: None,
+                constraints=self.config.target.constraints,
+                store=store,
+            )
 
 
 def points_lost(expected: Tensor, found: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ TABLE = {
     ),
     "memory": Row(frozenset({"errors"}), THIRD),
     "allocation": Row(frozenset(), THIRD),
-    "bit_budget": Row(LEAVES | {"graph", "placement", "prepare", "sizes"}, THIRD),
+    "bit_budget": Row(LEAVES | {"graph", "placement", "prepare", "reconstruct", "sizes"}, THIRD),
     "bit_plan": Row(LEAVES | {"placement", "prepare"}, THIRD),
     "bit_choice": Row(
         LEAVES

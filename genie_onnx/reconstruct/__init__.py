@@ -3,7 +3,7 @@
 from genie_onnx.reconstruct.codes import Codes, load, save
 from genie_onnx.reconstruct.sensitivity import damage, log_probabilities, sensitivities
 from genie_onnx.reconstruct.store import ActivationStore
-from genie_onnx.reconstruct.walk import BlockResult, learned_blocks, reconstruct, simulate
+from genie_onnx.reconstruct.walk import BlockResult, learned_blocks, new_weights, reconstruct, simulate
 
 __all__ = [
     "ActivationStore",
@@ -13,6 +13,7 @@ __all__ = [
     "learned_blocks",
     "load",
     "log_probabilities",
+    "new_weights",
     "reconstruct",
     "save",
     "sensitivities",

@@ -68,7 +68,8 @@ def sensitivities(
     with torch.no_grad(), Compute(device).products():
         for batch in images.split(BATCH):
             values = {network.inputs[0]: batch.to(device)}
-            expected = {v: onwards(dict(values), 0)[v] for v in network.outputs}
+            expected = onwards(dict(values), 0)
+            expected = {v: expected[v] for v in network.outputs}
             for place, block in enumerate(blocks):
                 inputs = [values[v] for v in block.inputs]
                 for width, function in rounded.get(block.name, {}).items():
@@ -82,7 +83,10 @@ def sensitivities(
 
 
 def damage(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], scores: str | None) -> Tensor:
-    """Return how far outputs `found` are from those `expected`, a number of at least 0; both by name, [N, ...]."""
+    """Return how far outputs `found` are from those `expected`, a number of at least 0; both by name, [N, ...].
+
+    Of a network whose outputs are all integers (an ArgMax), it is the share of them that differ.
+    """
     if scores is not None:
         logits = (log_probabilities(y[scores]) for y in (expected, found))
         y, z = (x - x.mean(1, keepdim=True) for x in logits)
@@ -90,7 +94,7 @@ def damage(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], scores: 
     ratios = [
         (found[v] - y).square().sum() / y.square().sum().clamp_min(1e-12) for v, y in expected.items() if y.is_floating_point()
     ]
-    return torch.stack(ratios).sum()
+    return torch.stack(ratios or [(found[v] != y).float().mean() for v, y in expected.items()]).sum()
 
 
 def log_probabilities(scores: Tensor) -> Tensor:

@@ -186,8 +186,19 @@ def _weights(block: Block, placement: Placement) -> list[WeightSpec]:
 
 def learned_blocks(blocks: Sequence[Block], placement: Placement) -> list[str]:
     """Return the names of the blocks that learn something: they have a quantised weight that no block before them has."""
-    first = {spec.value: block.name for block in reversed(blocks) for spec in _weights(block, placement)}
-    return [block.name for block in blocks if block.name in first.values()]
+    return list(new_weights(blocks, placement))
+
+
+def new_weights(blocks: Sequence[Block], placement: Placement) -> dict[str, tuple[str, ...]]:
+    """Return the quantised weights that each block learns, those that no block before it has; blocks without any are left out."""
+    seen: set[str] = set()
+    found = {}
+    for block in blocks:
+        new = tuple(spec.value for spec in _weights(block, placement) if spec.value not in seen)
+        seen.update(new)
+        if new:
+            found[block.name] = new
+    return found
 
 
 def _own_values(network: Network, block: Block) -> set[str]:

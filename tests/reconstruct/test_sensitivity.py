@@ -104,6 +104,13 @@ def test_noise_is_relative_to_each_output() -> None:
     assert float(damage(z, y, None)) != pytest.approx(0.1**2 + 0.2**2, rel=1e-2)
 
 
+def test_of_integers_it_is_the_share_that_differs_where_there_is_nothing_else() -> None:
+    y, z = torch.tensor([[3, 1], [2, 2]]), torch.tensor([[3, 0], [2, 2]])
+    assert float(damage({"y": y}, {"y": z}, None)) == 0.25
+    x = {"x": torch.ones(2, 1)}
+    assert float(damage({"y": y, **x}, {"y": z, **x}, None)) == 0
+
+
 def test_probabilities_are_told_from_logits() -> None:
     assert log_probabilities(torch.tensor([[0.25, 0.75]])).exp().tolist() == [[0.25, 0.75]]
     assert log_probabilities(torch.tensor([[0.25, 0.65]])).exp().sum().item() == pytest.approx(1)
