@@ -65,6 +65,8 @@ def compare(float_model: Path, quantized: Path, **given: Any) -> None:
     import genie_onnx
 
     output: Path | None = given["output"]
+    if output is not None and output.suffix.lower() != ".json":
+        raise genie_onnx.ConfigError(f"-o {output}: give a file name that ends with .json")
     if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
         raise genie_onnx.ConfigError(f"-o {output}: {'it is a folder' if output.is_dir() else 'its folder does not exist'}")
     with Display(given["quiet"], False, lambda plan, estimate: None) as display:

@@ -38,12 +38,22 @@ class Subject:
     layout: Layout
 
     def __call__(self, samples: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the outputs for samples float32 [n, C, H, W]."""
+        """Return the outputs for samples float32 [n, C, H, W]. Raises RunError where onnxruntime fails."""
         (name,) = self.session.inputs
         feed = samples.transpose(0, 2, 3, 1) if self.layout == "nhwc" else samples
         if self.taking.raw:
             feed = np.rint(feed)
-        return self.session({name: np.ascontiguousarray(feed, _TYPES[self.session.types[name]])})
+        feed = np.ascontiguousarray(feed, _TYPES[self.session.types[name]])
+        try:
+            return self.session({name: feed})
+        except RunError as error:
+            if len(feed) == 1:
+                raise
+            one = ",".join(map(str, (1, *feed.shape[1:])))
+            raise RunError(
+                f"{error}. If the model does not take {len(feed)} samples at once, fix its batch: python -m "
+                f"onnxruntime.tools.make_dynamic_shape_fixed --input_name {name} --input_shape {one} MODEL FIXED"
+            ) from error
 
 
 def load_subjects(

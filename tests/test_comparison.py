@@ -155,6 +155,7 @@ def test_the_command_ends_with_the_diagnosis(tmp_path: Path, calibration: dict[s
         (["absent.onnx", "absent.onnx"], "no such file"),
         ([DIGITS, DIGITS, "--rows", "few"], "neither a number of rows nor all"),
         ([DIGITS, DIGITS, "-o", "absent/found.json"], "its folder does not exist"),
+        ([DIGITS, DIGITS, "-o", DIGITS], "give a file name that ends with .json"),
     ],
 )
 def test_mistakes_are_said_in_a_line(arguments: list[object], said: str) -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 
 import genie_onnx
 from genie_onnx import Framing, accuracy
+from genie_onnx.errors import RunError
 from genie_onnx.validate import has_cuda, session
 
 # The class of an image is its darkest quarter: of red for 3 channels, top left, top right, bottom left, bottom right.
@@ -130,6 +131,15 @@ def test_names_follow_the_offset_and_have_to_be_as_many_as_the_classes(tmp_path:
     (tmp_path / "five.txt").write_text("\n".join("0abcd"))
     named = genie_onnx.evaluate(model, [data / "test.npz"], classes=tmp_path / "five.txt", label_offset=1)
     assert [named.class_name(index) for index in range(5)] == [*"0abcd"]
+
+
+def test_a_model_that_takes_one_sample_only_despite_an_open_batch(tmp_path: Path) -> None:
+    proto = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+        net (float[N, 3, 4, 4] x) => (float[N, 48] y) <int64[2] s = {1, 48}> { y = Reshape (x, s) }""")
+    onnx.save(proto, tmp_path / "m.onnx")
+    np.savez(tmp_path / "t.npz", images=np.zeros((3, 3, 4, 4), np.uint8), labels=np.zeros(3, np.int64))
+    with pytest.raises(RunError, match=r"fix its batch: .* --input_name x --input_shape 1,3,4,4 MODEL FIXED"):
+        genie_onnx.evaluate(tmp_path / "m.onnx", tmp_path / "t.npz")
 
 
 def test_pictures_that_nobody_said_how_to_prepare_are_noticed(tmp_path: Path, data: Path) -> None:

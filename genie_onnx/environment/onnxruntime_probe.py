@@ -16,7 +16,7 @@ _TINY = '<ir_version: 8, opset_import: ["" : 13]> tiny (float[4] x) => (float[4]
 
 
 def probe() -> Iterator[Finding]:
-    """onnxruntime's providers; that of CUDA is tried where there is a driver. Only `evaluate` and `compare` could use it."""
+    """onnxruntime's providers; that of CUDA is tried where there is a driver. Only `evaluate` uses it."""
     providers = [name.removesuffix("ExecutionProvider") for name in ort.get_available_providers()]
     listed = f"onnxruntime {ort.__version__} has {', '.join(providers)}"
     proto = onnx.parser.parse_model(_TINY).SerializeToString()

@@ -36,7 +36,8 @@ def _devices() -> Iterator[Finding]:
         yield note(
             "gpu",
             f"there is an NVIDIA driver, but {version} is a build for the CPU: the GPU is not used",
-            f"python -m pip install --force-reinstall torch=={torch.__version__.partition('+')[0]}",
+            f"python -m pip install --force-reinstall torch=={torch.__version__.partition('+')[0]}; on Windows with --index-url, "
+            "see https://pytorch.org/get-started/locally",
         )
     else:
         reason = "; ".join(str(warning.message).split(" (Triggered")[0] for warning in caught) or "it says no more"
