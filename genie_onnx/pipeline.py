@@ -39,7 +39,7 @@ from genie_onnx.reconstruct import BlockResult, Codes
 from genie_onnx.report import BlockLoss, Report, versions
 from genie_onnx.reporting import first_report
 from genie_onnx.rundir import RunDirectory, open_run
-from genie_onnx.saved_blocks import SavedBlock, load_blocks, load_grids, save_block
+from genie_onnx.saved_blocks import SavedBlock, fit, load_blocks, load_grids, save_block
 from genie_onnx.seeds import stream
 from genie_onnx.team import ALONE, Team
 
@@ -219,6 +219,9 @@ def _reconstruct(
         for left in run.path.glob(f"{run.values.name}*"):  # by a run that was killed
             shutil.rmtree(left)
         blocks = load_blocks(run, names, progress)
+        if not fit(blocks.values(), prepared.placement):
+            progress(Notice("All blocks are made again: those of the run directory have other bits than were chosen now."))
+            blocks.clear()
         grids = load_grids(run, [spec.name for spec in prepared.placement.activations], progress)
         if grids is None or len(blocks) < len(names):
             run.grids.unlink(missing_ok=True)  # of blocks that are made again

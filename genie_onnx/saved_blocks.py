@@ -8,13 +8,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from genie_onnx import reconstruct
 from genie_onnx.atomic import write_text
 from genie_onnx.errors import RunError
 from genie_onnx.events import Notice
+from genie_onnx.placement import Placement
 from genie_onnx.reconstruct import BlockResult, Codes
 from genie_onnx.report import BlockLoss
 from genie_onnx.rundir import RunDirectory, finished_block
@@ -51,6 +52,17 @@ def load_blocks(run: RunDirectory, names: Sequence[str], notice: Callable[[Notic
         except RunError as error:
             notice(Notice(f"Block {index + 1} of {len(names)}, {name}, is made again: {error}."))
     return found
+
+
+def fit(blocks: Iterable[SavedBlock], placement: Placement) -> bool:
+    """Whether `blocks` have the bits of `placement`. Those chosen for a goal (bit_choice) may have been chosen again."""
+    weights = {spec.value: spec.bits for spec in placement.weights}
+    values = {spec.name: spec.bits for spec in placement.activations}
+    return all(
+        all(weights.get(name) == weight.qparams.bits for name, weight in block.codes.weights.items())
+        and all(values.get(name) == grid.bits for name, grid in block.codes.activations.items())
+        for block in blocks
+    )
 
 
 def load_grids(run: RunDirectory, values: Sequence[str], notice: Callable[[Notice], None]) -> Codes | None:

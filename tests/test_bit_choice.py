@@ -185,6 +185,38 @@ def test_a_killed_run_goes_on_with_its_plan_and_ends_with_the_identical_file(mod
     assert half.read_bytes() == whole.output.read_bytes()
 
 
+def test_blocks_that_were_learned_at_other_bits_are_made_again(
+    averaged: tuple[genie_onnx.Result, BitPlan], model: Path, tmp_path: Path
+) -> None:
+    result, plan = averaged
+    run = RunDirectory(shutil.copytree(result.run_dir, tmp_path / "again.genie"))
+    narrow = dict.fromkeys(plan.weights, 2)
+    run.bits.write_text(dataclasses.replace(plan, weights=narrow).to_json())
+    settings = dataclasses.replace(QUICK, bit_goal=BitGoal(average=3.0))
+    again = genie_onnx.quantize(model, tmp_path / "again.onnx", config=settings)
+    assert again.report.weights == narrow
+    assert again.report.parity["ok"]
+    assert any("other bits than were chosen now" in notice for notice in again.report.notices)
+
+
+def test_what_does_not_fit_lies_in_files_while_bits_are_chosen(
+    averaged: tuple[genie_onnx.Result, BitPlan], model: Path, tmp_path: Path
+) -> None:
+    files: list[bool] = []
+
+    def watch(event: genie_onnx.Event) -> None:
+        if isinstance(event, Step) and event.stage == "bits":
+            files.append(RunDirectory(tmp_path / "small.genie").values.exists())
+        if isinstance(event, BitPlan):
+            assert event == averaged[1]
+            raise KeyboardInterrupt
+
+    settings = dataclasses.replace(QUICK, bit_goal=BitGoal(average=3.0))
+    with pytest.raises(KeyboardInterrupt):
+        genie_onnx.quantize(model, tmp_path / "small.onnx", config=settings, memory_budget="10kB", progress=watch)
+    assert any(files)
+
+
 def test_the_saved_layers_give_the_same_bits_without_measuring(averaged: tuple[genie_onnx.Result, BitPlan], model: Path) -> None:
     result, plan = averaged
     keep_float, layer_bits = read_layers(RunDirectory(result.run_dir).layers)

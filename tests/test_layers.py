@@ -55,7 +55,7 @@ TABLE = {
     "history": Row(frozenset({"events"}), THIRD),
     "rundir": Row(LEAVES | {"differences", "report"}, THIRD),
     "run_status": Row(LEAVES | {"report", "rundir"}, THIRD),
-    "saved_blocks": Row(LEAVES | {"reconstruct", "report", "rundir"}, ONNX | RUNTIME | TORCH | CLICK),
+    "saved_blocks": Row(LEAVES | {"placement", "reconstruct", "report", "rundir"}, ONNX | RUNTIME | TORCH | CLICK),
     "device": Row(LEAVES, ONNX | RUNTIME | CLICK),
     "compute": Row(LEAVES | {"device"}, ONNX | RUNTIME | CLICK),
     "stopwatch": Row(frozenset({"compute"}), ONNX | RUNTIME | CLICK),
