@@ -25,10 +25,11 @@ from genie_onnx.diagnosis import Evidence, diagnose
 from genie_onnx.errors import ConfigError
 from genie_onnx.events import Step, Tally
 from genie_onnx.framing import Framing
+from genie_onnx.graph import query
 from genie_onnx.requantize import Origin
 from genie_onnx.trial_images import sample_shape, trial_images
-from genie_onnx.validate import layerwise
-from genie_onnx.validate.layerwise import Effects, Findings, Measured
+from genie_onnx.validate import OutputComparison, compare_models, layerwise
+from genie_onnx.validate.layerwise import Effects, Findings
 
 EFFECT_ELEMENTS = 2**25  # of rounded values: 64 images of a CIFAR ResNet-20, 16 of a MobileNet at 224x224
 LEAST_EFFECT_SAMPLES = 16
@@ -112,7 +113,11 @@ def compare(
     effect, notices = None, list(pairing.notices)
     if effects:
         effect = layerwise.effects(reference, pairing, owner, images[:effect_samples], _Runs(progress))
-        notices += _unexplained(effect, measured)
+        same = measured.outputs  # outputs on the same images as effects
+        if effect_samples < measured.samples:
+            feeds = {str(query.image_input(reference).name): images[:effect_samples]}
+            same = compare_models(reference, file, feeds).outputs
+        notices += _unexplained(effect, same)
     values = layerwise.value_findings(reference, pairing, measured, found)
     weights = layerwise.weight_findings(reference, pairing, owner)
     evidence = Evidence(
@@ -161,9 +166,9 @@ def _blocks(reference: ir.Model, file: ir.Model) -> Mapping[str, Sequence[str]]:
     return {block.name: block.nodes for block in partition(reference)}
 
 
-def _unexplained(effect: Effects, measured: Measured) -> list[str]:
-    """Say where the file is another network than the sum of what was found in it."""
-    file, known = (10 ** (-db / 10) for db in (min(output.sqnr_db for output in measured.outputs), effect.all.sqnr_db))
+def _unexplained(effect: Effects, outputs: Sequence[OutputComparison]) -> list[str]:
+    """Say where the file, which has these `outputs`, is another network than the sum of what was found in it."""
+    file, known = (10 ** (-db / 10) for db in (min(output.sqnr_db for output in outputs), effect.all.sqnr_db))
     if abs(file - known) <= UNEXPLAINED * max(file, known):
         return []
     return [

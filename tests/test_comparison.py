@@ -14,7 +14,7 @@ from genie_onnx_cli.main import main
 from simulation import quantised
 
 import genie_onnx
-from genie_onnx import ConfigError, LayerBits, ModelError, PlacementConfig, QuantizeConfig, Step, graph
+from genie_onnx import ConfigError, LayerBits, ModelError, PlacementConfig, QuantizeConfig, Step, comparison, graph
 from genie_onnx.blocks import partition
 from genie_onnx.placement import place
 
@@ -88,6 +88,25 @@ def test_a_file_with_8_bits_everywhere_needs_nothing(tmp_path: Path, calibration
     assert {step.stage for step in steps} == {"values", "effects"}
     assert steps[-1].iteration == steps[-1].iterations
     assert json.loads(json.dumps(found.to_json()))["values"][0]["histogram"]
+
+
+def test_what_the_rounding_does_not_explain_is_said(
+    tmp_path: Path, calibration: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = damaged(tmp_path, calibration, next(iter(BLOCKS)), 4)
+    monkeypatch.setattr(comparison, "EFFECT_ELEMENTS", 1)  # effects on fewer images, which are not like the others
+    images = np.load(IMAGES)["images"][:32].astype(np.float32)
+    images[comparison.LEAST_EFFECT_SAMPLES :] *= 6
+    np.save(tmp_path / "images.npy", images)
+    found = genie_onnx.compare(DIGITS, path, data=tmp_path / "images.npy", samples=32)
+    assert (found.samples, found.effect_samples, found.notices) == (32, comparison.LEAST_EFFECT_SAMPLES, ())
+    model = onnx.load(path)
+    last = next(node for node in model.graph.node if "logits" in node.output)
+    last.output[0] = "half"
+    model.graph.node.append(onnx.helper.make_node("Add", ["half", "half"], ["logits"]))
+    onnx.save(model, path)
+    (notice,) = genie_onnx.compare(DIGITS, path, data=IMAGES, samples=32).notices
+    assert "differs from the float model in something else too" in notice
 
 
 def test_pictures_are_prepared_as_the_run_did_unless_told_otherwise(tmp_path: Path, calibration: dict[str, np.ndarray]) -> None:
