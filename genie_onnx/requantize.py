@@ -77,6 +77,9 @@ def command(
     if data or origin.calibrated.startswith("data"):
         for path in origin.data or (UNKNOWN_DATA,):
             words += ["--data", path]
+    elif config.images != "auto":
+        words += ["--images", config.images]
+    words += ["--seed", str(config.seed)] if config.seed else []
     mean, std = (origin.input_mean, origin.input_std) if preprocess else (config.input_mean, config.input_std)
     words += _pictures(mean, std, config)
     if origin.input_size is not None:

@@ -281,6 +281,7 @@ def test_there_are_at_most_five_pieces_of_advice_and_every_command_is_one_of_qua
 
 CONFIGS = {
     "defaults": QuantizeConfig(),
+    "made": QuantizeConfig(images="procedural", seed=7),
     "placement": QuantizeConfig(
         placement=PlacementConfig(
             wbits=3,
@@ -324,6 +325,7 @@ def test_the_command_does_as_the_run_did(name: str) -> None:
     assert options["round_outputs"] == (config.target.constraints.outputs == "rounded")
     assert options["set_inputs"] == (("scale", (1.0, 0.5)),)
     assert options["input_size"] == (24, 94)
+    assert (options["images"], options["seed"]) == (config.images, config.seed)
     goals = {"average": ("avg_bits", 3.5), "share": ("target_size", (0.6, None)), "drop": ("max_drop", 1.0)}
     goals |= {"bytes": ("target_size", (None, 1_234_500))}
     if name in goals:
