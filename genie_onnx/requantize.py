@@ -43,7 +43,6 @@ def command(
     *,
     bits: Sequence[LayerBits] = (),
     keep_float: Sequence[str] = (),
-    wbits: int | None = None,
     abits: int | None = None,
     average: float | None = None,
     preset: Preset | None = None,
@@ -53,13 +52,11 @@ def command(
 ) -> str:
     """Return the command line that does as the run did, but for this.
 
-    `bits`, `keep_float`: beside those that the run had. `wbits`, `abits`, `average` (bits of weights), `preset`, `samples`: in
+    `bits`, `keep_float`: beside those that the run had. `abits`, `average` (bits of weights), `preset`, `samples`: in
     place of what it had. `data`: calibrate on images. `preprocess`: with the mean and deviation of the comparison.
     """
     config = origin.config or QuantizeConfig()
-    placement = dataclasses.replace(
-        config.placement, wbits=wbits or config.placement.wbits, abits=abits or config.placement.abits
-    )
+    placement = dataclasses.replace(config.placement, abits=abits or config.placement.abits)
     if average is not None:
         placement = dataclasses.replace(placement, wbits=_default("wbits"), first_last_bits=_default("first_last_bits"))
     words = ["genie-onnx", "quantize", origin.model, "-o", another(origin.quantized)]

@@ -191,14 +191,9 @@ def learned_blocks(blocks: Sequence[Block], placement: Placement) -> list[str]:
 
 def new_weights(blocks: Sequence[Block], placement: Placement) -> dict[str, tuple[str, ...]]:
     """Return the quantised weights that each block learns, those that no block before it has; blocks without any are left out."""
-    seen: set[str] = set()
-    found = {}
-    for block in blocks:
-        new = tuple(spec.value for spec in _weights(block, placement) if spec.value not in seen)
-        seen.update(new)
-        if new:
-            found[block.name] = new
-    return found
+    first = {spec.value: block.name for block in reversed(blocks) for spec in _weights(block, placement)}
+    new = {b.name: tuple(s.value for s in _weights(b, placement) if first[s.value] == b.name) for b in blocks}
+    return {name: weights for name, weights in new.items() if weights}
 
 
 def _own_values(network: Network, block: Block) -> set[str]:
