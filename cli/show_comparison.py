@@ -31,7 +31,7 @@ def comparison(found: Findings, rows: int | None) -> None:
         _advice(advice)
 
 
-_IMAGES = {"data": "of your", "procedural": "procedural"}
+_IMAGES = {"data": "of your", "calibration": "calibration", "procedural": "procedural"}
 
 
 def _blocks(found: Findings, rows: int | None) -> None:

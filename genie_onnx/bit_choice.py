@@ -3,7 +3,7 @@
 calibration images -> weights of all blocks at 2, 3, 4 and 8 bits, rounding learned briefly -> what each block's weights do to the
 outputs at each width (reconstruct.sensitivity) -> the least damage that the goal allows (allocation) -> BitPlan
 
-Rounding has to be learned for this, if only for a fifth of the iterations: nearest rounding does up to fourteen times the damage
+Rounding has to be learned for this, if only for a fifth of the iterations: nearest rounding does 1.3 to 11 times the damage
 at 2 bits (ResNet-20), which learning mostly undoes, so a choice by it would shun 2 bits. For a size the answer is an allocation;
 for a largest loss (`drop`) it is the smallest allocation whose loss, measured on the whole network at these bits, is within it.
 """
@@ -65,8 +65,7 @@ def choose_bits(
     found = choices(prepared, config)
     search = _Search(prepared, config, calibration, run, compute, progress, found)
     codes = search.codes()
-    others = calibration.images[IMAGES:]  # rounding fits the images that it was learned on, most of all at 2 bits
-    measured = (others if len(others) >= MEASURED else calibration.images)[:MEASURED]
+    measured = _others(calibration.images)[:MEASURED]
     weights_only = dataclasses.replace(prepared.placement, activations=())
     scores = _class_output(prepared, measured, compute)
     tell = Tally(progress, Step(stage="bits", index=len(found.widths), count=len(found.widths) + 1, iterations=len(measured)))
@@ -171,7 +170,7 @@ class _Search:
         weights = {name: codes[narrow.get(name, self.found.widths[-1])].weights[name] for name in bits}
         mixed = Codes(weights, grids.activations)
         placement = self._placement(abits, bits)
-        images, device = self.calibration.images[:JUDGED], self.compute.device
+        images, device = _others(self.calibration.images)[:JUDGED], self.compute.device
         network = self.prepared.network.to(device)
 
         def losses() -> Iterator[tuple[int, float]]:
@@ -217,6 +216,12 @@ class _Search:
                 constraints=self.config.target.constraints,
                 store=store,
             )
+
+
+def _others(images: Tensor) -> Tensor:
+    """Return images that rounding was not learned on, to measure on (it fits those, most of all at 2 bits), or all where these
+    are too few."""
+    return images[IMAGES:] if len(images) >= IMAGES + MEASURED else images
 
 
 def points_lost(expected: Tensor, found: Tensor) -> Tensor:

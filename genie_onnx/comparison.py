@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import log10
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -29,7 +30,7 @@ from genie_onnx.graph import query
 from genie_onnx.requantize import Origin
 from genie_onnx.trial_images import sample_shape, trial_images
 from genie_onnx.validate import OutputComparison, compare_models, layerwise
-from genie_onnx.validate.layerwise import Effects, Findings
+from genie_onnx.validate.layerwise import Effects, Findings, ImagesKind
 
 EFFECT_ELEMENTS = 2**25  # of rounded values: 64 images of a CIFAR ResNet-20, 16 of a MobileNet at 224x224
 LEAST_EFFECT_SAMPLES = 16
@@ -121,7 +122,7 @@ def compare(
     values = layerwise.value_findings(reference, pairing, measured, found)
     weights = layerwise.weight_findings(reference, pairing, owner)
     evidence = Evidence(
-        images="data" if paths else "procedural",
+        images=_kind(paths),
         outputs=measured.outputs,
         values=values,
         weights=weights,
@@ -138,6 +139,21 @@ def compare(
         diagnosis=diagnose(evidence, origin),
         notices=tuple(notices),
     )
+
+
+def _kind(paths: Sequence[PathLike]) -> ImagesKind:
+    """Return what images lie in `paths`: those that a run calibrated on tell nothing of what calibration did not see."""
+    if not paths:
+        return "procedural"
+    return "calibration" if all(_of_a_run(Path(path)) for path in paths) else "data"
+
+
+def _of_a_run(path: Path) -> bool:
+    """Whether `path` is the images.npz of a run directory."""
+    if path.suffix.lower() != ".npz":
+        return False
+    with np.load(path, allow_pickle=False) as arrays:
+        return "held_back_kind" in arrays.files
 
 
 def _made_with(file: ir.Model) -> tuple[QuantizeConfig | None, str]:

@@ -18,12 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from statistics import median
-from typing import Literal
 
 from genie_onnx.config import LayerBits
 from genie_onnx.requantize import Origin, command
 from genie_onnx.validate import OutputComparison
-from genie_onnx.validate.layerwise import Advice, BlockFinding, ValueFinding, WeightFinding
+from genie_onnx.validate.layerwise import Advice, BlockFinding, ImagesKind, ValueFinding, WeightFinding
 
 MOST = 5  # pieces of advice
 STRANGE = 0.0  # dB of the median weight: noise as large as the weights. Learned 2-bit weights have 4 dB and more
@@ -45,7 +44,7 @@ QUICK = 1000  # iterations a block, of `--preset balanced`
 class Evidence:
     """Everything that the rules look at. Lists are sorted by damage, as `compare` sorts them."""
 
-    images: Literal["data", "procedural"]
+    images: ImagesKind
     outputs: Sequence[OutputComparison]
     values: Sequence[ValueFinding]
     weights: Sequence[WeightFinding]

@@ -182,3 +182,17 @@ def test_mistakes_are_said_in_a_line(arguments: list[object], said: str) -> None
     assert done.exit_code == 2
     assert said in done.stderr
     assert ConfigError.__name__ not in done.stderr
+
+
+@pytest.mark.parametrize(("kind", "blamed"), [("data", True), ("calibration", False)])
+def test_images_of_the_run_are_not_called_other_images_than_calibration_saw(
+    kind: str, blamed: bool, tmp_path: Path, calibration: dict[str, np.ndarray]
+) -> None:
+    """Values that saturate are laid to calibration only where the images were not its own."""
+    file = damaged(tmp_path, {"image": calibration["image"] * 0.4}, "/classifier/Gemm", 8)
+    run = {"held_back_kind": "data"} if kind == "calibration" else {}
+    np.savez(tmp_path / "images.npz", images=calibration["image"], **run)
+    found = genie_onnx.compare(DIGITS, file, data=tmp_path / "images.npz", samples=32, effects=False)
+    assert found.images == kind
+    assert max(value.saturated for value in found.values) > 0.01
+    assert any("lies outside of" in advice.text for advice in found.diagnosis) == blamed

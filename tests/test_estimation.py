@@ -97,7 +97,7 @@ def test_what_is_finished_is_not_estimated_again(model: Path) -> None:
     assert (of(rest, "images"), of(rest, "learn"), of(rest, "save")) == ([], [1], [])
     assert of(rest, "carry") == of(whole, "carry")
     genie_onnx.quantize(model, config=CONFIG)
-    assert {part.stage for part in genie_onnx.estimate(todo).parts} == {"check", "export"}
+    assert {part.stage for part in genie_onnx.estimate(todo).parts} == {"check", "export", "values"}
 
 
 def test_estimating_changes_nothing(model: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from genie_onnx.validate.layerwise.blocks import block_findings, owners, parts, value_findings
 from genie_onnx.validate.layerwise.effects import Effects, effects
-from genie_onnx.validate.layerwise.findings import Advice, BlockFinding, Effect, Findings, ValueFinding, WeightFinding
+from genie_onnx.validate.layerwise.findings import Advice, BlockFinding, Effect, Findings, ImagesKind, ValueFinding, WeightFinding
 from genie_onnx.validate.layerwise.pairing import pair
 from genie_onnx.validate.layerwise.qdq_graph import QdqGraph
 from genie_onnx.validate.layerwise.values import Measured, measure
@@ -16,6 +16,7 @@ __all__ = [
     "Effect",
     "Effects",
     "Findings",
+    "ImagesKind",
     "Measured",
     "QdqGraph",
     "ValueFinding",

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from genie_onnx.validate.compare import OutputComparison
 
+ImagesKind = Literal["data", "calibration", "procedural"]  # the user's; those that the file was calibrated on; made ones
+
 
 @dataclass(frozen=True, kw_only=True)
 class ValueFinding:
@@ -98,7 +100,7 @@ class Findings:
 
     samples: int
     effect_samples: int  # ... on which the effects of blocks were measured; 0 where they were not
-    images: Literal["data", "procedural"]
+    images: ImagesKind
     outputs: tuple[OutputComparison, ...]
     values: tuple[ValueFinding, ...]
     weights: tuple[WeightFinding, ...]
