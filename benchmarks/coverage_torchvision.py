@@ -10,10 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.library import Library
+from torch import Tensor, library, nn
 
-_OPERATORS = Library("torchvision", "FRAGMENT")  # operators live as long as the library that defined them
+_OPERATORS = library.Library("torchvision", "FRAGMENT")  # operators live as long as the library that defined them
 
 SIZES = {
     "resnet18": 64,

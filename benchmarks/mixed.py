@@ -15,6 +15,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from accuracy import score
+
 
 @dataclass(frozen=True)
 class Row:
@@ -61,12 +63,6 @@ def quantized(bench: Path, row: Row, output: Path, arguments: list[str]) -> int:
     subprocess.run([*command, "--data", str(bench / row.data), *row.arguments, *arguments], check=True)
     report = json.loads(output.with_suffix(".report.json").read_text(encoding="utf-8"))
     return int(report["sizes"]["packed"])
-
-
-def score(bench: Path, test_set: str, model: Path) -> float:
-    """Return the accuracy of `model` in percent, as the bench's judge prints it."""
-    printed = subprocess.run([sys.executable, bench / "score.py", test_set, model], check=True, capture_output=True, text=True)
-    return float(json.loads(printed.stdout)["accuracy"])
 
 
 def main() -> None:
