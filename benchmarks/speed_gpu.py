@@ -2,8 +2,9 @@
 
     python benchmarks/speed_gpu.py [NETWORK ...] [--precision tf32] [--batch-size 128] [--size 224]
 
-NETWORK is one of torchvision's (default: resnet18, mobilenet_v2, resnet50), with random weights. For each: one reconstruction
-iteration of every block, added up, at batch 32; one distillation iteration; seconds by CUDA events, ours and plain by turns.
+NETWORK is one of torchvision's (default: resnet18, mobilenet_v2, resnet50), with random weights, or an ONNX file with
+BatchNorm kept (gpu_models.py). For each: one reconstruction iteration of every block, added up, at batch 32; one distillation
+iteration; seconds by CUDA events, ours and plain by turns. `--device cpu` is there to try the script itself.
 
 TFLOP/s: what convolutions and matrix products of the plain iteration count (torch.utils.flop_counter), by our time.
 GB/s: the least that a layer by layer computation moves - each value inside a block and its gradient written once and read
@@ -15,15 +16,14 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import coverage_torchvision
 import torch
 from baseline_distill import baseline
 from baseline_reconstruct import PlainBlock, PlainLoop, plain_block
-from coverage_exports import export, settle
+from gpu_models import write
 from speed_ours import Clock, distillation, learned, random_images, read, reconstruction
 from speed_reconstruct import weights
 from torch import Tensor, fx
@@ -35,6 +35,7 @@ from genie_onnx.prepare import Prepared
 NETWORKS = ("resnet18", "mobilenet_v2", "resnet50")
 SAMPLES = 64  # that batches of reconstruction are drawn from
 MATRIX, COPY = 8192, 2**30  # rows of the large matrices; bytes of the large copy
+SMALL_MATRIX, SMALL_COPY = 512, 2**24  # on a CPU, where this only has to run
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,16 @@ class Work:
 def limits(precision: Precision, device: torch.device) -> tuple[float, float]:
     """Return TFLOP/s of a large matrix product at `precision` and GB/s, read and written, of a large copy."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = (torch.randn(MATRIX, MATRIX, device=device, dtype=dtype) for _ in range(2))
+    rows, size = (MATRIX, COPY) if device.type == "cuda" else (SMALL_MATRIX, SMALL_COPY)
+    a, b = (torch.randn(rows, rows, device=device, dtype=dtype) for _ in range(2))
     before = torch.backends.cuda.matmul.fp32_precision
     torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     product = timed(lambda: a @ b, 20, device)
     torch.backends.cuda.matmul.fp32_precision = before
-    source = torch.empty(COPY, dtype=torch.uint8, device=device)
+    source = torch.empty(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copy = timed(lambda: target.copy_(source), 20, device)
-    return 2 * MATRIX**3 / product / 1e12, 2 * COPY / copy / 1e9
+    return 2 * rows**3 / product / 1e12, 2 * size / copy / 1e9
 
 
 def timed(step: Callable[[], object], count: int, device: torch.device) -> float:
@@ -142,6 +144,16 @@ def line(what: str, ours: Sequence[float], plain: Sequence[Work], peak: tuple[fl
     )
 
 
+def network(name: str, size: int) -> Prepared:
+    """Return a network of torchvision, or that of an ONNX file."""
+    if name.endswith(".onnx"):
+        return read(name)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{name}.onnx"
+        write(name, size, file)
+        return read(str(file))
+
+
 def measure(
     name: str,
     size: int,
@@ -151,26 +163,22 @@ def measure(
     precision: Precision,
     device: torch.device,
     peak: tuple[float, float],
-) -> list[str]:
-    """Return a line for reconstruction and one for distillation of a network."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"{name}.onnx"
-        torch.manual_seed(0)
-        export(settle(coverage_torchvision.build(name, size), (3, size, size)), (3, size, size), "legacy-bn", file)
-        prepared = read(str(file))
+) -> Iterator[str]:
+    """Yield a line for reconstruction of a network, then one for distillation."""
+    prepared, name = network(name, size), Path(name).stem
     images = random_images(prepared, SAMPLES)
     blocks = plain_blocks(prepared, images.to(device))
     ours, plain = [], []
     for _ in range(rounds):
         ours.append(sum(reconstruction(prepared, images, count, device, precision).values()))
         plain.append(plain_reconstruction(blocks, count))
-    lines = [line(f"{name}, reconstruction of {len(blocks)} blocks", ours, plain, peak)]
+    yield line(f"{name}, reconstruction of {len(blocks)} blocks", ours, plain, peak)
     del blocks
     ours, plain = [], []
     for _ in range(rounds):
         ours.append(distillation(prepared, batch_size, count, device, precision))
         plain.append(plain_distillation(prepared, batch_size, count, device))
-    return [*lines, line(f"{name}, distillation at batch {batch_size}", ours, plain, peak)]
+    yield line(f"{name}, distillation at batch {batch_size}", ours, plain, peak)
 
 
 def main() -> None:
@@ -178,22 +186,26 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", default=list(NETWORKS))
     parser.add_argument("--precision", default="tf32", choices=["fp32", "tf32", "bf16"], help="of our loops; plain: torch's own")
     parser.add_argument("--batch-size", type=int, default=128, help="images distilled together")
-    parser.add_argument("--size", type=int, default=224, help="height and width of an image")
+    parser.add_argument("--size", type=int, default=224, help="height and width of an image (of torchvision's networks)")
     parser.add_argument("--iterations", type=int, default=300, help="that are timed together")
     parser.add_argument("--rounds", type=int, default=3, help="ours and plain by turns")
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     options = parser.parse_args()
-    if not torch.cuda.is_available():
+    device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
         print("no CUDA device: nothing was measured")
         return
-    device = torch.device("cuda")
+    if device.type == "cpu" and options.precision == "tf32":
+        parser.error("--precision tf32 is a format of GPUs: give fp32 or bf16")
     peak = limits(options.precision, device)
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {options.precision}, {options.size}x{options.size}")
-    print(f"limits: {peak[0]:.0f} TFLOP/s in a product of {MATRIX}x{MATRIX} matrices, {peak[1]:.0f} GB/s in a copy", flush=True)
+    card = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    print(f"{card}, torch {torch.__version__}, {options.precision}")
+    print(f"limits: {peak[0]:.2f} TFLOP/s in a large matrix product, {peak[1]:.0f} GB/s in a large copy", flush=True)
     for name in options.networks:
-        found = measure(
+        for found in measure(
             name, options.size, options.batch_size, options.iterations, options.rounds, options.precision, device, peak
-        )
-        print("\n".join(found), flush=True)
+        ):
+            print(found, flush=True)
 
 
 if __name__ == "__main__":
