@@ -13,6 +13,7 @@ NAMES = {
     "images": "images",
     "judges": "images to judge on",
     "save": "saving images",
+    "selections": "grids of selections",
     "bits": "choosing bits",
     "grids": "grids of activations",
     "targets": "reconstruction",

@@ -70,7 +70,7 @@ def with_weight_bits(
     prepared: Prepared, config: PlacementConfig, constraints: Constraints, weights: Mapping[str, int]
 ) -> Placement:
     """Return the placement of `config` with `weights` having these bits."""
-    placement = place(prepared.deploy, config, constraints)
+    placement = place(prepared.deploy, config, constraints, prepared.placement.own_grids)
     unknown = weights.keys() ^ {spec.value for spec in placement.weights}
     if unknown:
         raise RunError(f"the plan of bits is of another model: {', '.join(sorted(unknown)[:3])}")

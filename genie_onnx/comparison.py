@@ -28,6 +28,7 @@ from genie_onnx.events import Step, Tally
 from genie_onnx.framing import Framing
 from genie_onnx.graph import query
 from genie_onnx.requantize import Origin
+from genie_onnx.shared_grids import shared_grids
 from genie_onnx.trial_images import sample_shape, trial_images
 from genie_onnx.validate import OutputComparison, compare_models, layerwise
 from genie_onnx.validate.layerwise import Effects, Findings, ImagesKind
@@ -127,6 +128,7 @@ def compare(
         values=values,
         weights=weights,
         blocks=layerwise.block_findings(found, weights, values, measured, effect),
+        shared=shared_grids(reference, {value.value: (value.scale, value.zero_point, value.bits) for value in values}),
     )
     return Findings(
         samples=measured.samples,

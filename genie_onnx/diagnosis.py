@@ -5,6 +5,7 @@ Rules, in this order, each at most once but for blocks:
     mismatch     weights that have nothing in common with the float model's              another float model
     input        images beyond the input's grid, or in a corner of it                    preprocessing
     fine         outputs near enough                                                     nothing, and the rest is not asked
+    shared       values in a corner of a grid that others need as wide as it is          a grid of their own, or more bits
     blocks       one or two that make most of the noise                                  more bits for their layers, or float
     depthwise    weights of depthwise layers below 8 bits that use few codes             8 bits for them: they are small
     saturation   values that reach beyond their grids                                    calibration on such images
@@ -19,8 +20,9 @@ from dataclasses import dataclass
 from math import prod
 from statistics import median
 
-from genie_onnx.config import LayerBits
+from genie_onnx.config import LayerBits, QuantizeConfig
 from genie_onnx.requantize import Origin, command
+from genie_onnx.shared_grids import SharedGrid
 from genie_onnx.validate import OutputComparison
 from genie_onnx.validate.layerwise import Advice, BlockFinding, ImagesKind, ValueFinding, WeightFinding
 
@@ -49,6 +51,7 @@ class Evidence:
     values: Sequence[ValueFinding]
     weights: Sequence[WeightFinding]
     blocks: Sequence[BlockFinding]
+    shared: Sequence[SharedGrid] = ()
 
 
 def diagnose(found: Evidence, origin: Origin) -> tuple[Advice, ...]:
@@ -58,11 +61,12 @@ def diagnose(found: Evidence, origin: Origin) -> tuple[Advice, ...]:
     on_input = _input(found, origin)
     if _fine(found):
         return tuple(on_input) or (Advice(block="", text=f"{_state(found)}: nothing to do.", command=""),)
+    on_shared = _shared(found, origin)
     on_blocks = _blocks(found, origin)
     on_values = [*_saturation(found, origin), *_headroom(found, origin)]
     on_layers = _depthwise(found, origin)
-    spread = [] if on_blocks else _spread(found, origin)
-    return tuple([*on_input, *on_blocks, *on_layers, *on_values, *spread][:MOST])
+    spread = [] if on_blocks or on_shared else _spread(found, origin)
+    return tuple([*on_input, *on_shared, *on_blocks, *on_layers, *on_values, *spread][:MOST])
 
 
 def _state(found: Evidence) -> str:
@@ -118,6 +122,42 @@ def _input(found: Evidence, origin: Origin) -> list[Advice]:
             "imagenet). If it is right as it is, calibrate on these images:"
         )
     return [Advice(block="", text=f"{what} {ranges}. {how}", command=command(origin, data=True, preprocess=True))]
+
+
+def _cornered(found: Evidence) -> list[tuple[SharedGrid, ValueFinding]]:
+    """Return the values in a corner of a grid that another value on it fills, each with that one."""
+    values = {value.value: value for value in found.values}
+    pairs = []
+    for shared in found.shared:
+        value, others = values[shared.value], [values[name] for name in shared.others]
+        widest = max(others, key=_used)
+        if _used(value) < CORNER <= _used(widest) and value.rounding_db < COARSE:
+            pairs.append((shared, widest))
+    return sorted(pairs, key=lambda pair: values[pair[0].value].rounding_db)
+
+
+def _shared(found: Evidence, origin: Origin) -> list[Advice]:
+    cornered = _cornered(found)
+    if not cornered:
+        return []
+    (shared, widest), *_ = cornered
+    value = next(value for value in found.values if value.value == shared.value)
+    text = (
+        f"'{value.value}' uses {value.used} of {value.levels} codes ({value.rounding_db:.1f} dB): it goes from {value.low:.3g} "
+        f"to {value.high:.3g}, and is on one grid with '{widest.value}', which goes from {widest.low:.3g} to {widest.high:.3g}. "
+    )
+    target = (origin.config or QuantizeConfig()).target
+    if shared.selected and target.constraints.selections == "own":
+        text += "It is selected from others: a run that sees images like these gives it a grid of its own:"
+        return [Advice(block=value.block, text=text, command=command(origin, data=found.images == "data"))]
+    readers = [weight for weight in found.weights if not set(weight.nodes).isdisjoint(shared.layers)]
+    if not readers:
+        return []
+    narrow = [w for w in readers if (w.abits or 8) < 8]
+    wishes = [LayerBits(pattern=n, wbits=w.bits, abits=8) for w in narrow for n in w.nodes if n in shared.layers]
+    floats = [] if wishes else list(shared.layers)
+    text += "Give the layer that reads it 8 bits for it:" if wishes else "It has 8 bits: keep the layer that reads it in float:"
+    return [Advice(block=value.block, text=text, command=command(origin, bits=wishes, keep_float=floats))]
 
 
 def _blocks(found: Evidence, origin: Origin) -> list[Advice]:
@@ -230,14 +270,17 @@ def _saturation(found: Evidence, origin: Origin) -> list[Advice]:
     return [Advice(block=worst.block, text=text, command=_calibrated(origin))]
 
 
-def _headroom(found: Evidence, origin: Origin) -> list[Advice]:
-    def used(value: ValueFinding) -> float:
-        return (value.high - value.low) / max(value.grid_high - value.grid_low, 1e-30)
+def _used(value: ValueFinding) -> float:
+    """Return the share of its grid that a value spans, above 1 where it reaches beyond."""
+    return (value.high - value.low) / max(value.grid_high - value.grid_low, 1e-30)
 
-    wide = [value for value in found.values if value.block and used(value) < CORNER and value.rounding_db < COARSE]
+
+def _headroom(found: Evidence, origin: Origin) -> list[Advice]:
+    cornered = {shared.value for shared, _ in _cornered(found)}
+    wide = [v for v in found.values if v.block and _used(v) < CORNER and v.rounding_db < COARSE and v.value not in cornered]
     if found.images != "data" or not wide:
         return []
-    worst = min(wide, key=used)
+    worst = min(wide, key=_used)
     text = (
         f"{len(wide)} grid{'s are' if len(wide) > 1 else ' is'} much wider than these images need: '{worst.value}' goes from "
         f"{worst.low:.3g} to {worst.high:.3g} on a grid {_range(worst.grid_low, worst.grid_high)}. {_calibration(origin)}"

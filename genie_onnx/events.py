@@ -1,6 +1,6 @@
 """What a run tells while it goes: where it stands, and what only turned up on the way.
 
-    check, statistics, images, judges, save, bits, grids, of each block targets, weights, learn and carry, export,
+    check, statistics, images, judges, save, selections, bits, grids, of each block targets, weights, learn and carry, export,
     values (for the HTML report)
 
 The first and the last step of each part are told, and at most two a second in between. Every function with `progress` keeps this
@@ -32,6 +32,7 @@ Stage = Literal[
     "images",
     "judges",
     "save",
+    "selections",
     "bits",
     "grids",
     "targets",
@@ -56,6 +57,7 @@ class Step:
     images       images are made; a part is a batch, an iteration an optimiser step (procedural: one part, an iteration an image)
     judges       procedural images are made to judge the result on; an iteration is an image
     save         the images are written
+    selections   what a Slice, Split or Gather passes on is looked at: does a grid of its own pay; an iteration is an image
     bits         the bits of each block are chosen; a part is a width that all blocks are tried at, an iteration a block; in
                  the last part all of that is measured, an iteration is an image
     grids        the step sizes of activations are searched; iterations are images, then grids

@@ -25,6 +25,7 @@ def unmet(made: Placement, codes: Codes, wanted: Placement, constraints: Constra
     mine, theirs = ({v: spec.bits for spec in p.activations for v in spec.values} for p in (made, wanted))
     problems += _sentence("values are rounded here and not there", [v for v in mine if v not in theirs], len(mine))
     problems += _sentence("values are rounded there and not here", [v for v in theirs if v not in mine], len(theirs))
+    problems += _sentence("values share a grid there and have several here", _parted(made, wanted), len(mine))
     if constraints.weight_grid == "symmetric":
         problems += _sentence("weights are not symmetric", _asymmetric(weights), len(weights))
     if constraints.weight_scale == "tensor":
@@ -36,6 +37,14 @@ def unmet(made: Placement, codes: Codes, wanted: Placement, constraints: Constra
         grids = {**weights, **values}
         problems += _sentence("scales are no powers of two", [n for n, grid in grids.items() if not _powers(grid)], len(grids))
     return problems
+
+
+def _parted(made: Placement, wanted: Placement) -> list[str]:
+    """Return the values that are on one grid with others in `wanted`, and on another than those in `made`."""
+    groups = {v: spec.name for spec in made.activations for v in spec.values}
+    return [
+        v for spec in wanted.activations for v in spec.values if v in groups and groups[v] != groups.get(spec.name, groups[v])
+    ]
 
 
 def _sentence(what: str, names: list[str], count: int) -> list[str]:

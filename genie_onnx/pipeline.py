@@ -1,6 +1,6 @@
 """The whole of genie-onnx on one screen: a float ONNX file in, a quantised one and a report out.
 
-file -> prepared graph -> images -> reconstruct, block by block -> codes -> QDQ file -> report
+file -> prepared graph -> images -> grids of selections, bits -> reconstruct, block by block -> codes -> QDQ file -> report
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from genie_onnx.delivery import Delivery, deliver, report_path, write
 from genie_onnx.events import Notice, Step
 from genie_onnx.history import record
 from genie_onnx.memory import memory_errors
+from genie_onnx.own_grid_choice import choose_own_grids
 from genie_onnx.planning import ImagePlan, Plan, plan, planned_identity
 from genie_onnx.prepare import Prepared, Source, check_import
 from genie_onnx.reconstruct import BlockResult, Codes
@@ -153,11 +154,13 @@ def quantize(
     with opened if team.rank == 0 else nullcontext(RunDirectory(todo.run_dir)) as run:
         calibration = calibration_images(prepared, config, todo.choice, given, run, todo.compute, tell)
         del given  # the same images once more
+        own = choose_own_grids(prepared, config, calibration, run, todo.compute, tell)
+        prepared = own.applied(prepared, config.placement, config.target.constraints)
         if config.bit_goal is not None:
             bits = choose_bits(prepared, config, calibration, run, todo.compute, tell)
             tell(bits)
             prepared = bits.applied(prepared, config.placement, config.target.constraints)
-            todo = dataclasses.replace(todo, prepared=prepared)
+        todo = dataclasses.replace(todo, prepared=prepared)
 
         codes, losses = _reconstruct(prepared, config, calibration, run, todo.compute, tell)
 

@@ -20,6 +20,7 @@ from genie_onnx.delivery import beside, deliver, report_path, write
 from genie_onnx.errors import ConfigError, RunError
 from genie_onnx.fitting import unmet
 from genie_onnx.memory import memory_errors
+from genie_onnx.own_grids import OwnGrids, own_grids_from_json
 from genie_onnx.pipeline import Event, Result, quantize
 from genie_onnx.placement import place
 from genie_onnx.prepare import Prepared, output_path, prepare
@@ -80,10 +81,12 @@ def export(
     prepared = prepare(found.model, config.placement, found.input_size, found.set_inputs, found.config.target.constraints)
     if found.digest != prepared.digest:
         raise ConfigError(f"{found.model} is not the model of the run in {run_dir}, or was changed: give that one with --model")
-    wanted = place(prepared.deploy, config.placement, target.constraints)
+    own = _own_grids(found.run)
+    wanted = place(prepared.deploy, config.placement, target.constraints, own.values)
+    prepared = own.applied(prepared, config.placement, found.config.target.constraints)
     if config.bit_goal is not None:
         bits = _bit_plan(found.run)
-        wanted = bits.applied(prepared, config.placement, target.constraints).placement
+        wanted = bits.applied(prepared.placed(wanted), config.placement, target.constraints).placement
         prepared = bits.applied(prepared, config.placement, found.config.target.constraints)
     codes = _codes(found.run, prepared)
     problems = unmet(prepared.placement, codes, wanted, target.constraints)
@@ -152,6 +155,14 @@ def _read(path: Path, model: PathLike | None) -> _Finished:
         raise ConfigError(f"the model of the run, {given}, is not there any more: give it with --model")
     image_size = None if size is None else (int(size[0]), int(size[1]))
     return _Finished(run, Path(given), digest, config, image_size, set_inputs, report, version)
+
+
+def _own_grids(run: RunDirectory) -> OwnGrids:
+    """Return the grids of selections that the run chose. Raises RunError where they are not there any more."""
+    try:
+        return own_grids_from_json(run.own_grids.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{run.own_grids} cannot be read ({error}): it was changed since the run finished") from error
 
 
 def _bit_plan(run: RunDirectory) -> BitPlan:

@@ -24,6 +24,8 @@ class Constraints:
     sums: Literal["rounded", "fused"] = "rounded"  # fused: what a layer writes into an Add is not rounded between the two
     gates: Literal["rounded", "float"] = "rounded"  # float: in x * sigmoid(x), the sigmoid is not rounded
     pools: Literal["own", "shared"] = "own"  # shared: an average pool writes on the grid of what it reads
+    # shared: what a Slice, Split or Gather selects is on the grid of what it selects from, as there are no floats in between
+    selections: Literal["own", "shared"] = "own"
     outputs: Literal["float", "rounded"] = "float"  # rounded: what a last layer writes has Q/DQ too
     weight_grid: Literal["affine", "symmetric"] = "affine"  # affine: below 7 bits; wider ones are symmetric anyway
     weight_scale: Literal["channel", "tensor"] = "channel"
@@ -113,7 +115,9 @@ _ROWS = (
     Target(
         name="qnn",
         reads="Qualcomm HTP, by onnxruntime's QNN execution provider",
-        constraints=Constraints(outputs="rounded", gates="float", weight_grid="symmetric", value_bits=(8, 8)),
+        constraints=Constraints(
+            selections="shared", outputs="rounded", gates="float", weight_grid="symmetric", value_bits=(8, 8)
+        ),
         form=Form(weights="int4", clip="floats", batch="fixed"),
         limits="values have 8 bits; weights of at most 4 bits are INT4, all shapes are fixed, outputs are rounded; SiLU is fused",
         verified=("onnxruntime-qnn 2.7.0, HTP emulator",),
@@ -122,7 +126,7 @@ _ROWS = (
     Target(
         name="tidl",
         reads="TI Deep Learning (TDA4VM and later), prequantized models",
-        constraints=Constraints(wide_values="symmetric", value_bits=(8, 8)),
+        constraints=Constraints(selections="shared", wide_values="symmetric", value_bits=(8, 8)),
         form=Form(values="int8", clip="floats", batch="fixed"),
         limits="values have 8 bits, all symmetric: TDA4VM takes nothing else",
         sources=("https://github.com/TexasInstruments/edgeai-tidl-tools/blob/master/docs/quantization.md",),
@@ -130,7 +134,7 @@ _ROWS = (
     Target(
         name="rknn",
         reads="Rockchip NPUs, by rknn-toolkit2",
-        constraints=Constraints(pools="shared", gates="float", value_bits=(8, 8)),
+        constraints=Constraints(selections="shared", pools="shared", gates="float", value_bits=(8, 8)),
         form=Form(clip="floats", largest_opset=19, batch="fixed"),
         limits="values have 8 bits (an integer Clip is not understood, one on floats costs 2 to 3 % of the range); opset 19 at "
         "most; average pools compute on the grid of what they read, and SiLU is fused",
@@ -141,7 +145,12 @@ _ROWS = (
         name="vitis",
         reads="AMD Vitis AI (DPU), Quark's XINT8 form",
         constraints=Constraints(
-            wide_values="symmetric", weight_grid="symmetric", weight_scale="tensor", scales="power-of-two", value_bits=(8, 8)
+            selections="shared",
+            wide_values="symmetric",
+            weight_grid="symmetric",
+            weight_scale="tensor",
+            scales="power-of-two",
+            value_bits=(8, 8),
         ),
         form=Form(values="int8", clip="floats", batch="fixed"),
         limits="values have 8 bits; one power-of-two scale a tensor, weights too",
@@ -176,6 +185,7 @@ _ROWS = (
     Target(
         name="encodings",
         reads="compilers that take a float model and ranges beside it (Hailo, MNN, ncnn, Ethos-U flows)",
+        constraints=Constraints(selections="shared"),  # a table of grids by value cannot say that one reader takes floats
         form=Form(style="float", bias="float"),
         limits="the compiler has to take the grids from the JSON file; without them it will calibrate by itself",
         verified=("onnxruntime 1.31.1 (the float model)",),

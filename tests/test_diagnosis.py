@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,7 +17,8 @@ from genie_onnx.config import BitGoal, LayerBits, PlacementConfig, QuantizeConfi
 from genie_onnx.diagnosis import Evidence, diagnose
 from genie_onnx.framing import Framing
 from genie_onnx.requantize import Origin, another, command
-from genie_onnx.targets import TARGETS
+from genie_onnx.shared_grids import SharedGrid
+from genie_onnx.targets import TARGETS, Target
 from genie_onnx.validate import OutputComparison
 from genie_onnx.validate.layerwise import Advice, BlockFinding, Effect, ValueFinding, WeightFinding
 
@@ -231,6 +233,43 @@ def test_values_that_reach_beyond_their_grids_are_calibrated_on_the_images(calib
     options = parsed(advice.command)
     assert [str(path) for path in options["data"]] == ["photos"]
     assert (options["samples"], options["preset"]) == ((1024, None) if calibrated == "data" else (None, "balanced"))
+
+
+def in_a_corner(bits: int = 4, selected: bool = True, **changes: Any) -> Evidence:
+    """v2 and v1 on one grid, of which v2 uses two codes; nothing else is wrong."""
+    narrow = {"high": 0.25, "used": 2, "rounding_db": 3.0, "bits": bits}
+    found = evidence(values={1: {"bits": bits}, 2: narrow}, weights={2: {"abits": bits}}, **changes)
+    shared = (
+        SharedGrid(value="v1", others=("v2",), selected=False, layers=("/w1/Conv",)),
+        SharedGrid(value="v2", others=("v1",), selected=selected, layers=("/w2/Conv",)),
+    )
+    return dataclasses.replace(found, shared=shared)
+
+
+@pytest.mark.parametrize("images", ["data", "procedural"])
+def test_a_selection_in_a_corner_of_its_source_s_grid_gets_its_own_by_another_run_not_by_more_images(images: Any) -> None:
+    first, *others = diagnose(in_a_corner(images=images), ORIGIN)
+    assert first.text.startswith("'v2' uses 2 of 16 codes (3.0 dB): it goes from 0 to 0.25, and is on one grid with 'v1', which")
+    assert "a grid of its own" in first.text
+    assert parsed(first.command)["data"] == ((Path("PATH"),) if images == "data" else ())
+    assert not any("Calibration" in advice.text for advice in others)
+
+
+def test_a_value_that_cannot_have_its_own_grid_gets_more_bits_or_its_layer_stays_float() -> None:
+    qnn = dataclasses.replace(ORIGIN, config=dataclasses.replace(LEARNED, target=_with_bits("qnn")))
+    for found, origin in ((in_a_corner(selected=False), ORIGIN), (in_a_corner(), qnn)):
+        first, *others = diagnose(found, origin)
+        assert "Give the layer that reads it 8 bits" in first.text
+        assert LayerBits(pattern="/w2/Conv", wbits=4, abits=8) in parsed(first.command)["bits"]
+        assert not any("Calibration" in advice.text for advice in others)
+    first, *_ = diagnose(in_a_corner(bits=8, selected=False), ORIGIN)
+    assert parsed(first.command)["keep_float"] == ("/w2/Conv",)
+
+
+def _with_bits(target: str) -> Target:
+    """A target that takes values of few bits, but for that as it is."""
+    row = TARGETS[target]
+    return dataclasses.replace(row, constraints=dataclasses.replace(row.constraints, value_bits=(2, 8)))
 
 
 def test_a_grid_that_is_much_too_wide_is_named() -> None:

@@ -101,6 +101,11 @@ TABLE = {
     "allocation": Row(frozenset(), THIRD),
     "bit_budget": Row(LEAVES | {"graph", "placement", "prepare", "reconstruct", "sizes"}, THIRD),
     "bit_plan": Row(LEAVES | {"placement", "prepare"}, THIRD),
+    "own_grids": Row(LEAVES | {"placement", "prepare"}, THIRD),
+    "own_grid_choice": Row(
+        LEAVES | {"calibration", "compute", "own_grids", "placement", "prepare", "quant", "reconstruct", "rundir"},
+        ONNX | RUNTIME | CLICK,
+    ),
     "bit_choice": Row(
         LEAVES
         | {"allocation", "bit_budget", "bit_plan", "calibration", "compute", "graph", "placement", "prepare", "reconstruct"}
@@ -118,6 +123,7 @@ TABLE = {
         | {
             "data",
             "bit_plan",
+            "own_grids",
             "placement",
             "reconstruct",
             "report",
@@ -144,6 +150,7 @@ TABLE = {
         | CORE
         | {
             "bit_choice",
+            "own_grid_choice",
             "bit_plan",
             "prepare",
             "planning",
@@ -170,10 +177,12 @@ TABLE = {
     "environment": Row(LEAVES | {"compute", "device", "pipeline", "validate"}, CLICK),
     "naming": Row(frozenset({"errors"}), TORCH | RUNTIME | CLICK),
     "requantize": Row(LEAVES, THIRD),
-    "diagnosis": Row(LEAVES | {"requantize", "validate"}, THIRD),
+    "shared_grids": Row(LEAVES | {"graph", "placement"}, TORCH | RUNTIME | CLICK),
+    "diagnosis": Row(LEAVES | {"requantize", "shared_grids", "validate"}, THIRD),
     "trial_images": Row(LEAVES | {"data", "graph", "synthesis"}, RUNTIME | TORCH | CLICK),
     "comparison": Row(
-        LEAVES | {"blocks", "data", "diagnosis", "graph", "requantize", "trial_images", "validate"}, RUNTIME | TORCH | CLICK
+        LEAVES | {"blocks", "data", "diagnosis", "graph", "requantize", "shared_grids", "trial_images", "validate"},
+        RUNTIME | TORCH | CLICK,
     ),
     "verification": Row(LEAVES | {"graph", "data", "trial_images", "validate"}, RUNTIME | TORCH | CLICK),
     "__init__": Row(

@@ -19,7 +19,8 @@ exactly, because rounding to a grid is monotone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -31,6 +32,8 @@ from genie_onnx.placement import ActivationSpec
 from genie_onnx.qparams import QParams
 from genie_onnx.targets import Target
 
+Use: TypeAlias = tuple[ir.Node, int]  # a node, and which of its inputs it is
+
 
 def quantize_activations(
     builder: Builder,
@@ -38,10 +41,12 @@ def quantize_activations(
     specs: tuple[ActivationSpec, ...],
     grids: Mapping[str, QParams],
     target: Target,
+    from_floats: frozenset[str] = frozenset(),
 ) -> dict[str, str]:
     """Put Q/DQ on every value of `specs` in place. Return the name of the tensor of codes by value name.
 
-    `values` has the graph's values by name, `grids` the per-tensor grid of each spec by its name.
+    `values` has the graph's values by name, `grids` the per-tensor grid of each spec by its name. Nodes that make one of the
+    values `from_floats` go on reading floats.
     """
     codes = {}
     for spec in specs:
@@ -53,7 +58,8 @@ def quantize_activations(
         zero_point = builder.initializer(f"{spec.name}_zero_point", stored.zero_point)
         for name in spec.values:
             round_off = _clipped_floats if target.form.clip == "floats" else _clipped_codes
-            rounded, dequantized = round_off(builder, values[name], grid, stored, [scale, zero_point])
+            readers = [(n, i) for n, i in values[name].uses() if from_floats.isdisjoint(str(v.name) for v in n.outputs)]
+            rounded, dequantized = round_off(builder, values[name], readers, grid, stored, [scale, zero_point])
             if target.constraints.outputs == "rounded" and values[name].is_graph_output():
                 _hand_out(builder.graph, values[name], dequantized)
             codes[name] = str(rounded.name)
@@ -70,11 +76,11 @@ def _hand_out(graph: ir.Graph, value: ir.Value, dequantized: ir.Value) -> None:
 
 
 def _clipped_codes(
-    builder: Builder, value: ir.Value, grid: QParams, stored: StoredGrid, parameters: list[ir.Value]
+    builder: Builder, value: ir.Value, readers: list[Use], grid: QParams, stored: StoredGrid, parameters: list[ir.Value]
 ) -> tuple[ir.Value, ir.Value]:
-    """Insert Q, Clip, DQ behind `value`; return the codes and the floats they stand for."""
-    name, readers = str(value.name), value.uses()
-    source, low, high = _without_float_clip(value, grid)
+    """Insert Q, Clip, DQ between `value` and its `readers`; return the codes and the floats they stand for."""
+    name, sole = str(value.name), len(readers) == len(value.uses())
+    source, low, high = _without_float_clip(value, grid) if sole else (value, 0, grid.qmax)
     low, high = low - stored.offset, high - stored.offset
     clip = (low, high) != stored.limits
     nodes = [builder.node("QuantizeLinear", [source, *parameters], name, f"{name}_rounded" if clip else f"{name}_quantized")]
@@ -97,10 +103,10 @@ def _clipped_codes(
 
 
 def _clipped_floats(
-    builder: Builder, value: ir.Value, grid: QParams, stored: StoredGrid, parameters: list[ir.Value]
+    builder: Builder, value: ir.Value, readers: list[Use], grid: QParams, stored: StoredGrid, parameters: list[ir.Value]
 ) -> tuple[ir.Value, ir.Value]:
-    """Insert Clip, Q, DQ behind `value`; return the codes and the floats they stand for."""
-    name, readers, nodes, source = str(value.name), value.uses(), list[ir.Node](), value
+    """Insert Clip, Q, DQ between `value` and its `readers`; return the codes and the floats they stand for."""
+    name, nodes, source = str(value.name), list[ir.Node](), value
     low, high = -int(grid.zero_point), grid.qmax - int(grid.zero_point)
     if (-stored.offset, grid.qmax - stored.offset) != stored.limits:
         bounds = [
@@ -117,7 +123,7 @@ def _clipped_floats(
     return codes, nodes[-1].outputs[0]
 
 
-def _read_instead(readers: Iterable[tuple[ir.Node, int]], value: ir.Value) -> None:
+def _read_instead(readers: list[Use], value: ir.Value) -> None:
     for node, index in readers:
         node.replace_input_with(index, value)
 

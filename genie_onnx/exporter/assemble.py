@@ -91,7 +91,8 @@ def _in_qdq_form(model: ir.Model, placement: Placement, codes: Codes, target: Ta
             if node.op_type != "MatMul":
                 keep_float(builder, node)
     weights = quantize_weights(builder, placement.weights, codes.weights, target.form)
-    return weights, quantize_activations(builder, query.value_map(model), placement.activations, codes.activations, target)
+    values = query.value_map(model)
+    return weights, quantize_activations(builder, values, placement.activations, codes.activations, target, placement.from_floats)
 
 
 def require_form(deploy: ir.Model, placement: Placement, target: Target) -> None:

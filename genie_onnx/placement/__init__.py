@@ -6,7 +6,22 @@ Simulation and export both read the `Placement`, so they cannot disagree.
 from genie_onnx.placement.control import resolve
 from genie_onnx.placement.demands import REDUCED
 from genie_onnx.placement.explain import Row, explain, float_operators
+from genie_onnx.placement.groups import joined
 from genie_onnx.placement.place import place
+from genie_onnx.placement.selections import hand_out_floats, selections
 from genie_onnx.placement.specs import ActivationSpec, Placement, WeightSpec
 
-__all__ = ["REDUCED", "ActivationSpec", "Placement", "Row", "WeightSpec", "explain", "float_operators", "place", "resolve"]
+__all__ = [
+    "REDUCED",
+    "ActivationSpec",
+    "Placement",
+    "Row",
+    "WeightSpec",
+    "explain",
+    "float_operators",
+    "hand_out_floats",
+    "joined",
+    "place",
+    "resolve",
+    "selections",
+]

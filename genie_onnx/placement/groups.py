@@ -17,11 +17,15 @@ AVERAGES = frozenset({"AveragePool", "GlobalAveragePool"})
 
 
 def connected(
-    nodes: Sequence[ir.Node], members: Collection[ir.Value], shared: Collection[str] = frozenset()
+    nodes: Sequence[ir.Node],
+    members: Collection[ir.Value],
+    shared: Collection[str] = frozenset(),
+    own: Collection[ir.Value] = frozenset(),
 ) -> list[list[ir.Value]]:
     """Return `members` in groups joined by repeating operators, in the order of `members` (groups by their first).
 
-    Operators of the types `shared` compute new numbers, but write them on the grid of what they read.
+    Operators of the types `shared` compute new numbers, but write them on the grid of what they read. The selections `own` are
+    not joined with what they are selected from.
     """
     parent = {v: v for v in members}
 
@@ -32,13 +36,20 @@ def connected(
 
     for node in nodes:
         repeated = tuple(node.inputs[:1]) if node.op_type in shared else repeated_inputs(node)
-        joined = [v for v in (*repeated, *node.outputs) if v in parent] if repeated else []
+        written = [v for v in node.outputs if v not in own]
+        joined = [v for v in (*repeated, *written) if v in parent] if repeated else []
         for a, b in pairwise(joined):
             parent[find(b)] = find(a)
     groups: dict[ir.Value, list[ir.Value]] = {}
     for v in members:
         groups.setdefault(find(v), []).append(v)
     return list(groups.values())
+
+
+def joined(graph: ir.Model, names: Collection[str]) -> list[list[str]]:
+    """Return the names of values in groups joined by operators that repeat numbers, topological."""
+    values = [v for v in (*graph.graph.inputs, *(v for node in graph.graph for v in node.outputs)) if v.name in names]
+    return [[str(v.name) for v in group] for group in connected(list(graph.graph), values, AVERAGES)]
 
 
 def between(nodes: Sequence[ir.Node], asked: Collection[ir.Value]) -> set[ir.Value]:
@@ -55,13 +66,13 @@ def between(nodes: Sequence[ir.Node], asked: Collection[ir.Value]) -> set[ir.Val
     return wanted
 
 
-def roots(group: Sequence[ir.Value]) -> list[ir.Value]:
-    """Return the values of a group that are not mere repetitions of others of it."""
+def roots(group: Sequence[ir.Value], floats: Collection[ir.Node] = frozenset()) -> list[ir.Value]:
+    """Return the values of a group that are not mere repetitions of others of it as they are rounded; `floats` read others."""
     members = set(group)
-    return [v for v in group if not _repeats(v, members)]
+    return [v for v in group if not _repeats(v, members, floats)]
 
 
-def _repeats(value: ir.Value, members: set[ir.Value]) -> bool:
+def _repeats(value: ir.Value, members: set[ir.Value], floats: Collection[ir.Node]) -> bool:
     node = value.producer()
-    inputs = repeated_inputs(node) if node is not None else ()
+    inputs = repeated_inputs(node) if node is not None and node not in floats else ()
     return bool(inputs) and all(v is not None and is_activation(v) and v in members for v in inputs)

@@ -2,6 +2,7 @@
 
 integer      an integer runtime has a kernel for it: reads codes, writes codes
 repeating    every number of the output is a number of the input (or zero, which is on every grid): one grid serves both
+selecting    repeating, and some numbers of the input are left out: what remains may have a far smaller range (selections)
 fused        Conv -> Relu runs as one kernel: codes are written behind the activation, none exist between
 """
 
@@ -48,6 +49,9 @@ REPEATING_OPS = frozenset(
     }
 )
 """Operators whose outputs repeat numbers of input 0. Concat, Pad and Resize do so under conditions: `repeated_inputs`."""
+
+SELECTING_OPS = frozenset({"Gather", "GatherElements", "GatherND", "Slice", "Split"})
+"""Those of REPEATING_OPS that leave numbers out by where they are. A MaxPool leaves out the small ones: the range stays."""
 
 
 def is_activation(value: ir.Value | None) -> bool:

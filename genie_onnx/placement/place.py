@@ -3,11 +3,13 @@
     layers -> demands -> groups -> Placement
 
 A value has one quantiser. Values whose numbers only repeat share it, and a group has the largest bits that a layer asks of
-any of its values (the largest that anybody asks, where no layer does).
+any of its values (the largest that anybody asks, where no layer does). Selections that were found to lose much by that have a
+grid of their own (selections).
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import onnx_ir as ir
@@ -19,7 +21,8 @@ from genie_onnx.placement.demands import Demand, demands, weight_bits
 from genie_onnx.placement.ends import written_last
 from genie_onnx.placement.groups import AVERAGES, between, connected, roots
 from genie_onnx.placement.layers import Layers, find_layers
-from genie_onnx.placement.operators import is_activation
+from genie_onnx.placement.operators import activations, is_activation
+from genie_onnx.placement.selections import float_readers, read_rounded, selections
 from genie_onnx.placement.specs import ActivationSpec, Placement, WeightSpec
 from genie_onnx.targets import PORTABLE, Constraints
 
@@ -32,23 +35,35 @@ class Analysis(NamedTuple):
     placement: Placement
 
 
-def place(graph: ir.Model, config: PlacementConfig, constraints: Constraints = PORTABLE.constraints) -> Placement:
+def place(
+    graph: ir.Model,
+    config: PlacementConfig,
+    constraints: Constraints = PORTABLE.constraints,
+    own: Collection[str] = frozenset(),
+) -> Placement:
     """Return which weights and activations of a deploy graph (normalised, BN folded) are rounded, and to how many bits.
 
-    `constraints` are those of the target. Raises ConfigError for patterns of `config` that mean nothing in this graph.
+    `constraints` are those of the target. `own` has the names of selections that get a grid of their own, where
+    the target can have that; names of other values are passed over. Raises ConfigError for patterns of `config` that mean nothing
+    in this graph.
     """
-    return analyse(graph, config, constraints).placement
+    return analyse(graph, config, constraints, own).placement
 
 
-def analyse(graph: ir.Model, config: PlacementConfig, constraints: Constraints) -> Analysis:
+def analyse(graph: ir.Model, config: PlacementConfig, constraints: Constraints, own: Collection[str] = frozenset()) -> Analysis:
     """Return the same with the layers and demands it follows from."""
     layers = find_layers(graph, resolve(graph, config))
     refuse_vain_bits(graph, config, layers.float_nodes)
     asked = demands(graph, layers, config, constraints)
+    names = own if constraints.selections == "own" else frozenset[str]()
+    apart = frozenset(v for v, _ in selections(graph) if v.name in names and v not in layers.probabilities)
+    floats = float_readers(apart)
     placement = Placement(
         weights=_weights(layers, config),
-        activations=_activations(graph, layers, asked, config, constraints),
+        activations=_activations(graph, layers, asked, config, constraints, apart),
         float_nodes=layers.float_nodes,
+        own_grids=frozenset(str(v.name) for v in apart),
+        from_floats=frozenset(str(v.name) for node in floats for v in activations(node.outputs)),
     )
     return Analysis(layers, asked, placement)
 
@@ -69,7 +84,12 @@ def _weights(layers: Layers, config: PlacementConfig) -> tuple[WeightSpec, ...]:
 
 
 def _activations(
-    graph: ir.Model, layers: Layers, asked: list[Demand], config: PlacementConfig, constraints: Constraints
+    graph: ir.Model,
+    layers: Layers,
+    asked: list[Demand],
+    config: PlacementConfig,
+    constraints: Constraints,
+    own: frozenset[ir.Value],
 ) -> tuple[ActivationSpec, ...]:
     order = [v for v in (*graph.graph.inputs, *(v for n in graph.graph for v in n.outputs)) if is_activation(v)]
     nodes = [n for n in graph.graph if n not in layers.kept]
@@ -82,7 +102,10 @@ def _activations(
     candidates = {v for v in candidates if v not in layers.probabilities}
     specs = []
     shared = AVERAGES if constraints.pools == "shared" else frozenset[str]()
-    for group in connected(nodes, [v for v in order if v in candidates], shared):
+    floats = float_readers(own)
+    handed_out = graph.graph.outputs if constraints.outputs == "rounded" else ()
+    for joined in connected(nodes, [v for v in order if v in candidates], shared, own):
+        group = [v for v in joined if read_rounded(v, floats) or v in handed_out]
         wishes = [d for v in group for d in by_value.get(v, [])]
         by_layer = [d.bits for d in wishes if d.by_layer]
         if by_layer or (wishes and layers.beside_kept_layers.isdisjoint(group)):
@@ -90,7 +113,7 @@ def _activations(
                 ActivationSpec(
                     name=str(group[0].name),
                     values=tuple(str(v.name) for v in group),
-                    roots=tuple(str(v.name) for v in roots(group)),
+                    roots=tuple(str(v.name) for v in roots(group, floats)),
                     bits=max(by_layer or [d.bits for d in wishes]),
                 )
             )

@@ -1,5 +1,6 @@
 """GENIE-M: block-wise reconstruction of a quantised network, learning rounding and step sizes jointly."""
 
+from genie_onnx.reconstruct.calibrate import group_grid
 from genie_onnx.reconstruct.codes import Codes, load, save
 from genie_onnx.reconstruct.sensitivity import damage, log_probabilities, sensitivities
 from genie_onnx.reconstruct.store import ActivationStore
@@ -10,6 +11,7 @@ __all__ = [
     "BlockResult",
     "Codes",
     "damage",
+    "group_grid",
     "learned_blocks",
     "load",
     "log_probabilities",

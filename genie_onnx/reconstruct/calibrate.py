@@ -6,7 +6,7 @@ All values that share a grid are searched together, wherever in the network they
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -71,7 +71,7 @@ def calibrate(
         tell(min(done * batch_size, len(images)))
     grids = {}
     for done, spec in enumerate(placement.activations, start=1):
-        grids[spec.name] = _group_grid(spec, samples, ranges, headroom, constraints)
+        grids[spec.name] = group_grid(spec, samples, ranges, headroom, constraints)
         tell(len(images) + done)
     return grids
 
@@ -83,13 +83,17 @@ def _choice(count: int, wanted: int, generator: torch.Generator) -> Tensor:
     return torch.arange(count, device=generator.device)
 
 
-def _group_grid(
+def group_grid(
     spec: ActivationSpec,
-    samples: Mapping[str, list[Tensor]],
-    ranges: Mapping[str, list[Tensor]],
+    samples: Mapping[str, Sequence[Tensor]],
+    ranges: Mapping[str, Sequence[Tensor]],
     headroom: float,
     constraints: Constraints,
 ) -> Grid:
+    """Return the grid of `spec`, of what its roots are: by value elements of them [K], and ends (least, largest) of ranges [2].
+
+    Raises RunError where a range is not finite.
+    """
     sample = torch.cat([s for value in spec.roots for s in samples[value]])
     limits = torch.stack([r for value in spec.roots for r in ranges[value]])
     if not bool(torch.isfinite(4 * headroom * limits).all()):  # nor would the range be, from one limit to the other

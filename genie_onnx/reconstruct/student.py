@@ -83,7 +83,8 @@ def build(
     scales: dict[str, fx.Node] = {}
     for value, node in list(part.nodes.items()):
         spec = placement.activation_of(value)
-        if spec is None or value not in spec.roots or node in weights or not _rounded_here(node):
+        readers = [user for user in node.users if user.op != "output" and not _reads_floats(user, value_of, placement)]
+        if spec is None or value not in spec.roots or node in weights or not readers:  # readers round a block's output
             continue
         if spec.name not in scales:
             scales[spec.name] = arguments.add(f"scale_{len(arguments)}")
@@ -91,9 +92,8 @@ def build(
         part.module.add_submodule(target, _FakeQuantizer(zero_points[spec.name], 2**spec.bits - 1, masks))
         with graph.inserting_after(scales[spec.name] if node.op == "placeholder" else node):
             quantizer = graph.call_module(target, (node, scales[spec.name]))
-        for user in list(node.users):
-            if user is not quantizer and user.op != "output":
-                user.replace_input_with(node, quantizer)
+        for reader in readers:
+            reader.replace_input_with(node, quantizer)
     graph.eliminate_dead_code()
     graph.lint()
     part.module.recompile()
@@ -126,9 +126,10 @@ class _Arguments:
         return self._last
 
 
-def _rounded_here(node: fx.Node) -> bool:
-    """Whether anything inside the block reads `node` (a block's output is rounded by those who read it)."""
-    return any(user.op != "output" for user in node.users)
+def _reads_floats(node: fx.Node, value_of: Mapping[fx.Node, str], placement: Placement) -> bool:
+    """Whether `node` makes values out of floats. One with several outputs is no value itself, what picks them is."""
+    made = [node] if node in value_of else list(node.users)
+    return any(value_of.get(part) in placement.from_floats for part in made)
 
 
 def _bias_arguments(
