@@ -131,6 +131,29 @@ class ReconstructConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClosedFormConfig:
+    """Rounding in closed form, the first stage of every run (closed_form); the switches are ablations."""
+
+    columns: int = 2**15  # columns of a layer's unfolded input that its moments are of, at least ...
+    columns_per_feature: int = 32  # ... and so many for each feature, where there are that many
+    sweeps: int = 4  # of coordinate descent behind error feedback, >= 0
+    ridge: float | None = None  # share of the inputs' mean power, > 0; None: chosen for each layer on images held back
+    wide_bits: int = 8  # weights of so many bits or more are rounded to the nearest: there is nothing to gain
+    mismatch: bool = True  # weights make good for what rounding did to the layer's input
+    biases: bool = True  # biases take the mean error
+    equalise: bool = True  # channels are scaled to use the same share of their value's grid
+
+    def __post_init__(self) -> None:
+        problems: list[str] = []
+        _require(problems, self.columns >= 1, f"columns must be at least 1, not {self.columns}")
+        _require(problems, self.columns_per_feature >= 0, f"columns a feature must be at least 0, not {self.columns_per_feature}")
+        _require(problems, self.sweeps >= 0, f"sweeps of descent must be at least 0, not {self.sweeps}")
+        _require(problems, self.ridge is None or self.ridge > 0, f"the ridge must be above 0, not {self.ridge}")
+        if problems:
+            raise ConfigError(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
 class BitGoal:
     """What decides the bits of each block's weights, in place of `wbits` and `first_last_bits`: exactly one of these.
 
@@ -178,6 +201,7 @@ class QuantizeConfig:
     placement: PlacementConfig = field(default_factory=PlacementConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     reconstruct: ReconstructConfig = field(default_factory=ReconstructConfig)
+    closed_form: ClosedFormConfig | None = field(default_factory=ClosedFormConfig)  # None: learning starts from nearest rounding
     bit_goal: BitGoal | None = None  # bits of weights are chosen block by block; None: those of `placement`
     images: Images = "auto"  # where calibration images come from when no data is given
     samples: int = 1024  # calibration images, >= 1; paper 1024
@@ -293,6 +317,8 @@ def from_json(text: str) -> QuantizeConfig:
             patterns["layer_bits"] = tuple(LayerBits(**bits) for bits in patterns.get("layer_bits", ()))
         if "target" in raw:
             raw["target"] = target_from_json(raw["target"])
+        if raw.get("closed_form") is not None:
+            raw["closed_form"] = ClosedFormConfig(**raw["closed_form"])
         if raw.get("bit_goal") is not None:
             raw["bit_goal"] = BitGoal(**raw["bit_goal"])
         parts = {"placement": PlacementConfig, "distill": DistillConfig, "reconstruct": ReconstructConfig}

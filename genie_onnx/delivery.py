@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 from torch import Tensor
 
-from genie_onnx import exporter
+from genie_onnx import exporter, graph
 from genie_onnx.atomic import write_text
 from genie_onnx.choice import Kind
 from genie_onnx.errors import RunError
@@ -50,7 +50,8 @@ def deliver(
     placement = prepared.placement
     blocks = {block.name: block.nodes for block in prepared.blocks}
     metadata = {**metadata, "blocks": json.dumps(blocks)}
-    proto = exporter.export(prepared.deploy, prepared.user, placement, codes, target, metadata)
+    deploy = graph.with_constants(prepared.deploy, codes.biases)
+    proto = exporter.export(deploy, prepared.user, placement, codes, target, metadata)
     verdict = judge(prepared, codes, proto, samples, kind, target, tell)
     if target.form.batch == "fixed" and verdict.parity.ok:
         free, proto = proto, exporter.fix_shapes(proto, prepared.shape)

@@ -254,6 +254,8 @@ def _reconstruct(
                 done=codes,
                 constraints=config.target.constraints,
                 store=store,
+                closed=config.closed_form,
+                pieces=prepared.pieces,
             )
         activations = Codes(activations=grids.activations)
         team.once(lambda: reconstruct.save(activations, run.grids))

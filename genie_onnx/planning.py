@@ -93,6 +93,8 @@ def plan(
     path = output_path(model, output)
     compute = choose_compute(config, memory_budget, team)
     prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs, config.target.constraints), bn_from)
+    if config.closed_form is not None:
+        prepared = prepared.with_own_biases()
     choice = choose_images(prepared, config, listed(data))
     require_goal(prepared, config)
     exporter.require_form(prepared.deploy, prepared.placement, config.target)

@@ -20,7 +20,7 @@ import onnx_ir as ir
 import torch
 
 from genie_onnx import graph
-from genie_onnx.blocks import Block, doubtful, merge, partition
+from genie_onnx.blocks import Block, doubtful, merge, partition, pieces
 from genie_onnx.config import PlacementConfig
 from genie_onnx.errors import ConfigError, ModelError, RunError
 from genie_onnx.graph import BatchNorm, Coverage, query
@@ -74,6 +74,19 @@ class Prepared:
         """The float network with BatchNorm kept, as distillation needs it."""
         return import_graph(self.normalised)
 
+    @cached_property
+    def pieces(self) -> dict[str, tuple[Block, ...]]:
+        """What each block is cut into for closed-form rounding, by its name; those that cannot be cut into samples stay whole."""
+        found = pieces(self.deploy, self.blocks)
+        own = {block.name: {v for part in found[block.name] for v in part.outputs} - set(block.outputs) for block in self.blocks}
+        unbatched = set(_unbatched(self, [part for parts in found.values() for part in parts]))
+        return {b.name: found[b.name] if unbatched.isdisjoint(own[b.name]) else (b,) for b in self.blocks}
+
+    def with_own_biases(self) -> Prepared:
+        """Return the same model with a bias of its own for every layer that is quantised, for closed-form rounding to move."""
+        nodes = [node for spec in self.placement.weights for node in spec.nodes]
+        return dataclasses.replace(self, deploy=graph.with_own_biases(self.deploy, nodes))
+
     def placed(self, placement: Placement) -> Prepared:
         """Return the same model with another placement; networks that were made of it are shared."""
         other = dataclasses.replace(self, placement=placement)
@@ -116,7 +129,7 @@ def prepare(
         shape=_sample_shape(deploy, input_size),
         notices=notices,
     )
-    unbatched = _unbatched(prepared)
+    unbatched = _unbatched(prepared, prepared.blocks)
     return dataclasses.replace(prepared, blocks=merge(deploy, prepared.blocks, unbatched)) if unbatched else prepared
 
 
@@ -148,12 +161,12 @@ def _nothing_to_quantize(placement: Placement) -> ModelError:
     )
 
 
-def _unbatched(prepared: Prepared) -> list[str]:
-    """Return the values between blocks whose first dimension is not the batch.
+def _unbatched(prepared: Prepared, blocks: Sequence[Block]) -> list[str]:
+    """Return the values between `blocks` whose first dimension is not the batch.
 
     Where the graph leaves that open (shapes computed while it runs), the network is run on two batch sizes.
     """
-    values = [v for v in doubtful(prepared.deploy, prepared.blocks) if v in prepared.network.nodes]
+    values = [v for v in doubtful(prepared.deploy, blocks) if v in prepared.network.nodes]
     if not values:
         return []
     part = prepared.network.extract(prepared.network.inputs, values)

@@ -79,6 +79,8 @@ def export(
     config = dataclasses.replace(found.config, target=target)  # refuses bits that the target cannot hold
     path = output_path(found.model, beside(found.model, f"{target.name}.onnx") if output is None else output)
     prepared = prepare(found.model, config.placement, found.input_size, found.set_inputs, found.config.target.constraints)
+    if config.closed_form is not None:
+        prepared = prepared.with_own_biases()
     if found.digest != prepared.digest:
         raise ConfigError(f"{found.model} is not the model of the run in {run_dir}, or was changed: give that one with --model")
     own = _own_grids(found.run)

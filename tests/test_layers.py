@@ -26,7 +26,8 @@ class Row:
 
 
 CORE = frozenset(
-    {"graph", "placement", "blocks", "importer", "data", "synthesis", "quant", "reconstruct", "exporter", "validate", "report"}
+    {"graph", "placement", "blocks", "importer", "data", "synthesis", "quant", "closed_form", "reconstruct", "exporter"}
+    | {"validate", "report"}
 )
 TABLE = {
     "config": Row(frozenset({"errors", "framing", "targets"}), THIRD),
@@ -42,8 +43,11 @@ TABLE = {
     "importer": Row(LEAVES | {"graph"}, RUNTIME | CLICK),
     "data": Row(LEAVES, ONNX | RUNTIME | CLICK),
     "quant": Row(LEAVES, ONNX | RUNTIME | CLICK),
+    "closed_form": Row(LEAVES | {"quant"}, ONNX | RUNTIME | CLICK),
     "synthesis": Row(LEAVES | {"importer", "compute", "stopwatch"}, ONNX | RUNTIME | CLICK),
-    "reconstruct": Row(LEAVES | {"quant", "blocks", "placement", "importer", "compute", "stopwatch"}, ONNX | RUNTIME | CLICK),
+    "reconstruct": Row(
+        LEAVES | {"quant", "closed_form", "blocks", "placement", "importer", "compute", "stopwatch"}, ONNX | RUNTIME | CLICK
+    ),
     "exporter": Row(LEAVES | {"graph", "placement"}, TORCH | RUNTIME | CLICK),
     "validate": Row(LEAVES | {"graph", "data"}, TORCH | CLICK),
     "report": Row(LEAVES | {"validate", "history"}, TORCH | ONNX | RUNTIME | CLICK),
@@ -143,7 +147,8 @@ TABLE = {
     ),
     "sizes": Row(LEAVES | {"graph"}, TORCH | RUNTIME | CLICK),
     "delivery": Row(
-        LEAVES | {"exporter", "validate", "reconstruct", "prepare", "rundir", "choice", "judge", "sizes"}, RUNTIME | CLICK
+        LEAVES | {"exporter", "graph", "validate", "reconstruct", "prepare", "rundir", "choice", "judge", "sizes"},
+        RUNTIME | CLICK,
     ),
     "pipeline": Row(
         LEAVES

@@ -5,5 +5,6 @@ dataflow -> regions (fork ... join) -> runs (no forks left) -> units cut by rule
 
 from genie_onnx.blocks.block import Block
 from genie_onnx.blocks.partition import doubtful, merge, partition
+from genie_onnx.blocks.pieces import pieces
 
-__all__ = ["Block", "doubtful", "merge", "partition"]
+__all__ = ["Block", "doubtful", "merge", "partition", "pieces"]

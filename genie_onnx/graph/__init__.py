@@ -10,6 +10,7 @@ from genie_onnx.graph.free_batch import batch_obstacle
 from genie_onnx.graph.load import load
 from genie_onnx.graph.match_batchnorm import borrow
 from genie_onnx.graph.normalise import normalise
+from genie_onnx.graph.own_biases import with_constants, with_own_biases
 from genie_onnx.graph.reference import Reference, graph_reference, state_reference
 from genie_onnx.graph.widen import widen
 
@@ -31,4 +32,6 @@ __all__ = [
     "problems",
     "state_reference",
     "widen",
+    "with_constants",
+    "with_own_biases",
 ]

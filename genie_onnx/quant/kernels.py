@@ -30,7 +30,7 @@ T = TypeVar("T")
 _ANY_ORDER = {"reassoc", "nsz"}
 
 
-def _compiled(function: Callable[..., Any], fastmath: set[str] | bool = False) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], fastmath: set[str] | bool = False) -> Callable[..., Any]:
     """Compile `function` when it is first called; once a machine where that can be kept, else once a process."""
     # error_model numpy: no check for division by zero in the loop
     options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "fastmath": fastmath}
@@ -117,7 +117,7 @@ def _(numbers: Any, part: Any) -> Callable[[Any, Any], None]:
 # In these loops both sides of a choice are read before it is made: a read that depends on it could not be vectorised.
 
 
-@_compiled
+@compiled
 def _quantize_chunk(x: Any, words: Any, scale: Any, low: Any, high: Any, y: Any) -> None:
     for j in range(x.size // WORD):
         word = words[j]
@@ -130,7 +130,7 @@ def _quantize_chunk(x: Any, words: Any, scale: Any, low: Any, high: Any, y: Any)
         y[i] = q if (words[i // WORD] >> np.uint32(i % WORD)) & _ONE else x[i]
 
 
-@partial(_compiled, fastmath=_ANY_ORDER)
+@partial(compiled, fastmath=_ANY_ORDER)
 def _slopes_chunk(x: Any, words: Any, grad: Any, scale: Any, low: Any, high: Any, grad_x: Any) -> Any:
     total: Any = _ZERO
     for j in range(x.size // WORD):
@@ -153,7 +153,7 @@ def _slopes_chunk(x: Any, words: Any, grad: Any, scale: Any, low: Any, high: Any
     return total
 
 
-@_compiled
+@compiled
 def _select_chunk(words: Any, where_set: Any, elsewhere: Any, y: Any) -> None:
     for j in range(y.size // WORD):
         word = words[j]
@@ -165,7 +165,7 @@ def _select_chunk(words: Any, where_set: Any, elsewhere: Any, y: Any) -> None:
         y[i] = where_set[i] if (words[i // WORD] >> np.uint32(i % WORD)) & _ONE else elsewhere[i]
 
 
-@_compiled
+@compiled
 def _quantize(x: Any, words: Any, scale: Any, low: Any, high: Any, y: Any) -> None:
     rooms = np.empty((2, CHUNK), np.float32)
     for a in range(0, x.size, CHUNK):
@@ -175,7 +175,7 @@ def _quantize(x: Any, words: Any, scale: Any, low: Any, high: Any, y: Any) -> No
         _finished(out, y[a:b])
 
 
-@_compiled
+@compiled
 def _slopes(x: Any, words: Any, grad: Any, scale: Any, low: Any, high: Any, grad_x: Any) -> float:
     rooms = np.empty((3, CHUNK), np.float32)
     total = 0.0
@@ -187,7 +187,7 @@ def _slopes(x: Any, words: Any, grad: Any, scale: Any, low: Any, high: Any, grad
     return total
 
 
-@_compiled
+@compiled
 def _select(words: Any, where_set: Any, elsewhere: Any, y: Any) -> None:
     rooms = np.empty((3, CHUNK), np.float32)
     for a in range(0, y.size, CHUNK):
@@ -198,7 +198,7 @@ def _select(words: Any, where_set: Any, elsewhere: Any, y: Any) -> None:
         _finished(out, y[a:b])
 
 
-@_compiled
+@compiled
 def _scaled_difference(x: Any, y: Any, factor: Any, z: Any) -> None:
     rooms = np.empty((3, CHUNK), np.float32)
     for a in range(0, z.size, CHUNK):

@@ -38,21 +38,26 @@ class Grid(NamedTuple):
     zero_point: Tensor
 
 
-def weight_grid(weight: Tensor, bits: int, constraints: Constraints = ANY) -> Grid:
+def weight_grid(weight: Tensor, bits: int, constraints: Constraints = ANY, power: Tensor | None = None) -> Grid:
     """Search one grid per row of `weight` [C, K] (C output channels, float32): asymmetric, symmetric from 7 bits on.
+
+    With `power` [C, K], that of what each element is multiplied by, its squared error counts so much: an estimate of what rounding
+    does to the layer's output.
 
     A row of (almost) zeros gets at least SMALLEST_SCALE of the largest scale: its bias is stored in steps of s_x s_w, and would
     overflow INT32 at the scale that fits such a row best.
     """
     if constraints.weight_scale == "tensor":
-        one = weight_grid(weight.reshape(1, -1), bits, replace(constraints, weight_scale="channel"))
+        flat = None if power is None else power.reshape(1, -1)
+        one = weight_grid(weight.reshape(1, -1), bits, replace(constraints, weight_scale="channel"), flat)
         return Grid(*(part.expand(len(weight)).clone() for part in one))
     low, high = weight.amin(1).clamp(max=0), weight.amax(1).clamp(min=0)
     symmetric = bits > WIDEST_ASYMMETRIC_WEIGHT or constraints.weight_grid == "symmetric"
     full = _symmetric(low, high, bits) if symmetric else _affine(low, high, bits)
     rows = max(1, SEARCHED // weight.shape[1])
-    parts = zip(weight.split(rows), full.scale.split(rows), full.zero_point.split(rows), strict=True)
-    found = [_search(part, _shrunk(Grid(scale, zero_point), bits, constraints), bits)[0] for part, scale, zero_point in parts]
+    powers = [None] * -(-len(weight) // rows) if power is None else power.split(rows)
+    parts = zip(weight.split(rows), full.scale.split(rows), full.zero_point.split(rows), powers, strict=True)
+    found = [_search(part, _shrunk(Grid(scale, zero), bits, constraints), bits, share)[0] for part, scale, zero, share in parts]
     best = Grid(torch.cat([grid.scale for grid in found]), torch.cat([grid.zero_point for grid in found]))
     alive = torch.where(high > low, best.scale, torch.zeros_like(best.scale))
     typical = alive.max() if bool((alive > 0).any()) else torch.full_like(alive[0], NOTHING)
@@ -134,14 +139,16 @@ def _shrunk(full: Grid, bits: int, constraints: Constraints) -> Iterator[Grid]:
     return (Grid(scale, torch.round(full.zero_point * full.scale / scale).clamp(0, 2**bits - 1)) for scale in powers)
 
 
-def _search(x: Tensor, candidates: Iterable[Grid], bits: int) -> tuple[Grid, Tensor]:
-    """Return for each row of `x` [C, K] the best of `candidates` ([C] each), and its error [C]."""
+def _search(x: Tensor, candidates: Iterable[Grid], bits: int, power: Tensor | None = None) -> tuple[Grid, Tensor]:
+    """Return for each row of `x` [C, K] the best of `candidates` ([C] each), and its error [C]: by Eq. 6, or, with `power`
+    [C, K], squared and weighted."""
     best_error = torch.full_like(x[:, 0], torch.inf)
     best = Grid(torch.ones_like(best_error), torch.zeros_like(best_error))
     for scale, zero_point in candidates:
         s, z = scale.unsqueeze(1), zero_point.unsqueeze(1)
         rounded = (x / s).round_().clamp_(-z, 2**bits - 1 - z).mul_(s)
-        error = rounded.sub_(x).abs_().pow_(NORM).mean(1)
+        rounded.sub_(x)
+        error = (rounded.abs_().pow_(NORM) if power is None else rounded.square_().mul_(power)).mean(1)
         better = error < best_error
         best_error = torch.where(better, error, best_error)
         best = Grid(torch.where(better, scale, best.scale), torch.where(better, zero_point, best.zero_point))

@@ -12,19 +12,26 @@ from safetensors.numpy import save_file
 
 from genie_onnx.atomic import replacing
 from genie_onnx.errors import RunError
-from genie_onnx.qparams import QParams, QTensor
+from genie_onnx.qparams import FloatArray, QParams, QTensor
 
 
 @dataclass(frozen=True)
 class Codes:
-    """`weights` by initializer name, `activations` by the name of their ActivationSpec."""
+    """`weights` by initializer name, `activations` by the name of their ActivationSpec, `biases` (those that are not as in the
+    model, in its shape) by initializer name."""
 
     weights: dict[str, QTensor] = field(default_factory=dict)
     activations: dict[str, QParams] = field(default_factory=dict)
+    biases: dict[str, FloatArray] = field(default_factory=dict)
 
     def merged(self, other: Codes) -> Codes:
         """Return both together; what `other` has wins."""
-        return replace(self, weights={**self.weights, **other.weights}, activations={**self.activations, **other.activations})
+        return replace(
+            self,
+            weights={**self.weights, **other.weights},
+            activations={**self.activations, **other.activations},
+            biases={**self.biases, **other.biases},
+        )
 
 
 def save(codes: Codes, path: Path) -> None:
@@ -39,6 +46,9 @@ def save(codes: Codes, path: Path) -> None:
         if kind == "weight":
             tensors[f"{k}.codes"] = np.ascontiguousarray(codes.weights[name].codes)
         entries.append({"kind": kind, "name": name, "bits": qparams.bits, "axis": qparams.axis})
+    for k, (name, bias) in enumerate(codes.biases.items(), start=len(grids)):
+        tensors[f"{k}.bias"] = np.ascontiguousarray(bias)
+        entries.append({"kind": "bias", "name": name})
     with replacing(path) as partial:
         save_file(tensors, partial, metadata={"entries": json.dumps(entries)})
 
@@ -49,6 +59,9 @@ def load(path: Path) -> Codes:
     try:
         with safe_open(path, "np") as file:
             for k, entry in enumerate(json.loads(file.metadata()["entries"])):
+                if entry["kind"] == "bias":
+                    codes.biases[entry["name"]] = file.get_tensor(f"{k}.bias")
+                    continue
                 qparams = QParams(
                     bits=entry["bits"],
                     scale=file.get_tensor(f"{k}.scale"),

@@ -24,7 +24,8 @@ from genie_onnx.compute import Compute
 from genie_onnx.importer import Network
 from genie_onnx.placement import Placement
 from genie_onnx.reconstruct.codes import Codes
-from genie_onnx.reconstruct.walk import final_block, learned_blocks
+from genie_onnx.reconstruct.final import final_block
+from genie_onnx.reconstruct.walk import learned_blocks
 
 BATCH = 16  # images at a time
 

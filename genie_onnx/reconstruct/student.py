@@ -22,11 +22,12 @@ from genie_onnx.quant import MaskSource, fake_quantize
 
 @dataclass(frozen=True)
 class BiasArgument:
-    """A bias that the file stores in INT32: its initializer, the weight beside it and the grid of the layer's input."""
+    """The bias of a quantised layer: its initializer, the weight beside it and, where the file stores it in INT32, the grid of
+    the layer's input."""
 
     bias: str
     weight: str
-    activation: str
+    activation: str | None
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ def build(
     arguments = _Arguments(graph)
     for node, name in weights.items():
         node.replace_all_uses_with(arguments.add(f"weight_{len(arguments)}", name))
-    for consumer, _ in biases:
-        consumer.args = (*consumer.args[:2], arguments.add(f"bias_{len(arguments)}"), *consumer.args[3:])
+    for consumer, place, _ in biases:
+        consumer.update_arg(place, arguments.add(f"bias_{len(arguments)}"))
     scales: dict[str, fx.Node] = {}
     for value, node in list(part.nodes.items()):
         spec = placement.activation_of(value)
@@ -102,7 +103,7 @@ def build(
         inputs=tuple(block.inputs),
         outputs=tuple(block.outputs),
         weights=tuple(weights.values()),
-        biases=tuple(argument for _, argument in biases),
+        biases=tuple(argument for *_, argument in biases),
         scales=tuple(scales),
     )
 
@@ -134,17 +135,30 @@ def _reads_floats(node: fx.Node, value_of: Mapping[fx.Node, str], placement: Pla
 
 def _bias_arguments(
     graph: fx.Graph, weights: Mapping[fx.Node, str], value_of: Mapping[fx.Node, str], placement: Placement
-) -> list[tuple[fx.Node, BiasArgument]]:
-    """Return the calls whose bias becomes an argument: quantised weight, quantised input, and a bias initializer."""
+) -> list[tuple[fx.Node, int, BiasArgument]]:
+    """Return the calls that add the bias of a layer of quantised `weights`, and which argument it is.
+
+    A MatMul has none; what an Add behind it adds stays float in the file (exporter.matmul_bias).
+    """
     found = []
     for node in graph.nodes:
-        if node.op != "call_module" or len(node.args) < 3 or node.args[1] not in weights or node.args[2] is None:
+        if node.op != "call_module" or len(node.args) < 2 or node.args[1] not in weights:
             continue
-        spec = placement.activation_of(value_of.get(node.args[0], ""))
-        bias = value_of.get(node.args[2])
-        if spec is not None and bias is not None and node.args[2].op == "get_attr":
-            found.append((node, BiasArgument(bias=bias, weight=weights[node.args[1]], activation=spec.name)))
+        weight = weights[node.args[1]]
+        if len(node.args) > 2 and node.args[2] is not None:
+            bias, spec = value_of.get(node.args[2]), placement.activation_of(value_of.get(node.args[0], ""))
+            if bias is not None and node.args[2].op == "get_attr":
+                found.append((node, 2, BiasArgument(bias, weight, None if spec is None else spec.name)))
+            continue
+        for reader in list(node.users) if len(node.users) == 1 and len(node.args) == 2 else []:
+            place = next((k for k, arg in enumerate(reader.args) if _constant_beside(arg, node)), None)
+            if place is not None and len(reader.args) == 2 and reader.args[place] in value_of:
+                found.append((reader, place, BiasArgument(value_of[reader.args[place]], weight, None)))
     return found
+
+
+def _constant_beside(argument: object, node: fx.Node) -> bool:
+    return isinstance(argument, fx.Node) and argument is not node and argument.op == "get_attr"
 
 
 def initializer(network: Network, name: str) -> Tensor:

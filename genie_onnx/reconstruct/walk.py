@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,27 +22,26 @@ from torch import Tensor
 
 from genie_onnx.blocks import Block
 from genie_onnx.compute import Compute
-from genie_onnx.config import ReconstructConfig
-from genie_onnx.errors import RunError
+from genie_onnx.config import ClosedFormConfig, ReconstructConfig
 from genie_onnx.events import Notice, Step, Tally
 from genie_onnx.importer import Network
 from genie_onnx.placement import Placement, WeightSpec
-from genie_onnx.qparams import QParams, QTensor, bias_codes, bias_scale
+from genie_onnx.qparams import QParams, QTensor
 from genie_onnx.quant import ANY, Grid, MaskSource, range_grid, weight_grid
 from genie_onnx.reconstruct.calibrate import calibrate
+from genie_onnx.reconstruct.closed import Setting, Solved, solve_block
 from genie_onnx.reconstruct.codes import Codes
-from genie_onnx.reconstruct.layout import from_stored, to_rows, to_stored
+from genie_onnx.reconstruct.final import biases_of, final_block, float32, settled, unlearned
+from genie_onnx.reconstruct.forward import FORWARD_BATCH, forward
+from genie_onnx.reconstruct.layout import to_rows, to_stored
 from genie_onnx.reconstruct.learner import Fixed, Learned, Weight
 from genie_onnx.reconstruct.optimise import BlockData, batch_share, optimise_block
 from genie_onnx.reconstruct.relief import Relief
-from genie_onnx.reconstruct.store import ActivationStore, Stored
-from genie_onnx.reconstruct.student import BiasArgument, build, initializer
+from genie_onnx.reconstruct.store import ActivationStore
+from genie_onnx.reconstruct.student import build, initializer
+from genie_onnx.reconstruct.twin import Twin
 from genie_onnx.seeds import stream
 from genie_onnx.targets import PORTABLE, Constraints, Form
-from genie_onnx.team import Team
-
-FORWARD_BATCH = 64  # samples per forward pass when values are carried from block to block ...
-FORWARD_ELEMENTS = 2**22  # ... but no more than have so many elements at a block's inputs: bounds the memory at high resolutions
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,9 @@ def reconstruct(
     done: Codes | None = None,
     constraints: Constraints = ANY,
     store: ActivationStore | None = None,
+    closed: ClosedFormConfig | None = None,
+    pieces: Mapping[str, Sequence[Block]] | None = None,
+    twin: Twin | None = None,
 ) -> Codes:
     """Return the codes of every weight and the grid of every activation in `placement`.
 
@@ -78,7 +80,8 @@ def reconstruct(
     `calibrate`) does the same for inner 8-bit values; it is 1 with real images. `finished` gets each block's result as soon as
     it exists; `done` holds the codes of blocks finished in an earlier run, which are then only carried forward. `constraints`
     are the target's; scales that have to be powers of two are those found by search. `store` is where the values lie that are
-    carried from block to block; None: on the device. Memory that runs out once is dealt with (relief), and told as a Notice.
+    carried from block to block; None: on the device. With `closed` each block is rounded in closed form first, piece by piece
+    (blocks.pieces), and learning starts from there; `twin` is what it imitates, where that is not `network` itself. Memory that runs out once is dealt with (relief), and told as a Notice.
     In a team every process makes this call, with the same arguments, and has the same codes in the end.
     Raises RunError where a loss or an activation is not finite, ConfigError where a batch is too small for the team.
     """
@@ -102,12 +105,16 @@ def reconstruct(
     image_spec = placement.activation_of(network.inputs[0])
     if image_spec is not None:
         grids[image_spec.name] = range_grid(*input_range, image_spec.bits, constraints)
+    twin = Twin(network) if twin is None else Twin(twin.network.to(device), twin.scales)
+    setting = (
+        None if closed is None else Setting(network, twin, placement, grids, closed, constraints, seed, compute, store, relief)
+    )
     readers = Counter(value for block in blocks for value in block.inputs)
     (source,) = store.put(len(images), ([to_stored(batch)] for batch in images.split(FORWARD_BATCH)))
     teacher, student = {network.inputs[0]: source}, {network.inputs[0]: source}
     codes = Codes() if done is None else done
     if image_spec is not None:
-        fixed = {image_spec.name: _activation(image_spec.name, grids[image_spec.name].scale, grids, placement)}
+        fixed = {image_spec.name: settled(image_spec.name, grids[image_spec.name].scale, grids, placement)}
         codes = codes.merged(Codes(activations=fixed))
     learnable = learned_blocks(blocks, placement)
 
@@ -117,9 +124,21 @@ def reconstruct(
         # What only the user reads of a block is compared while it learns, and not computed where it does not.
         part = dataclasses.replace(block, outputs=tuple(v for v in block.targets if to_learn or readers[v]))
         inputs, inputs_q = (tuple(values[v] for v in block.inputs) for values in (teacher, student))
-        teach = network.extract(part.inputs, part.outputs).module
-        target = _forward(teach, inputs, store, relief, team, Tally(progress, here)) if part.outputs else ()
-        if to_learn:
+        solved: Solved | None = None
+        if setting is not None and to_learn:
+            index = learnable.index(block.name)
+            step = dataclasses.replace(here, stage="weights", index=index, count=len(learnable), iterations=len(to_learn))
+            parts = (block,) if pieces is None else pieces.get(block.name, (block,))
+            given = [{v: values[v] for v in block.inputs} for values in (teacher, student)]
+            solved = solve_block(setting, block, parts, codes, *given, part.outputs, Tally(progress, step))
+            target = tuple(solved.teacher[v] for v in part.outputs)
+        else:
+            teach = twin.function(part.inputs, part.outputs)
+            target = forward(teach, inputs, store, relief, team, Tally(progress, here)) if part.outputs else ()
+        if solved is not None:
+            codes = codes.merged(solved.codes)
+            finished(BlockResult(block.name, solved.codes, (0.0, 0.0)))
+        elif to_learn:
             index = learnable.index(block.name)
             learning = dataclasses.replace(here, stage="weights", index=index, count=len(learnable), iterations=len(to_learn))
             weights = _searched(network, to_learn, constraints, Tally(progress, learning))
@@ -137,19 +156,21 @@ def reconstruct(
             new = team.once(partial(_to_codes, result, to_learn, grids, placement, constraints))
             codes = codes.merged(new)
             finished(BlockResult(block.name, new, result.loss))
-        codes = codes.merged(_unlearned(block, network, placement, grids, codes))
+        codes = codes.merged(unlearned(block, network, placement, grids, codes))
         teacher.update(zip(part.outputs, target, strict=True))
         carried = tuple(v for v in part.outputs if readers[v])
-        if carried:
+        if solved is not None:
+            student.update({v: solved.student[v] for v in carried})
+        elif carried:
             tell = Tally(progress, dataclasses.replace(here, stage="carry"))
             quantised = final_block(network, dataclasses.replace(block, outputs=carried), placement, codes, device)
-            student.update(zip(carried, _forward(quantised, inputs_q, store, relief, team, tell), strict=True))
+            student.update(zip(carried, forward(quantised, inputs_q, store, relief, team, tell), strict=True))
         readers.subtract(block.inputs)
         for values in (teacher, student):
             for value in [v for v in values if not readers[v]]:
                 values.pop(value).free()
     left = [spec.name for spec in placement.activations if spec.name not in codes.activations]  # outputs, where they are rounded
-    return codes.merged(Codes(activations={name: _activation(name, grids[name].scale, grids, placement) for name in left}))
+    return codes.merged(Codes(activations={name: settled(name, grids[name].scale, grids, placement) for name in left}))
 
 
 def simulate(
@@ -201,43 +222,6 @@ def _own_values(network: Network, block: Block) -> set[str]:
     return set(network.extract(block.inputs, block.outputs).nodes) - set(block.inputs)
 
 
-def _forward(
-    function: Callable[..., tuple[Tensor, ...]],
-    inputs: Sequence[Stored],
-    store: ActivationStore,
-    relief: Relief,
-    team: Team,
-    tell: Callable[[int], None],
-) -> tuple[Stored, ...]:
-    """Run `function` over stored `inputs` in batches and return its outputs, stored; `tell` is told how many samples are done."""
-    size = min(FORWARD_BATCH, FORWARD_ELEMENTS // max(1, sum(x.shape.numel() for x in inputs)))
-    return relief(lambda: store.put(len(inputs[0]), _outputs(function, inputs, max(1, size // relief.pieces), team, tell)))
-
-
-def _outputs(
-    function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Stored], size: int, team: Team, tell: Callable[[int], None]
-) -> Iterator[Sequence[Tensor]]:
-    """Yield what `function` makes of `size` samples at a time, laid out as it is stored."""
-    count = len(inputs[0])
-
-    def batch(number: int) -> list[Tensor]:
-        start = number * size
-        samples = min(size, count - start)
-        with torch.no_grad(), Compute(inputs[0].device).products():
-            outputs = function(*(from_stored(x.slice(start, start + samples)) for x in inputs))
-        if any(y.dim() == 0 or len(y) != samples for y in outputs):
-            shapes = ", ".join(str(list(y.shape)) for y in outputs)
-            raise RunError(
-                f"a block yields {shapes} for {samples} samples: values whose first dimension is not the batch cannot be "
-                "carried from block to block. Please report this model"
-            )
-        return [to_stored(y) for y in outputs]
-
-    for number, stored in enumerate(team.divided(-(-count // size), batch), start=1):
-        yield stored
-        tell(min(number * size, count))
-
-
 def _searched(
     network: Network, specs: Sequence[WeightSpec], constraints: Constraints, tell: Callable[[int], None]
 ) -> list[Weight]:
@@ -283,7 +267,7 @@ def _optimise(
         weights,
         Fixed(
             weights={w: torch.from_numpy(codes.weights[w].dequantize()).to(device) for w in student.weights if w not in learned},
-            biases=[initializer(network, b.bias) for b in student.biases],
+            biases=biases_of(network, student, codes),
             scales=fixed,
         ),
         free,
@@ -300,49 +284,12 @@ def _to_codes(
     """Turn the learned tensors of one block into integer codes and grids."""
     codes = Codes()
     for spec in specs:
-        steps = _float32(result.scales[spec.value])
+        steps = float32(result.scales[spec.value])
         zero_point = result.zero_points[spec.value].cpu().numpy().astype(np.int64)
         qparams = QParams(bits=spec.bits, scale=steps, zero_point=zero_point, axis=spec.axis)
         if constraints.weight_scale == "tensor":  # all channels have one grid, which nothing has moved
             qparams = QParams(bits=spec.bits, scale=steps[0, ...], zero_point=zero_point[0, ...])
         codes.weights[spec.value] = QTensor.from_centred(result.codes[spec.value].cpu().numpy(), qparams)
     for name, scale in result.activations.items():
-        codes.activations[name] = _activation(name, scale, grids, placement)
+        codes.activations[name] = settled(name, scale, grids, placement)
     return codes
-
-
-def _unlearned(block: Block, network: Network, placement: Placement, grids: Mapping[str, Grid], codes: Codes) -> Codes:
-    """Return the searched grids of what `block` rounds and no optimisation has touched (a block without weights)."""
-    student = build(network, block, placement, {name: int(g.zero_point) for name, g in grids.items()}, None)
-    missing = [name for name in student.scales if name not in codes.activations]
-    return Codes(activations={name: _activation(name, grids[name].scale, grids, placement) for name in missing})
-
-
-def _activation(name: str, scale: Tensor, grids: Mapping[str, Grid], placement: Placement) -> QParams:
-    spec = placement.activation_of(name)
-    assert spec is not None
-    return QParams(bits=spec.bits, scale=_float32(scale), zero_point=np.array(int(grids[name].zero_point), dtype=np.int64))
-
-
-def _float32(tensor: Tensor) -> np.ndarray:
-    return np.asarray(tensor.detach().cpu().numpy(), dtype=np.float32)
-
-
-def final_block(
-    network: Network, block: Block, placement: Placement, codes: Codes, device: torch.device, form: Form = PORTABLE.form
-) -> Callable[..., tuple[Tensor, ...]]:
-    """Return `block` as a function at its final codes, biases as the file stores them."""
-    student = build(network, block, placement, {n: int(q.zero_point) for n, q in codes.activations.items()}, None)
-    weights = {w: torch.from_numpy(codes.weights[w].dequantize()).to(device) for w in student.weights}
-    scales = {name: torch.tensor(codes.activations[name].scale, device=device) for name in student.scales}
-    biases = [initializer(network, b.bias) for b in student.biases]
-    if form.bias == "int32":
-        biases = [_stored_bias(bias, b, codes) for bias, b in zip(biases, student.biases, strict=True)]
-    return lambda *inputs: student(inputs, weights, biases, scales)
-
-
-def _stored_bias(bias: Tensor, argument: BiasArgument, codes: Codes) -> Tensor:
-    """Return `bias` as its INT32 codes stand for, or unchanged where one would overflow (qparams.bias_codes)."""
-    scale = bias_scale(codes.activations[argument.activation].scale, codes.weights[argument.weight].qparams.scale)
-    rounded = bias_codes(bias.cpu().numpy(), scale)
-    return bias if rounded is None else torch.from_numpy(rounded.astype(np.float32) * scale).to(bias.device)

@@ -75,13 +75,13 @@ def test_every_block_is_run_once_for_the_teacher_and_once_for_the_student(depth:
     """Re-running the prefix for each block, as public implementations do, would be quadratic."""
     run = Run(residual(depth))
     calls = []
-    original = walk._forward
+    original = walk.forward
 
     def counted(*arguments: object) -> object:
         calls.append(arguments)
         return original(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(walk, "_forward", counted)
+    monkeypatch.setattr(walk, "forward", counted)
     run(iterations=0)
     assert len(calls) == 2 * len(run.blocks) - 1, "nobody reads what the student makes of the last block"
 

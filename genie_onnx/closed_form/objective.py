@@ -1,0 +1,47 @@
+"""The error of rounded weights as a quadratic form of them.
+
+    E(w_q) = w_q A w_q' - 2 T w_q'        A = H + lambda D,   T = w (G + lambda D),   D = mean(diag H) I
+
+which is E|w x - w_q x_q|^2 less a constant, with a ridge: lambda times the distance of w_q from w, in units of the input's power. It
+is what keeps the correction of the mismatch between x and x_q from being fitted to the few images that the moments are of.
+
+    w* = T A^-1      the best weights that were not rounded: they make good for what rounding did to the layer's input
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from genie_onnx.closed_form.moments import Moments
+
+
+@dataclass(frozen=True)
+class Objective:
+    """`A` [g, n, n] positive definite, `T` [g, R, n]; float64."""
+
+    A: Tensor
+    T: Tensor
+
+    def __call__(self, weights: Tensor) -> Tensor:
+        """Return E [g, R] of weights [g, R, n]."""
+        w = weights.to(self.A.dtype)
+        return ((w @ self.A - 2 * self.T) * w).sum(2)
+
+    def optimum(self) -> Tensor:
+        """Return w* [g, R, n]."""
+        factor = torch.linalg.cholesky(self.A)
+        return torch.cholesky_solve(self.T.transpose(1, 2), factor).transpose(1, 2)
+
+
+def objective(weight: Tensor, moments: Moments, ridge: float) -> Objective:
+    """Return the objective of rounding `weight` [g, R, n] with lambda = `ridge` > 0.
+
+    An input that is 0 everywhere has D = I, so that its weights are rounded to the nearest.
+    """
+    power = moments.H.diagonal(dim1=1, dim2=2).mean(1)
+    power = torch.where(power > 0, power, torch.ones_like(power))
+    D = torch.diag_embed((ridge * power)[:, None].expand(-1, moments.H.shape[1]))
+    return Objective(moments.H + D, weight.double() @ (moments.G + D))

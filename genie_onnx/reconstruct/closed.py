@@ -1,0 +1,304 @@
+"""Closed-form rounding of a block, piece by piece: moments of what each layer reads, then its codes, scales and bias.
+
+for each layer, in topological order:
+    H, G, E[x], E[x_q]    of x, what the float network feeds it, and x_q, what the layers rounded so far make of it
+    w_q, s, z          <- solve(w, H, G)                       b_q = b + w E[x] - w_q E[x_q]
+    x, x_q             of the next layer are what both make of theirs
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genie_onnx.blocks import Block
+from genie_onnx.closed_form import (
+    RIDGES,
+    Moments,
+    Solution,
+    Sums,
+    best_ridge,
+    bias_shift,
+    combined,
+    drawn_positions,
+    mean_column,
+    nearest_solution,
+    solve,
+)
+from genie_onnx.compute import Compute
+from genie_onnx.config import ClosedFormConfig
+from genie_onnx.importer import Network
+from genie_onnx.placement import Placement, WeightSpec
+from genie_onnx.qparams import QParams, QTensor
+from genie_onnx.quant import Grid, fake_quantize
+from genie_onnx.reconstruct.codes import Codes
+from genie_onnx.reconstruct.final import final_block, float32, unlearned
+from genie_onnx.reconstruct.forward import batch_of, forward
+from genie_onnx.reconstruct.layers import Layer, layers_of
+from genie_onnx.reconstruct.layout import from_stored
+from genie_onnx.reconstruct.relief import Relief
+from genie_onnx.reconstruct.store import ActivationStore, Stored
+from genie_onnx.reconstruct.student import initializer
+from genie_onnx.reconstruct.twin import Twin
+from genie_onnx.seeds import stream
+from genie_onnx.targets import Constraints
+
+HELD = 0.25  # share of the images on which a ridge is judged
+COLUMN_ELEMENTS = 2**22  # of the columns that are made at once: they stay in the caches
+Function = Callable[..., tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What stays the same from block to block. `network` is the one whose weights are rounded, `twin` what it is to imitate."""
+
+    network: Network
+    twin: Twin
+    placement: Placement
+    grids: Mapping[str, Grid]
+    config: ClosedFormConfig
+    constraints: Constraints
+    seed: int
+    compute: Compute
+    store: ActivationStore
+    relief: Relief
+
+
+@dataclass(frozen=True)
+class Solved:
+    """`codes` of a block's weights, its biases and the values that it rounds; what both networks make of it: `teacher` and
+    `student` have the values that it hands on."""
+
+    codes: Codes
+    teacher: dict[str, Stored]
+    student: dict[str, Stored]
+
+
+def solve_block(
+    setting: Setting,
+    block: Block,
+    pieces: Sequence[Block],
+    codes: Codes,
+    teacher: Mapping[str, Stored],
+    student: Mapping[str, Stored],
+    outputs: Sequence[str],
+    tell: Callable[[int], None],
+) -> Solved:
+    """Round the weights of `block` that are not in `codes`, and carry both networks over it, as far as `outputs` asks.
+
+    `teacher` and `student` have what the block reads, at the scale of the network to be rounded. `tell` is told how many weights
+    are done.
+    """
+    own = Codes()
+    xs, x_qs = dict(teacher), dict(student)
+    done = 0
+    for place, piece in enumerate(pieces):
+        later = {v for after in pieces[place + 1 :] for v in after.inputs}
+        known = codes.merged(own)
+        own = own.merged(unlearned(piece, setting.network, setting.placement, setting.grids, known))
+        for layer, spec in _new_layers(setting, piece, codes.merged(own)):
+            own = own.merged(_solve_layer(setting, piece, layer, spec, codes.merged(own), xs, x_qs))
+            done += 1
+            tell(done)
+        wanted = tuple(v for v in piece.outputs if v in later or v in outputs)
+        if not wanted:
+            continue
+        floats = setting.twin.function(piece.inputs, wanted)
+        device = setting.compute.device
+        rounded = final_block(setting.network, replace(piece, outputs=wanted), setting.placement, codes.merged(own), device)
+        for values, function in ((xs, floats), (x_qs, rounded)):
+            made = _carried(setting, function, [values[v] for v in piece.inputs])
+            values.update(zip(wanted, made, strict=True))
+        for values, given in ((xs, teacher), (x_qs, student)):
+            for value in [v for v in values if v not in given and v not in later and v not in outputs]:
+                values.pop(value).free()
+    return Solved(own, {v: xs[v] for v in outputs}, {v: x_qs[v] for v in outputs})
+
+
+def _carried(setting: Setting, function: Function, inputs: Sequence[Stored]) -> tuple[Stored, ...]:
+    return forward(function, inputs, setting.store, setting.relief, setting.compute.team, lambda done: None)
+
+
+def _new_layers(setting: Setting, piece: Block, codes: Codes) -> list[tuple[Layer, WeightSpec]]:
+    specs = {w: setting.placement.weight_of(w) for w in piece.weights if w not in codes.weights}
+    weights = [w for w, spec in specs.items() if spec is not None]
+    values = set(setting.network.extract(piece.inputs, piece.outputs).nodes)
+    found: dict[str, tuple[Layer, WeightSpec]] = {}
+    for layer in layers_of(setting.network, weights, values):
+        spec = specs[layer.weight]
+        if spec is not None:  # of a weight that several layers of the piece read, the first decides
+            found.setdefault(layer.weight, (layer, spec))
+    return list(found.values())
+
+
+def _solve_layer(
+    setting: Setting,
+    piece: Block,
+    layer: Layer,
+    spec: WeightSpec,
+    codes: Codes,
+    teacher: Mapping[str, Stored],
+    student: Mapping[str, Stored],
+) -> Codes:
+    network, config = setting.network, setting.config
+    value = initializer(network, layer.weight)
+    weight = layer.columns.rows(value).contiguous() * layer.gain
+    movable = layer.bias is not None and config.biases
+    reader = _Reader(setting, piece, layer, codes, teacher, student)
+    if spec.bits >= config.wide_bits and movable:
+        moments = reader.means()
+        solution = nearest_solution(weight, moments, spec.bits, setting.constraints, RIDGES[0])
+    else:
+        train, held, moments = reader.folds()
+        if not movable:
+            train, held, moments = train.uncentred, held.uncentred, moments.uncentred
+        if not config.mismatch:
+            train, held, moments = train.without_mismatch, held.without_mismatch, moments.without_mismatch
+        rounded = partial(_rounded, weight, spec.bits, setting.constraints, config.sweeps)
+        ridge = config.ridge if config.ridge is not None else best_ridge(weight, train, held, rounded)
+        solution = rounded(moments, ridge)
+    return setting.compute.team.once(partial(_codes, layer, spec, value, weight, solution, moments, setting, movable))
+
+
+def _rounded(weight: Tensor, bits: int, constraints: Constraints, sweeps: int, moments: Moments, ridge: float) -> Solution:
+    return solve(weight, moments, bits, constraints, ridge, sweeps)
+
+
+def _codes(
+    layer: Layer,
+    spec: WeightSpec,
+    value: Tensor,
+    weight: Tensor,
+    solution: Solution,
+    moments: Moments,
+    setting: Setting,
+    movable: bool,
+) -> Codes:
+    """Return the solution as integer codes in the shape of the file, and the bias that takes the mean error."""
+    scale, zero_point = (part.flatten() / gain for part, gain in ((solution.scale, layer.gain), (solution.zero_point, 1)))
+    grid = QParams(bits=spec.bits, scale=float32(scale), zero_point=zero_point.cpu().numpy().astype(np.int64), axis=spec.axis)
+    if setting.constraints.weight_scale == "tensor":
+        grid = QParams(bits=spec.bits, scale=float32(scale[0]), zero_point=grid.zero_point[0, ...])
+    whole = layer.columns.weight(solution.codes, value.shape).cpu().numpy()
+    codes = Codes(weights={layer.weight: QTensor.from_centred(np.ascontiguousarray(whole), grid)})
+    if movable and layer.bias is not None:
+        bias = initializer(setting.network, layer.bias)
+        shift = bias_shift(weight, solution.weights, moments).flatten() / layer.bias_gain
+        codes.biases[layer.bias] = float32((bias.double().flatten() + shift).view(bias.shape))
+    return codes
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What one layer reads in both networks, and its moments."""
+
+    setting: Setting
+    piece: Block
+    layer: Layer
+    codes: Codes
+    teacher: Mapping[str, Stored]
+    student: Mapping[str, Stored]
+
+    def folds(self) -> tuple[Moments, Moments, Moments]:
+        """Return the moments of most images, of the others, and of all; the means are those over all positions of all images."""
+        count = len(next(iter(self.student.values())))
+        first = count - max(1, round(HELD * count)) if count > 1 else count
+        sums, means = [], _Means()
+        for start, stop in ((0, first), (first, count)):
+            part: Sums | None = None
+            for x, x_q, number in self._batches(start, stop):
+                means.add(x, x_q)
+                positions = self._positions(x, count, number)
+                columns = [self.layer.columns.at(values, positions) for values in (x, x_q)]
+                if part is None:
+                    part = Sums(columns[0].shape[0], columns[0].shape[2], x.device)
+                part.add(*columns)
+            if part is not None:
+                sums.append(part)
+        team = self.setting.compute.team
+        for total in (*(t for part in sums for t in part.parts), *means.parts):
+            team.add_up(total)
+        mean, mean_q = (mean_column(self.layer.columns, x) for x in means.found())
+        moments = [combined([part]).with_means(mean, mean_q) for part in (sums[0], sums[-1])]
+        return moments[0], moments[1], combined(sums).with_means(mean, mean_q)
+
+    def means(self) -> Moments:
+        """Return moments with exact means, and of the covariances only that every input is as strong as any other."""
+        count, means = len(next(iter(self.student.values()))), _Means()
+        for x, x_q, _ in self._batches(0, count):
+            means.add(x, x_q)
+        for total in means.parts:
+            self.setting.compute.team.add_up(total)
+        mean, mean_q = (mean_column(self.layer.columns, x) for x in means.found())
+        alike = torch.eye(mean.shape[1], dtype=torch.float64, device=mean.device).expand(len(mean), -1, -1)
+        return Moments(alike, alike, mean, mean_q, count)
+
+    def _positions(self, x: Tensor, count: int, number: int) -> Tensor:
+        """Draw the positions of a batch: as many a sample as the wanted number of columns takes, in all `count` samples."""
+        layer = self.layer
+        features = layer.columns.rows(initializer(self.setting.network, layer.weight)).shape[2]
+        wanted = math.ceil(max(self.setting.config.columns, self.setting.config.columns_per_feature * features) / count)
+        generator = stream(self.setting.seed, f"columns/{layer.output}/{number}", x.device)
+        return drawn_positions(layer.columns.positions(x), len(x), wanted, generator)
+
+    def _batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """Yield this process's batches of x and x_q, with the number of the first sample."""
+        setting, piece, name, team = self.setting, self.piece, self.layer.input, self.setting.compute.team
+        floats, rounded = self._functions()
+        xs, x_qs = ([values[v] for v in piece.inputs] for values in (self.teacher, self.student))
+        if name in piece.inputs:
+            xs, x_qs = [self.teacher[name]], [self.student[name]]
+        size = batch_of(x_qs)
+        starts = range(start, stop, size)
+        for begin in list(starts)[team.rank :: team.size]:
+            end = min(begin + size, stop)
+            with torch.no_grad(), Compute(setting.compute.device).products():
+                x, x_q = (
+                    function(*(from_stored(v.slice(begin, end)) for v in values))
+                    for function, values in ((floats, xs), (rounded, x_qs))
+                )
+            yield x, x_q, begin
+
+    def _functions(self) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+        """Return what makes the layer's input of what is stored, in the float network and, rounded, in the other."""
+        setting, piece, name = self.setting, self.piece, self.layer.input
+        spec = setting.placement.activation_of(name)
+
+        def on_grid(x: Tensor) -> Tensor:
+            if spec is None:
+                return x
+            grid = self.codes.activations[spec.name]
+            return fake_quantize(x, torch.tensor(grid.scale, device=x.device), int(grid.zero_point), grid.qmax)
+
+        if name in piece.inputs:
+            return lambda x: x, on_grid
+        floats = setting.twin.function(piece.inputs, (name,))
+        inner = replace(piece, outputs=(name,))
+        rounded = final_block(setting.network, inner, setting.placement, self.codes, setting.compute.device)
+        return lambda *values: floats(*values)[0], lambda *values: on_grid(rounded(*values)[0])
+
+
+class _Means:
+    """Means of x and x_q over samples."""
+
+    def __init__(self) -> None:
+        self.parts: list[Tensor] = []
+
+    def add(self, x: Tensor, x_q: Tensor) -> None:
+        sums = [x.sum(0, dtype=torch.float64), x_q.sum(0, dtype=torch.float64), x.new_tensor(len(x), dtype=torch.float64)]
+        if not self.parts:
+            self.parts = sums
+            return
+        for total, part in zip(self.parts, sums, strict=True):
+            total += part
+
+    def found(self) -> tuple[Tensor, Tensor]:
+        """Return the means, [1, ...] each."""
+        x, x_q, count = self.parts
+        return (x / count)[None].float(), (x_q / count)[None].float()
