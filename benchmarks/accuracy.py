@@ -45,9 +45,10 @@ ROWS = {
 }
 
 
-def score(bench: Path, test_set: str, model: Path) -> float:
-    """Return the accuracy of `model` in percent, as the bench's judge prints it."""
-    printed = subprocess.run([sys.executable, bench / "score.py", test_set, model], check=True, capture_output=True, text=True)
+def score(bench: Path, test_set: str, model: Path, limit: int = 0) -> float:
+    """Return the accuracy of `model` in percent, as the bench's judge prints it, on the first `limit` images (0: all)."""
+    command = [sys.executable, str(bench / "score.py"), test_set, str(model), "--limit", str(limit)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(json.loads(printed.stdout)["accuracy"])
 
 
