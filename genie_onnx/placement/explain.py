@@ -21,6 +21,7 @@ from genie_onnx.placement.operators import (
     written_value,
 )
 from genie_onnx.placement.place import analyse
+from genie_onnx.placement.selections import selections
 from genie_onnx.targets import PORTABLE, Constraints
 
 
@@ -35,6 +36,7 @@ class Row(NamedTuple):
 def explain(graph: ir.Model, config: PlacementConfig, constraints: Constraints = PORTABLE.constraints) -> tuple[Row, ...]:
     """Return a row for each value that `place` rounds, weights first, saying who asked for it."""
     layers, asked, placement = analyse(graph, config, constraints)
+    apart = {str(v.name) for v, _ in selections(graph)} if constraints.selections == "own" else set()
     whys: dict[str, list[str]] = {}
     for node in layers.quantised:
         whys.setdefault(str(weight(node).name), []).append(weight_bits(node, layers, config)[1])
@@ -42,8 +44,11 @@ def explain(graph: ir.Model, config: PlacementConfig, constraints: Constraints =
         whys.setdefault(str(demand.value.name), []).append(demand.why)
     rows = [Row(spec.value, spec.bits, "; ".join(whys[spec.value])) for spec in placement.weights]
     for group in placement.activations:
-        shared = f"repeats numbers of '{group.name}'"
-        rows += [Row(v, group.bits, "; ".join(whys.get(v, [shared]))) for v in group.values]
+        for value in group.values:
+            why = whys.get(value, [f"repeats numbers of '{group.name}'"])
+            if value in apart and value not in group.roots:
+                why = [*why, "selected: a grid of its own where calibration images show that it pays"]
+            rows.append(Row(value, group.bits, "; ".join(why)))
     return tuple(rows)
 
 

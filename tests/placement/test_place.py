@@ -490,7 +490,7 @@ def test_explanations_name_who_asks():
     assert why["c3"] == "written by Conv 'c3'; read by Add 'sum'"
     assert why["flat"] == "input of last layer 'y'"
     shortcut = {row.value: row.why for row in explain(graph(SHORTCUT.replace("FILL", "0.0")), BITS)}
-    assert shortcut["half"] == "repeats numbers of 'r1'"
+    assert shortcut["half"] == "repeats numbers of 'r1'; selected: a grid of its own where calibration images show that it pays"
 
 
 # Rounded values (groups, values, roots) and weights by bits; of RFB's 9 weights of 8 bits one is the first, 8 are heads.
