@@ -226,15 +226,19 @@ def ppq_lsq(task: Task, output: Path) -> Simulation | None:
                 *zip(made.input_quantization_config, operation.inputs, strict=True),
                 *zip(made.output_quantization_config, operation.outputs, strict=True),
             ):
-                if config.state == core.QuantizationStates.FP32:  # a bias
+                if value.is_parameter and operation.type not in LAYERS:
+                    # Limits of a Clip get the step of its input later: of 255 codes 127 would be the last.
+                    config.quant_min, config.quant_max, config.num_of_bits = -(2**30), 2**30, 32
+                elif config.state == core.QuantizationStates.FP32:  # a bias
                     continue
-                if value.is_parameter:
+                elif value.is_parameter:
                     bits = 8 if value.name in kept.weights else task.wbits
                     config.quant_min, config.quant_max = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+                    config.num_of_bits = bits
                 else:
                     bits = 8 if value.name in kept.values else task.abits
                     config.policy, config.quant_min, config.quant_max = unsigned, 0, 2**bits - 1
-                config.num_of_bits = bits
+                    config.num_of_bits = bits
             return made
 
     api.register_network_quantizer(LowBits, platform)
