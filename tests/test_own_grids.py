@@ -108,8 +108,9 @@ def test_a_narrow_selection_is_as_near_as_its_own_grid_allows(operator: str, bit
     for result in (own, shared):
         assert result.report.parity["ok"]
         assert sum(v["unexplained"] for v in result.report.parity["values"]) == 0
-    # A range 300 times as narrow has one code at 4 bits, and few at 8. Outputs gain less than the value: the rest is rounded too
-    assert sqnr(own, "scores") > sqnr(shared, "scores") + 5
+    # A range 300 times as narrow has one code at 4 bits, and few at 8. Outputs gain less than the value: the rest is rounded too,
+    # and biases that make good for a mean error hide some of what a selection without codes loses
+    assert sqnr(own, "scores") > sqnr(shared, "scores") + 3
     assert sqnr(own, "other") > 20  # the source has codes of its own for the other reader, and 8 bits
     assert own.report.activations["source"] == 8
     notices = [e.text for e in told if isinstance(e, Notice)]
@@ -134,7 +135,7 @@ def test_a_run_that_goes_on_keeps_its_grids_and_one_that_lost_them_finds_the_sam
     whole = genie_onnx.quantize(network(), tmp_path / "whole.onnx", config=config(), data=images)
 
     def stop(event: genie_onnx.Event) -> None:
-        if isinstance(event, Step) and event.stage == "learn" and event.index == 1:
+        if isinstance(event, Step) and event.stage == "weights" and event.index == 1:
             raise KeyboardInterrupt
 
     half, table = tmp_path / "half.onnx", tmp_path / "half.genie" / "own_grids.json"
