@@ -1,4 +1,5 @@
-"""A block cut into pieces of one weighted layer each, with the weightless nodes behind it: closed-form rounding takes them in turn.
+"""A block cut into pieces of one weighted layer each, with the weightless nodes behind it: closed-form rounding takes them in
+turn.
 
 The pieces are consecutive stretches of the block's nodes, so each reads only what was made before it.
 """

@@ -87,12 +87,7 @@ class Windows:
         """Return for each position and tap the pixel of its sample that is read, and whether there is one: [N, m, k] each."""
         sizes = self.sizes(x)
         index, inside = torch.zeros_like(positions)[..., None], torch.ones_like(positions, dtype=torch.bool)[..., None]
-        left = positions
-        coordinates = []
-        for size in reversed(sizes):
-            coordinates.append(left % size)
-            left = left // size
-        for axis, place in enumerate(reversed(coordinates)):
+        for axis, place in enumerate(torch.unravel_index(positions, sizes)):
             extent, before = x.shape[2 + axis], self.pads[axis][0]
             tap = self.dilation[axis] * torch.arange(self.kernel[axis], device=x.device)
             if self.transposed:
@@ -108,15 +103,15 @@ class Windows:
         return index, inside
 
     def rows(self, weight: Tensor) -> Tensor:
-        """See Columns. Conv [O, I/g, *K]; ConvTranspose [I, O, *K], of one group."""
+        """See Columns. Conv [O, I/g, *K]; ConvTranspose [I, O/g, *K]."""
         if self.transposed:
-            return weight.transpose(0, 1).flatten(1)[None]
-        return weight.flatten(1).view(self.groups, weight.shape[0] // self.groups, -1)
+            return weight.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(2)
+        return weight.flatten(1).unflatten(0, (self.groups, -1))
 
     def weight(self, rows: Tensor, shape: torch.Size) -> Tensor:
         """See Columns."""
         if self.transposed:
-            return rows[0].view(shape[1], shape[0], *shape[2:]).transpose(0, 1)
+            return rows.unflatten(2, (-1, *shape[2:])).transpose(1, 2).reshape(shape)
         return rows.reshape(shape)
 
 

@@ -18,30 +18,17 @@ BLOCK = 128  # features between two matrix products: within, each is a product o
 
 
 def round_with_feedback(target: Tensor, A: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Return codes - zero point, [g, R, n] like `target` w*, for features in descending order of the diagonal of `A`.
+    """Return codes - zero point, [g, R, n] like `target` w*; best for features in descending order of the diagonal of `A`.
 
     `A` [g, n, n]; `scale`, `low` and `high` (of codes - zero point) [g, R, 1]. float32 but for `A`.
     """
     unit = _unit_upper(A).to(target.dtype)
-    scale, low, high = (part.contiguous() for part in (scale, low, high))
     codes, errors = torch.empty_like(target), torch.empty_like(target)
-    count = target.shape[2]
-    for start in range(0, count, BLOCK):
-        stop = min(start + BLOCK, count)
-        wanted = target[:, :, start:stop] + errors[:, :, :start] @ unit[:, :start, start:stop]
-        if target.device.type == "cpu":
-            here, beside = target[:, :, start:stop].contiguous(), unit[:, start:stop, start:stop].contiguous()
-            made = torch.empty_like(here), torch.empty_like(here)
-            kernels.feedback(*(x.numpy() for x in (wanted, here, beside, scale, low, high, *made)))
-            codes[:, :, start:stop], errors[:, :, start:stop] = made
-            continue
-        for k in range(start, stop):
-            here = wanted[:, :, k - start : k - start + 1]
-            code = (here / scale).round_().clamp_(low, high)
-            codes[:, :, k : k + 1] = code
-            error = target[:, :, k : k + 1] - code * scale
-            errors[:, :, k : k + 1] = error
-            wanted[:, :, k - start + 1 :] += error * unit[:, k : k + 1, k + 1 : stop]
+    for start in range(0, target.shape[2], BLOCK):
+        block = slice(start, start + BLOCK)
+        here = target[:, :, block]
+        wanted = here + errors[:, :, :start] @ unit[:, :start, block]
+        codes[:, :, block], errors[:, :, block] = kernels.feedback(wanted, here, unit[:, block, block], scale, low, high)
     return codes
 
 

@@ -58,14 +58,23 @@ class Sums:
         self.parts += [zeros(groups, features), zeros(groups, features), zeros(1)]
 
     def add(self, x: Tensor, x_q: Tensor) -> None:
-        """Take in columns [g, M, n] of both networks at the same positions."""
-        transposed = x_q.transpose(1, 2)
+        """Take in columns [g, M, n] of both networks at the same positions.
+
+        Products are of what is left of the columns without these columns' means: in float32 the square of a large mean would
+        drown the variance of an input that hardly varies.
+        """
+        number = x.shape[1]
         hh, gg, mean, mean_q, count = self.parts
-        hh += transposed @ x_q
-        gg += x.transpose(1, 2) @ x_q
-        mean += x.sum(1, dtype=torch.float64)
-        mean_q += x_q.sum(1, dtype=torch.float64)
-        count += x.shape[1]
+        own, own_q = x.sum(1, dtype=torch.float64), x_q.sum(1, dtype=torch.float64)
+        about, about_q = (total / number for total in (own, own_q))
+        rest, rest_q = x - about.to(x.dtype)[:, None], x_q - about_q.to(x_q.dtype)[:, None]
+        hh += rest_q.transpose(1, 2) @ rest_q
+        gg += rest.transpose(1, 2) @ rest_q
+        hh += own_q[:, :, None] * about_q[:, None, :]
+        gg += own[:, :, None] * about_q[:, None, :]
+        mean += own
+        mean_q += own_q
+        count += number
 
     def moments(self) -> Moments:
         """Return the moments of all columns so far, at least one."""
@@ -74,15 +83,8 @@ class Sums:
 
 def combined(folds: Iterable[Sums]) -> Moments:
     """Return the moments of the columns of several sums together."""
-    hh, gg, mean, mean_q, count = (sum_ for sum_ in map(_total, zip(*(fold.parts for fold in folds), strict=True)))
+    hh, gg, mean, mean_q, count = (sum(parts[1:], parts[0]) for parts in zip(*(fold.parts for fold in folds), strict=True))
     mean, mean_q = mean / count, mean_q / count
     H = hh / count - mean_q[:, :, None] * mean_q[:, None, :]
     G = gg / count - mean[:, :, None] * mean_q[:, None, :]
     return Moments(H, G, mean, mean_q, int(count))
-
-
-def _total(parts: tuple[Tensor, ...]) -> Tensor:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total

@@ -2,8 +2,8 @@
 
     E(w_q) = w_q A w_q' - 2 T w_q'        A = H + lambda D,   T = w (G + lambda D),   D = mean(diag H) I
 
-which is E|w x - w_q x_q|^2 less a constant, with a ridge: lambda times the distance of w_q from w, in units of the input's power. It
-is what keeps the correction of the mismatch between x and x_q from being fitted to the few images that the moments are of.
+which is E|w x - w_q x_q|^2 less a constant, with a ridge: lambda times the distance of w_q from w, in units of the input's power.
+It is what keeps the correction of the mismatch between x and x_q from being fitted to the few images that the moments are of.
 
     w* = T A^-1      the best weights that were not rounded: they make good for what rounding did to the layer's input
 """
@@ -16,6 +16,10 @@ import torch
 from torch import Tensor
 
 from genie_onnx.closed_form.moments import Moments
+
+# Of the squared mean: a smaller variance is what rounding leaves of a constant input (2^-48 in float32, 2^-52 n in the sums), and
+# A could not be relied on to be positive definite
+NOTHING = 2.0**-32
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,9 @@ class Objective:
 def objective(weight: Tensor, moments: Moments, ridge: float) -> Objective:
     """Return the objective of rounding `weight` [g, R, n] with lambda = `ridge` > 0.
 
-    An input that is 0 everywhere has D = I, so that its weights are rounded to the nearest.
+    An input that is the same everywhere has D = I, so that its weights are rounded to the nearest.
     """
     power = moments.H.diagonal(dim1=1, dim2=2).mean(1)
-    power = torch.where(power > 0, power, torch.ones_like(power))
+    power = torch.where(power > NOTHING * moments.mean_q.square().mean(1), power, torch.ones_like(power))
     D = torch.diag_embed((ridge * power)[:, None].expand(-1, moments.H.shape[1]))
     return Objective(moments.H + D, weight.double() @ (moments.G + D))

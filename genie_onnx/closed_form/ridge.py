@@ -1,8 +1,8 @@
 """How far the rounding of a layer may follow the moments of few images: the ridge that does best on images held back.
 
-For each ridge the layer is solved on the moments of some images and judged, without a ridge, on those of the others. With 64 images
-of 7x7 positions a layer of 384 inputs has fewer independent columns than features: there a large ridge wins, and none where a
-million columns tell.
+For each ridge the layer is solved on the moments of some images and judged, without a ridge, on those of the others. With 64
+images of 7x7 positions a layer of 384 inputs has fewer independent columns than features: there a large ridge wins, and none
+where a million columns tell.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def solve(weight: Tensor, moments: Moments, bits: int, constraints: Constraints,
         for _ in range(sweeps):
             moved = descend(A, T, codes, scale, low, high)
             if scaled:
-                scale = refitted(A, T, moved, scale, together)
+                scale = refitted(A, T, moved, scale, grid.scale[..., None], together)
             same = torch.equal(moved, codes)
             codes = moved
             if same:
@@ -81,7 +81,7 @@ def nearest_solution(weight: Tensor, moments: Moments, bits: int, constraints: C
 
 
 def bias_shift(weight: Tensor, rounded: Tensor, moments: Moments) -> Tensor:
-    """Return what the layer's bias has to grow by for the mean output to stay what it was: w E[x] - w_q E[x_q], float64 [g, R]."""
+    """Return by how much the bias has to grow for the mean output to stay what it was, w E[x] - w_q E[x_q]: float64 [g, R]."""
     before = (weight.double() @ moments.mean[..., None])[..., 0]
     return before - (rounded.double() @ moments.mean_q[..., None])[..., 0]
 

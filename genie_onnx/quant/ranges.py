@@ -41,8 +41,8 @@ class Grid(NamedTuple):
 def weight_grid(weight: Tensor, bits: int, constraints: Constraints = ANY, power: Tensor | None = None) -> Grid:
     """Search one grid per row of `weight` [C, K] (C output channels, float32): asymmetric, symmetric from 7 bits on.
 
-    With `power` [C, K], that of what each element is multiplied by, its squared error counts so much: an estimate of what rounding
-    does to the layer's output.
+    With `power` [C, K], that of what each element is multiplied by, its squared error counts so much: an estimate of what
+    rounding does to the layer's output.
 
     A row of (almost) zeros gets at least SMALLEST_SCALE of the largest scale: its bias is stored in steps of s_x s_w, and would
     overflow INT32 at the scale that fits such a row best.

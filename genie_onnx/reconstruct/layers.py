@@ -49,8 +49,10 @@ def layers_of(network: Network, weights: Collection[str], values: Collection[str
 
 
 def _layer(network: Network, node: fx.Node, weight: str, value_of: dict[fx.Node, str]) -> Layer | None:
-    module = network.module.get_submodule(str(node.target))
-    source, output = value_of[node.args[0]], value_of[node]
+    module, operand = network.module.get_submodule(str(node.target)), node.args[0]
+    if not isinstance(operand, fx.Node):
+        return None
+    source, output = value_of[operand], value_of[node]
     shape = _tensor(network, network.nodes[weight]).shape
     columns: Columns
     match module:
@@ -64,8 +66,8 @@ def _layer(network: Network, node: fx.Node, weight: str, value_of: dict[fx.Node,
             bias = _own_constant(network, node.args[2] if len(node.args) > 2 else None, value_of, shape[not module.transpose_b])
             return Layer(weight, source, output, Rows(module.transpose_b), bias, module.alpha, module.beta)
         case MatMul() if len(shape) == 2:
-            adding = next(iter(node.users)) if len(node.users) == 1 else None
-            constant = None if adding is None else _added(network, adding, node)
+            adding = next(iter(node.users), node)
+            constant = _added(network, adding, node) if len(node.users) == 1 else None
             bias = _own_constant(network, constant, value_of, shape[1])
             return Layer(weight, source, output if bias is None else value_of[adding], Rows(False), bias)
         case _:
@@ -90,7 +92,7 @@ def _own_constant(network: Network, node: object, value_of: dict[fx.Node, str], 
     if not isinstance(node, fx.Node) or node.op != "get_attr" or len(node.users) != 1:
         return None
     tensor = _tensor(network, node)
-    return value_of[node] if tensor.numel() == channels and tensor.shape[-1] == channels else None
+    return value_of[node] if tensor.numel() == channels and tensor.shape[-1:] == (channels,) else None
 
 
 def _tensor(network: Network, node: fx.Node) -> torch.Tensor:

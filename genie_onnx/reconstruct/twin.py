@@ -1,7 +1,7 @@
 """The float network that is imitated, beside the one whose weights are rounded.
 
-Equalisation multiplies channel c of a value v by e_c in the network to be rounded, and nowhere else; there it also cuts off what is
-above a quantiser's ceiling. What the float network makes is brought to that scale where the two are compared:
+Equalisation multiplies channel c of a value v by e_c in the network to be rounded, and nowhere else; there it also cuts off what
+is above a quantiser's ceiling. What the float network makes is brought to that scale where the two are compared:
 
     teacher(x) = e_y f(x / e_x)
 """
