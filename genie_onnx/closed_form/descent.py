@@ -3,8 +3,8 @@
     E(s q) = s^2 q A q' - 2 s T q'        u = T - s q A,   q_j <- clip(round(q_j + u_j / (s A_jj)))
     s      <- T q' / (q A q')             after each sweep, where the scale is free
 
-Every move lowers E or leaves it (QuantEase, Behdin et al. 2023); a sweep that moves nothing ends it. Rows are solved side by
-side.
+Every move lowers E or leaves it (QuantEase, Behdin et al. 2023); one that moves neither codes nor
+scale ends it. Rows are solved side by side.
 """
 
 from __future__ import annotations

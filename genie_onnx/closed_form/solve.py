@@ -48,7 +48,7 @@ def solve(weight: Tensor, moments: Moments, bits: int, constraints: Constraints,
     problem = _reordered(objective(weight, moments, ridge), order)
     rows = order[:, None, :].expand_as(weight)
     scaled, together = constraints.scales == "any", constraints.weight_scale == "tensor"
-    nearest, wanted = weight.gather(2, rows), problem.optimum().float()
+    nearest, wanted = weight.gather(2, rows), problem.optimum().float().contiguous()
     first = _grid(nearest, problem, bits, constraints)
     grids = [_grid(wanted, problem, bits, constraints)]
     if weight.shape[2] <= SMALL and scaled and not together:
@@ -61,12 +61,11 @@ def solve(weight: Tensor, moments: Moments, bits: int, constraints: Constraints,
         codes = round_with_feedback(wanted, problem.A, scale, low, high)
         best = _better(best, _solution(problem, codes, grid), together)
         for _ in range(sweeps):
-            moved = descend(A, T, codes, scale, low, high)
+            before = codes, scale
+            codes = descend(A, T, codes, scale, low, high)
             if scaled:
-                scale = refitted(A, T, moved, scale, grid.scale[..., None], together)
-            same = torch.equal(moved, codes)
-            codes = moved
-            if same:
+                scale = refitted(A, T, codes, scale, grid.scale[..., None], together)
+            if torch.equal(codes, before[0]) and torch.equal(scale, before[1]):
                 break
         best = _better(best, _solution(problem, codes, Grid(scale[..., 0], grid.zero_point)), together)
     back = order.argsort(1)[:, None, :].expand_as(weight)
