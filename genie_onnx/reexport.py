@@ -22,7 +22,7 @@ from genie_onnx.fitting import unmet
 from genie_onnx.memory import memory_errors
 from genie_onnx.own_grids import OwnGrids, own_grids_from_json
 from genie_onnx.pipeline import Event, Result, quantize
-from genie_onnx.placement import place
+from genie_onnx.placement import Placement, place
 from genie_onnx.prepare import Prepared, output_path, prepare
 from genie_onnx.reconstruct import Codes
 from genie_onnx.report import Report
@@ -111,6 +111,7 @@ def export(
         )
     samples, kind = saved_images(found.run)
     metadata = {"version": found.version, "images": found.report["images"], "settings": to_json(config)}
+    codes = _regrouped(codes, prepared.placement, wanted)
     delivery = deliver(dataclasses.replace(prepared, placement=wanted), codes, target, samples, kind, metadata, progress)
     report = Report(
         **{
@@ -173,6 +174,13 @@ def _bit_plan(run: RunDirectory) -> BitPlan:
         return plan_from_json(run.bits.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"{run.bits} cannot be read ({error}): it was changed since the run finished") from error
+
+
+def _regrouped(codes: Codes, made: Placement, wanted: Placement) -> Codes:
+    """Return `codes` with a grid for each group of `wanted`, where `made` has one for several of them (a pool and its input)."""
+    groups = {spec.name: made.activation_of(spec.name) for spec in wanted.activations}
+    grids = {name: codes.activations[spec.name] for name, spec in groups.items() if spec is not None}
+    return dataclasses.replace(codes, activations=grids)
 
 
 def _codes(run: RunDirectory, prepared: Prepared) -> Codes:

@@ -57,3 +57,10 @@ def test_bits_and_places() -> None:
     fewer = Placement(weights=MADE.weights, activations=MADE.activations[:1], float_nodes={})
     assert unmet(MADE, FITTING, fewer, Constraints()) == ["1 of 2 values are rounded here and not there (first 'v')"]
     assert unmet(fewer, FITTING, MADE, Constraints()) == ["1 of 2 values are rounded there and not here (first 'v')"]
+
+
+def test_a_grid_that_is_shared_there_alone() -> None:
+    together = ActivationSpec(name="x", values=("x", "v"), roots=("x",), bits=8)
+    wanted = Placement(weights=MADE.weights, activations=(together,), float_nodes={})
+    assert unmet(MADE, FITTING, wanted, Constraints()) == ["1 of 2 values share a grid there and have several here (first 'v')"]
+    assert unmet(wanted, FITTING, MADE, Constraints()) == []  # what shares one may as well be written down twice

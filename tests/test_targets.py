@@ -178,6 +178,19 @@ def test_other_numbers_are_refused_and_learned_again_when_asked(finished: Path, 
     np.testing.assert_array_equal(np.sort(images[0].sum((1, 2, 3))), np.sort(images[1].sum((1, 2, 3))))
 
 
+def test_one_grid_for_several_values_can_be_written_down_as_several_but_not_the_other_way_round(
+    model: Path, tmp_path: Path
+) -> None:
+    """rknn has an average pool on the grid of what it reads, portable does not."""
+    made = {}
+    for name in ("rknn", "portable"):
+        made[name] = genie_onnx.quantize(model, tmp_path / f"{name}.onnx", config=settings(TARGETS[name], 8)).run_dir
+    again = genie_onnx.export(made["rknn"], TARGETS["portable"], tmp_path / "again.onnx")
+    assert again.report.parity["ok"]
+    with pytest.raises(ConfigError, match="values share a grid there and have several here"):
+        genie_onnx.export(made["portable"], TARGETS["rknn"], tmp_path / "again.onnx")
+
+
 def test_bits_beyond_the_target_are_refused(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="target rknn holds values of 8 bits"):
         genie_onnx.export(finished, TARGETS["rknn"], tmp_path / "again.onnx")
