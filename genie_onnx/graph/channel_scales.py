@@ -85,8 +85,6 @@ class _Variables:
             if a == b:
                 continue
             self.parent[b] = a
-            if b in self.pinned:
-                self.pinned.setdefault(a, self.pinned[b])
             if b in self.ceiling:
                 self.limit(np.array([a]), self.ceiling[b])
 

@@ -114,13 +114,27 @@ def test_it_beats_nearest_and_gptq_on_columns_that_it_has_not_seen(bits: int, fe
     assert by_gptq < 0.9 * nearest
 
 
+@pytest.mark.parametrize("sweeps", [0, 6])
 @pytest.mark.parametrize(("codes", "gain"), [(3, 1.5), (7, 1.15), (255, 0.95)])
-def test_it_makes_good_for_the_rounding_of_the_input(codes: int, gain: float) -> None:
-    """With weights of 8 bits nothing else is lost, and GPTQ leaves that as it is. On 255 codes there is nothing to be gained."""
-    found = problem(0, features=32, columns=4000, codes=codes)
+def test_it_makes_good_for_the_rounding_of_the_input(codes: int, gain: float, sweeps: int) -> None:
+    """With weights of 8 bits nothing else is lost, and GPTQ leaves that as it is. On 255 codes there is nothing to be gained.
+
+    Feedback does so by itself, as it starts from the best weights for x_q.
+    """
+    found = problem(0, features=70, columns=4000, codes=codes)
     at = found.moments
-    loss, by_gptq = (found.loss(w) for w in (solve(found.weight, at, 8, ANY, 1e-3, 6).weights, gptq(found, at, 8)))
+    loss, by_gptq = (found.loss(w) for w in (solve(found.weight, at, 8, ANY, 1e-3, sweeps).weights, gptq(found, at, 8)))
     assert by_gptq > gain * loss
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["each row's", "all rows'"])
+def test_no_other_scale_is_better_for_the_codes_found(together: bool) -> None:
+    found = problem(1, features=70)
+    constraints = Constraints(weight_scale="tensor" if together else "channel")
+    at, best = objective(found.weight, found.moments, RIDGE), solve(found.weight, found.moments, 3, constraints, RIDGE, 8)
+    for factor in (0.99, 1.01):
+        more = at(best.weights * factor) - at(best.weights)
+        assert more.sum() > 0 if together else (more > 0).all()
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
