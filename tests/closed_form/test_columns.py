@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,7 +13,9 @@ from genie_onnx.closed_form import Columns, Rows, Windows, columns, drawn_positi
 from genie_onnx.importer.conv import Conv, ConvTranspose
 from genie_onnx.importer.linear import Gemm, MatMul
 
-ROUNDING = {"rtol": 1e-12, "atol": 1e-12}  # float64 sums in another order
+Case = tuple[Windows, nn.Module, Tensor, Tensor, Tensor]  # the layer in both forms, x, weight, bias
+Make = Callable[[str], Case]
+assert_close = partial(torch.testing.assert_close, rtol=1e-12, atol=1e-12)  # float64 sums in another order
 
 # (channels, kernel, spatial size of the input, strides, dilations, pads, groups)
 CONV = {
@@ -52,13 +57,13 @@ def product(layer: Columns, weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
     return y.permute(1, 0, 2).reshape(len(x), positions.shape[1], -1).transpose(1, 2) + bias[:, None]
 
 
-def conv_case(case: str) -> tuple[Windows, nn.Module, Tensor, Tensor, Tensor]:
+def conv_case(case: str) -> Case:
     channels, kernel, size, stride, dilation, pads, groups = CONV[case]
     layer, module = Windows(kernel, stride, dilation, pads, groups), Conv(stride, pads, dilation, groups)
     return layer, module, normal(2, channels, *size), normal(2 * groups, channels // groups, *kernel, seed=1), normal(2 * groups)
 
 
-def transposed_case(case: str) -> tuple[Windows, nn.Module, Tensor, Tensor, Tensor]:
+def transposed_case(case: str) -> Case:
     channels, kernel, size, stride, dilation, pads, groups, extra = TRANSPOSED[case]
     layer = Windows(kernel, stride, dilation, pads, groups, True, extra)
     module = ConvTranspose(stride, pads, dilation, groups, extra)
@@ -70,27 +75,27 @@ CASES += [pytest.param(transposed_case, case, id=f"ConvTranspose {case}") for ca
 
 
 @pytest.mark.parametrize(("make", "case"), CASES)
-def test_weights_times_columns_are_the_convolution(make, case: str) -> None:
+def test_weights_times_columns_are_the_convolution(make: Make, case: str) -> None:
     layer, module, x, weight, bias = make(case)
     expected = module(x, weight, bias)
     assert layer.sizes(x) == list(expected.shape[2:])
-    torch.testing.assert_close(product(layer, weight, bias, x), expected.flatten(2), **ROUNDING)
+    assert_close(product(layer, weight, bias, x), expected.flatten(2))
 
 
 @pytest.mark.parametrize(("make", "case"), CASES)
-def test_a_weight_comes_back_from_its_rows(make, case: str) -> None:
+def test_a_weight_comes_back_from_its_rows(make: Make, case: str) -> None:
     layer, _, _, weight, _ = make(case)
     assert torch.equal(layer.weight(layer.rows(weight), weight.shape), weight)
 
 
 @pytest.mark.parametrize(("make", "case"), CASES)
-def test_the_mean_column_is_the_mean_of_all(make, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mean_column_is_the_mean_of_all(make: Make, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the columns are made a few at a time."""
     layer, _, x, _, _ = make(case)
     expected = layer.at(x, everywhere(layer, x)).mean(1)
     for elements in (columns.MEAN_ELEMENTS, 40):
         monkeypatch.setattr(columns, "MEAN_ELEMENTS", elements)
-        torch.testing.assert_close(mean_column(layer, x.mean(0, keepdim=True)), expected, **ROUNDING)
+        assert_close(mean_column(layer, x.mean(0, keepdim=True)), expected)
 
 
 def test_each_sample_has_positions_of_its_own() -> None:
@@ -113,9 +118,9 @@ def test_gemm(transposed: bool) -> None:
     layer = Rows(outputs_first=transposed)
     expected = Gemm(1.0, 1.0, False, transposed)(x, weight, bias)
     assert layer.positions(x) == 1
-    torch.testing.assert_close(product(layer, weight, bias, x)[:, :, 0], expected, **ROUNDING)
+    assert_close(product(layer, weight, bias, x)[:, :, 0], expected)
     assert torch.equal(layer.weight(layer.rows(weight), weight.shape), weight)
-    torch.testing.assert_close(mean_column(layer, x.mean(0, keepdim=True)), x.mean(0)[None], **ROUNDING)
+    assert_close(mean_column(layer, x.mean(0, keepdim=True)), x.mean(0)[None])
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 4), (2, 3, 5, 4)], ids=["tokens", "map with channels last"])
@@ -123,7 +128,7 @@ def test_matmul(shape: tuple[int, ...]) -> None:
     x, weight, bias = normal(*shape), normal(4, 3, seed=1), normal(3)
     layer = Rows(outputs_first=False)
     expected = (MatMul()(x, weight) + bias).flatten(1, -2)  # [N, P, O]
-    torch.testing.assert_close(product(layer, weight, bias, x), expected.transpose(1, 2), **ROUNDING)
+    assert_close(product(layer, weight, bias, x), expected.transpose(1, 2))
     assert torch.equal(layer.weight(layer.rows(weight), weight.shape), weight)
     some = torch.tensor([[4, 0], [2, 2]])
     expected = torch.stack([x[k].flatten(0, -2)[some[k]] for k in range(2)]).flatten(0, 1)[None]
