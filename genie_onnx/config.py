@@ -109,6 +109,7 @@ class ReconstructConfig:
     rounding_lr: float = 1e-3  # Adam learning rate of the rounding logits v
     weight_scale_lr: float = 1e-4  # Adam learning rate of the weight step sizes, on a cosine schedule
     activation_scale_lr: float = 4e-5  # Adam learning rate of the activation step sizes, on a cosine schedule
+    bias_lr: float = 3e-3  # Adam learning rate of biases in units of their mean size, on a cosine; behind closed form only
     rounding_weight: float = 1.0  # lambda of the rounding term; 0.1 is usual for depthwise-separable nets
     warmup: float = 0.2  # share of the iterations before the rounding term starts, 0..1
     beta_start: float = 20.0  # exponent of the rounding term when it starts ...
@@ -120,7 +121,7 @@ class ReconstructConfig:
         problems: list[str] = []
         _require(problems, self.iterations >= 0, f"reconstruction iterations must be at least 0, not {self.iterations}")
         _require(problems, self.batch_size >= 1, f"batch size must be at least 1, not {self.batch_size}")
-        rates = (self.rounding_lr, self.weight_scale_lr, self.activation_scale_lr)
+        rates = (self.rounding_lr, self.weight_scale_lr, self.activation_scale_lr, self.bias_lr)
         _require(problems, min(rates) > 0, "reconstruction learning rates must be above 0")
         _require(problems, self.rounding_weight >= 0, f"rounding weight must be at least 0, not {self.rounding_weight}")
         _require(problems, 0 <= self.warmup <= 1, f"warmup is a share of the iterations, 0..1, not {self.warmup}")
@@ -141,6 +142,7 @@ class ClosedFormConfig:
     wide_bits: int = 8  # weights of so many bits or more are rounded to the nearest: there is nothing to gain
     mismatch: bool = True  # weights make good for what rounding did to the layer's input
     biases: bool = True  # biases take the mean error
+    match: bool = True  # made images are brought to the statistics that BatchNorm knows, layer by layer
     equalise: bool = True  # channels are scaled to use the same share of their value's grid
 
     def __post_init__(self) -> None:

@@ -30,6 +30,7 @@ from genie_onnx.compute import Compute
 from genie_onnx.config import QuantizeConfig, to_json
 from genie_onnx.data import PathLike, listed
 from genie_onnx.delivery import Delivery, deliver, report_path, write
+from genie_onnx.equalisation import choose_equalisation
 from genie_onnx.events import Notice, Step
 from genie_onnx.history import record
 from genie_onnx.memory import memory_errors
@@ -43,6 +44,7 @@ from genie_onnx.rundir import RunDirectory, open_run
 from genie_onnx.saved_blocks import SavedBlock, fit, load_blocks, load_grids, save_block
 from genie_onnx.seeds import stream
 from genie_onnx.team import ALONE, Team
+from genie_onnx.twins import matching_affines, networks
 
 Event: TypeAlias = ImagePlan | BitPlan | Step | Notice  # the plan (of `quantize` a Plan) comes first
 Progress = Callable[[Event], None]
@@ -160,9 +162,19 @@ def quantize(
             bits = choose_bits(prepared, config, calibration, run, todo.compute, tell)
             tell(bits)
             prepared = bits.applied(prepared, config.placement, config.target.constraints)
+        affines: dict[str, reconstruct.Affine] = {}
+        if config.closed_form is not None:
+            compute, constraints = todo.compute, config.target.constraints
+            if config.closed_form.match:
+                affines = matching_affines(prepared, todo.choice.kind, calibration.images, compute, tell)
+            if config.closed_form.equalise:
+                network = reconstruct.with_affines(prepared.network, affines)
+                prepared = choose_equalisation(
+                    prepared, network, calibration.images, constraints, config.seed, run, compute, tell
+                ).applied(prepared)
         todo = dataclasses.replace(todo, prepared=prepared)
 
-        codes, losses = _reconstruct(prepared, config, calibration, run, todo.compute, tell)
+        codes, losses = _reconstruct(prepared, affines, config, calibration, run, todo.compute, tell)
 
         metadata = {"version": versions()["genie-onnx"], "images": todo.choice.images, "settings": to_json(config)}
 
@@ -208,6 +220,7 @@ def _report(
 
 def _reconstruct(
     prepared: Prepared,
+    affines: Mapping[str, reconstruct.Affine],
     config: QuantizeConfig,
     calibration: Calibration,
     run: RunDirectory,
@@ -239,8 +252,9 @@ def _reconstruct(
             blocks[index] = team.once(lambda: save_block(run, index, result))
 
         with reconstruct.ActivationStore(compute.device, compute.budget, run.values_of(team.rank)) as store:
+            network, twin = networks(prepared, affines)
             grids = reconstruct.reconstruct(
-                prepared.network,
+                network,
                 prepared.placement,
                 prepared.blocks,
                 calibration.images,
@@ -256,6 +270,7 @@ def _reconstruct(
                 store=store,
                 closed=config.closed_form,
                 pieces=prepared.pieces,
+                twin=twin,
             )
         activations = Codes(activations=grids.activations)
         team.once(lambda: reconstruct.save(activations, run.grids))

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 import torch
@@ -49,6 +50,8 @@ class Prepared:
     shape: tuple[int, int, int]  # C, H, W of one input sample
     borrowed: tuple[BatchNorm, ...] = ()  # what another file tells of the outputs of folded layers (bn_file)
     notices: tuple[str, ...] = ()  # how `user` differs from what is in the file
+    floats: ir.Model | None = None  # the deploy graph as it was, where channels of `deploy` are scaled ...
+    factors: Mapping[str, npt.NDArray[np.float32]] = dataclasses.field(default_factory=dict)  # ... by so much [C], by value
 
     @cached_property
     def statistics(self) -> tuple[BatchNorm, ...]:
@@ -70,6 +73,11 @@ class Prepared:
         return import_graph(self.deploy)
 
     @cached_property
+    def float_network(self) -> Network:
+        """The network that is imitated: that of the deploy graph before its channels were scaled."""
+        return self.network if self.floats is None else import_graph(self.floats)
+
+    @cached_property
     def teacher(self) -> Network:
         """The float network with BatchNorm kept, as distillation needs it."""
         return import_graph(self.normalised)
@@ -86,6 +94,10 @@ class Prepared:
         """Return the same model with a bias of its own for every layer that is quantised, for closed-form rounding to move."""
         nodes = [node for spec in self.placement.weights for node in spec.nodes]
         return dataclasses.replace(self, deploy=graph.with_own_biases(self.deploy, nodes))
+
+    def equalised(self, deploy: ir.Model, factors: Mapping[str, npt.NDArray[np.float32]]) -> Prepared:
+        """Return the same model with the channels of values of its deploy graph scaled by `factors`, as `deploy` has them."""
+        return dataclasses.replace(self, deploy=deploy, floats=self.deploy, factors=factors)
 
     def placed(self, placement: Placement) -> Prepared:
         """Return the same model with another placement; networks that were made of it are shared."""

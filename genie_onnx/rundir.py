@@ -7,6 +7,7 @@ images/batches.json         how many images each distilled batch has
 images/batch_000.npz ...    each distilled batch as soon as it is finished
 images.npz, images.png      the calibration images, and a contact sheet of them
 own_grids.json              the selections that have a grid of their own
+equalisation.json           the factors of equalised channels
 bits.json, bits.toml        the bits that were chosen for a goal, and the same for --layers
 codes/0000.safetensors ...  each reconstructed block (codes, scales)
 codes/0000.json             ... its losses and the digest of that file; written last, it says that the block is finished
@@ -81,6 +82,11 @@ class RunDirectory:
     def own_grids(self) -> Path:
         """The selections that have a grid of their own, as own_grids.OwnGrids has them."""
         return self.path / "own_grids.json"
+
+    @property
+    def equalisation(self) -> Path:
+        """The factors of equalised channels, as equalisation.Equalisation has them."""
+        return self.path / "equalisation.json"
 
     @property
     def bits(self) -> Path:

@@ -1,6 +1,7 @@
 """ONNX graphs: read, check, bring to one form, ask about. Works on onnx_ir models; knows neither torch nor onnxruntime."""
 
-from genie_onnx.graph.batchnorms import BatchNorm, batchnorms
+from genie_onnx.graph.batchnorms import BatchNorm, batchnorms, deployed_statistics
+from genie_onnx.graph.channel_scales import Channels, channels, factors_of, scaled
 from genie_onnx.graph.check import check, problems
 from genie_onnx.graph.class_scores import class_scores
 from genie_onnx.graph.coverage import Coverage, coverage
@@ -16,20 +17,25 @@ from genie_onnx.graph.widen import widen
 
 __all__ = [
     "BatchNorm",
+    "Channels",
     "Coverage",
     "Reference",
     "batch_obstacle",
     "batchnorms",
     "borrow",
+    "channels",
     "check",
     "class_scores",
     "coverage",
+    "deployed_statistics",
+    "factors_of",
     "fix_inputs",
     "fold_batchnorm",
     "graph_reference",
     "load",
     "normalise",
     "problems",
+    "scaled",
     "state_reference",
     "widen",
     "with_constants",

@@ -8,6 +8,7 @@ These are what images are distilled to match (GENIE-D). A folded BN is gone, so 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,32 @@ def batchnorms(model: ir.Model) -> tuple[BatchNorm, ...]:
     left out (`check` has named the latter two).
     """
     return tuple(found for node in model.graph if (found := _statistics(node)) is not None)
+
+
+Moments = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+
+def deployed_statistics(normalised: ir.Model, deploy: ir.Model, known: Sequence[BatchNorm]) -> dict[str, Moments]:
+    """Return mean and std [C] of values of `deploy`, the graph with BatchNormalization folded, that `known` statistics tell of.
+
+    What a folded layer writes has, as training saw it, mean beta and deviation |gamma| sqrt(var / (var + eps)).
+    """
+    nodes = {str(node.name): node for node in normalised.graph}
+    values = {str(v.name): v for node in deploy.graph for v in node.outputs}
+    found: dict[str, Moments] = {}
+    for statistics in known:
+        node = nodes.get(statistics.node)
+        folded = node is not None and node.op_type == "BatchNormalization" and statistics.value not in values
+        if not folded:
+            if statistics.value in values:
+                found[statistics.value] = statistics.mean, statistics.std
+            continue
+        assert node is not None
+        output, (gamma, beta, _, var) = str(node.outputs[0].name), (constant(v) for v in node.inputs[1:5])
+        if output in values and gamma is not None and beta is not None and var is not None:
+            share = np.sqrt(np.clip(np.asarray(var, np.float64), 0, None)) / statistics.std
+            found[output] = np.asarray(beta, np.float32), np.asarray(np.abs(gamma) * share, np.float32)
+    return found
 
 
 def _statistics(node: ir.Node) -> BatchNorm | None:

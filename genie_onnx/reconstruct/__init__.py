@@ -2,14 +2,19 @@
 
 from genie_onnx.reconstruct.calibrate import group_grid
 from genie_onnx.reconstruct.codes import Codes, load, save
+from genie_onnx.reconstruct.renorm import Affine, affines, with_affines
 from genie_onnx.reconstruct.sensitivity import damage, log_probabilities, sensitivities
 from genie_onnx.reconstruct.store import ActivationStore
+from genie_onnx.reconstruct.twin import Twin
 from genie_onnx.reconstruct.walk import BlockResult, learned_blocks, new_weights, reconstruct, simulate
 
 __all__ = [
     "ActivationStore",
+    "Affine",
     "BlockResult",
     "Codes",
+    "Twin",
+    "affines",
     "damage",
     "group_grid",
     "learned_blocks",
@@ -20,4 +25,5 @@ __all__ = [
     "save",
     "sensitivities",
     "simulate",
+    "with_affines",
 ]

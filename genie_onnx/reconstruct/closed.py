@@ -73,11 +73,17 @@ class Setting:
 @dataclass(frozen=True)
 class Solved:
     """`codes` of a block's weights, its biases and the values that it rounds; what both networks make of it: `teacher` and
-    `student` have the values that it hands on."""
+    `student` have the values that it hands on. Weights that are `settled` are not learned: they have bits enough."""
 
     codes: Codes
+    settled: frozenset[str]
     teacher: dict[str, Stored]
     student: dict[str, Stored]
+
+    @property
+    def fixed(self) -> Codes:
+        """The codes that learning leaves as they are."""
+        return Codes(weights={name: weight for name, weight in self.codes.weights.items() if name in self.settled})
 
 
 def solve_block(
@@ -118,7 +124,9 @@ def solve_block(
         for values, given in ((xs, teacher), (x_qs, student)):
             for value in [v for v in values if v not in given and v not in later and v not in outputs]:
                 values.pop(value).free()
-    return Solved(own, {v: xs[v] for v in outputs}, {v: x_qs[v] for v in outputs})
+    wide = setting.config.wide_bits
+    settled = frozenset(name for name, weight in own.weights.items() if weight.qparams.bits >= wide)
+    return Solved(own, settled, {v: xs[v] for v in outputs}, {v: x_qs[v] for v in outputs})
 
 
 def _carried(setting: Setting, function: Function, inputs: Sequence[Stored]) -> tuple[Stored, ...]:

@@ -16,6 +16,7 @@ from genie_onnx.importer import Network
 from genie_onnx.importer.calls import Call, Fold
 from genie_onnx.importer.conv import Conv, ConvTranspose
 from genie_onnx.importer.linear import Gemm, MatMul
+from genie_onnx.reconstruct.renorm import Matched
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Layer:
 def layers_of(network: Network, weights: Collection[str], values: Collection[str]) -> list[Layer]:
     """Return the layers that multiply by one of `weights` and whose output is among `values`, in topological order."""
     value_of = {node: value for value, node in network.nodes.items()}
+    for value, node in network.nodes.items():
+        source = node.args[0] if node.args else None
+        if isinstance(source, fx.Node) and node.op == "call_module" and _is_matched(network, node):
+            value_of[source] = value  # the layer itself, whose result is brought to statistics
     wanted = {network.nodes[w]: w for w in weights}
     found = []
     for node in network.module.graph.nodes:
@@ -75,6 +80,10 @@ def _layer(network: Network, node: fx.Node, weight: str, value_of: dict[fx.Node,
     channels = shape[1] if columns.transposed else shape[0]
     bias = _own_constant(network, node.args[2] if len(node.args) > 2 else None, value_of, channels)
     return Layer(weight, source, output, columns, bias)
+
+
+def _is_matched(network: Network, node: fx.Node) -> bool:
+    return isinstance(network.module.get_submodule(str(node.target)), Matched)
 
 
 def _added(network: Network, node: fx.Node, product: fx.Node) -> fx.Node | None:

@@ -11,7 +11,7 @@ A process that has a share of each batch computes its part of the gradient of th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -53,13 +53,15 @@ class Fixed:
 @dataclass(frozen=True)
 class Learned:
     """Final codes - zero point (int8, in the weight's own shape), scales [C] and zero points [C] of each weight; the scale
-    (0-dim) of each learned activation; the reconstruction error (without the rounding term) of the first and last report."""
+    (0-dim) of each learned activation; the reconstruction error (without the rounding term) of the first and last report; the
+    learned biases by initializer."""
 
     codes: dict[str, Tensor]
     scales: dict[str, Tensor]
     zero_points: dict[str, Tensor]
     activations: dict[str, Tensor]
     loss: tuple[float, float]
+    biases: dict[str, Tensor] = field(default_factory=dict)
 
 
 class StepSizes:
@@ -76,11 +78,25 @@ class StepSizes:
         return torch.maximum(torch.addcmul(self.initial, self._speed, self.theta), self._floor)
 
 
+class Bias:
+    """A bias b = b0 + u theta: theta is what Adam moves, in units u of the bias's own size."""
+
+    def __init__(self, initial: Tensor) -> None:
+        self.initial = initial
+        self.theta = torch.zeros_like(initial, requires_grad=True)
+        size = initial.abs().mean()
+        self._unit = torch.where(size > 0, size, torch.ones_like(size))
+
+    def __call__(self) -> Tensor:
+        """Return the bias, differentiable in theta."""
+        return torch.addcmul(self.initial, self._unit, self.theta)
+
+
 class Learner:
     """The learned tensors of one block and their optimiser.
 
-    `rates` [4] on the device says how the next step is made: the learning rates of logits, weight steps and activation steps, and
-    the exponent beta of the rounding term.
+    `rates` [5] on the device says how the next step is made: the learning rates of logits, weight steps and activation steps, the
+    exponent beta of the rounding term, and the learning rate of biases.
     """
 
     def __init__(
@@ -94,9 +110,10 @@ class Learner:
         compute: Compute,
         generator: torch.Generator,
         share: Share = ALL,
+        moving: Sequence[bool] = (),
     ) -> None:
         """`scales`: those to learn (0-dim each, by ActivationSpec). `channels`: the axis of each output that counts channels.
-        `share`: what is this process's of each batch.
+        `share`: what is this process's of each batch. `moving`: which of the fixed biases are learned after all.
         """
         self._student, self._weights, self._fixed, self._names = student, weights, fixed, list(scales)
         self._channels, self._compute, self._share = channels, compute, share
@@ -110,7 +127,7 @@ class Learner:
         self._activation_steps = StepSizes(initial, config.activation_scale_lr)
         self._rounding_weight = self._v.new_tensor(config.rounding_weight / compute.team.size)  # its gradients are added up, too
 
-        self.rates = torch.zeros(4, device=self._v.device)
+        self.rates = torch.zeros(5, device=self._v.device)
         groups = [{"params": [self._v], "lr": self.rates[0]}]
         if config.learn_weight_scale:
             groups.append({"params": [self._weight_steps.theta], "lr": self.rates[1]})
@@ -118,6 +135,9 @@ class Learner:
             self._weight_steps.theta.requires_grad_(False)
         if scales:
             groups.append({"params": [self._activation_steps.theta], "lr": self.rates[2]})
+        self._biases = {k: Bias(fixed.biases[k]) for k, moves in enumerate(moving) if moves}
+        if self._biases:
+            groups.append({"params": [bias.theta for bias in self._biases.values()], "lr": self.rates[4]})
         self._optimiser = torch.optim.Adam(groups, fused=True, capturable=self._v.is_cuda)
 
     def steps(self, penalised: bool) -> Callable[..., tuple[Tensor, ...]]:
@@ -164,7 +184,8 @@ class Learner:
         scales = dict(zip(names, self._activation_steps().unbind(), strict=True)) if names else {}
         fixed = self._fixed
         with self._compute.products():
-            return self._student(inputs, {**fixed.weights, **soft}, fixed.biases, {**fixed.scales, **scales})
+            biases = [self._biases[k]() if k in self._biases else bias for k, bias in enumerate(fixed.biases)]
+            return self._student(inputs, {**fixed.weights, **soft}, biases, {**fixed.scales, **scales})
 
     def _mixed(self, x: Tensor, x_q: Tensor) -> Tensor:
         """Return two stored tensors as one: x where a random mask is 1 and x_q where it is 0."""
@@ -186,6 +207,7 @@ class Learner:
             zero_points={w.name: w.grid.zero_point for w in weights},
             activations={n: final[k].clone() for k, n in enumerate(self._names)},
             loss=loss,
+            biases={self._student.biases[k].bias: bias().clone() for k, bias in self._biases.items()},
         )
 
 

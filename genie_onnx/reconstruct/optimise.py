@@ -60,15 +60,20 @@ def beta_at(iteration: int, config: ReconstructConfig) -> float:
     return config.beta_end + (config.beta_start - config.beta_end) * remaining
 
 
-def rates_at(iteration: int, config: ReconstructConfig) -> tuple[float, float, float, float]:
-    """Return the learning rates of logits (constant), weight steps and activation steps (on a cosine), and beta."""
+def rates_at(iteration: int, config: ReconstructConfig) -> tuple[float, float, float, float, float]:
+    """Return the learning rates of logits (constant), weight steps and activation steps (on a cosine), beta, and the rate of
+    biases (on a cosine)."""
     cosine = 0.5 * (1 + math.cos(math.pi * iteration / config.iterations))
-    return config.rounding_lr, config.weight_scale_lr * cosine, config.activation_scale_lr * cosine, beta_at(iteration, config)
+    steps = config.weight_scale_lr * cosine, config.activation_scale_lr * cosine
+    return config.rounding_lr, *steps, beta_at(iteration, config), config.bias_lr * cosine
 
 
-def batch_share(data: BlockData, config: ReconstructConfig, compute: Compute) -> Share:
-    """Return which samples of each step's batch are this process's. Raises ConfigError where there are too few for all."""
-    return compute.team.share(min(config.batch_size, len(data.student[0])))
+def batch_share(data: BlockData, config: ReconstructConfig, compute: Compute, samples: int | None = None) -> Share:
+    """Return which samples of each step's batch are this process's, of the first `samples` (None: of all).
+
+    Raises ConfigError where there are too few for all.
+    """
+    return compute.team.share(min(config.batch_size, len(data.student[0]) if samples is None else samples))
 
 
 def optimise_block(
@@ -81,17 +86,21 @@ def optimise_block(
     compute: Compute,
     generator: torch.Generator,
     report: Report,
+    samples: int | None = None,
+    moving: Sequence[bool] = (),
 ) -> Learned:
     """Learn the rounding and steps of `weights` and the steps `scales` (0-dim each, by ActivationSpec name).
 
+    Only the first `samples` are learned on (None: all). `moving` says which of the student's biases are learned, too (none).
     Zero iterations give nearest rounding at the searched steps. Raises RunError when the loss is not finite.
     """
-    team, share = compute.team, batch_share(data, config, compute)
-    learner = Learner(student, weights, fixed, scales, data.channels, config, compute, generator, share)
-    batches = sample_batches(len(data.student[0]), config.batch_size, config.iterations, generator)
+    team, share = compute.team, batch_share(data, config, compute, samples)
+    learner = Learner(student, weights, fixed, scales, data.channels, config, compute, generator, share, moving)
+    count = len(data.student[0]) if samples is None else samples
+    batches = sample_batches(count, config.batch_size, config.iterations, generator)
     schedule = [rates_at(iteration, config) for iteration in range(config.iterations)]
     rates = torch.tensor(schedule, device=generator.device)
-    penalised = next((k for k, (*_, beta) in enumerate(schedule) if beta), config.iterations)
+    penalised = next((k for k, (*_, beta, _) in enumerate(schedule) if beta), config.iterations)
 
     losses: list[float] = []
     last_report = time.monotonic()

@@ -14,9 +14,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,19 +24,17 @@ from genie_onnx.config import ClosedFormConfig, ReconstructConfig
 from genie_onnx.events import Notice, Step, Tally
 from genie_onnx.importer import Network
 from genie_onnx.placement import Placement, WeightSpec
-from genie_onnx.qparams import QParams, QTensor
-from genie_onnx.quant import ANY, Grid, MaskSource, range_grid, weight_grid
+from genie_onnx.quant import ANY, range_grid
 from genie_onnx.reconstruct.calibrate import calibrate
 from genie_onnx.reconstruct.closed import Setting, Solved, solve_block
 from genie_onnx.reconstruct.codes import Codes
-from genie_onnx.reconstruct.final import biases_of, final_block, float32, settled, unlearned
+from genie_onnx.reconstruct.final import final_block, settled, unlearned
 from genie_onnx.reconstruct.forward import FORWARD_BATCH, forward
-from genie_onnx.reconstruct.layout import to_rows, to_stored
-from genie_onnx.reconstruct.learner import Fixed, Learned, Weight
-from genie_onnx.reconstruct.optimise import BlockData, batch_share, optimise_block
+from genie_onnx.reconstruct.layout import to_stored
+from genie_onnx.reconstruct.learning import Learning
+from genie_onnx.reconstruct.optimise import BlockData
 from genie_onnx.reconstruct.relief import Relief
 from genie_onnx.reconstruct.store import ActivationStore
-from genie_onnx.reconstruct.student import build, initializer
 from genie_onnx.reconstruct.twin import Twin
 from genie_onnx.seeds import stream
 from genie_onnx.targets import PORTABLE, Constraints, Form
@@ -81,7 +77,8 @@ def reconstruct(
     it exists; `done` holds the codes of blocks finished in an earlier run, which are then only carried forward. `constraints`
     are the target's; scales that have to be powers of two are those found by search. `store` is where the values lie that are
     carried from block to block; None: on the device. With `closed` each block is rounded in closed form first, piece by piece
-    (blocks.pieces), and learning starts from there; `twin` is what it imitates, where that is not `network` itself. Memory that runs out once is dealt with (relief), and told as a Notice.
+    (blocks.pieces), and learning starts from there; `twin` is what it imitates, where that is not `network` itself. Memory that
+    runs out once is dealt with (relief), and told as a Notice.
     In a team every process makes this call, with the same arguments, and has the same codes in the end.
     Raises RunError where a loss or an activation is not finite, ConfigError where a batch is too small for the team.
     """
@@ -124,53 +121,46 @@ def reconstruct(
         # What only the user reads of a block is compared while it learns, and not computed where it does not.
         part = dataclasses.replace(block, outputs=tuple(v for v in block.targets if to_learn or readers[v]))
         inputs, inputs_q = (tuple(values[v] for v in block.inputs) for values in (teacher, student))
-        solved: Solved | None = None
+        learned = learnable.index(block.name) if to_learn else 0
+        step = dataclasses.replace(here, stage="weights", index=learned, count=len(learnable), iterations=len(to_learn))
+        first: Solved | None = None
         if setting is not None and to_learn:
-            index = learnable.index(block.name)
-            step = dataclasses.replace(here, stage="weights", index=index, count=len(learnable), iterations=len(to_learn))
-            parts = (block,) if pieces is None else pieces.get(block.name, (block,))
+            whole = (block,) if pieces is None else pieces.get(block.name, (block,))
             given = [{v: values[v] for v in block.inputs} for values in (teacher, student)]
-            solved = solve_block(setting, block, parts, codes, *given, part.outputs, Tally(progress, step))
-            target = tuple(solved.teacher[v] for v in part.outputs)
+            first = solve_block(setting, block, whole, codes, given[0], given[1], part.outputs, Tally(progress, step))
+            target = tuple(first.teacher[v] for v in part.outputs)
         else:
             teach = twin.function(part.inputs, part.outputs)
             target = forward(teach, inputs, store, relief, team, Tally(progress, here)) if part.outputs else ()
-        if solved is not None:
-            codes = codes.merged(solved.codes)
-            finished(BlockResult(block.name, solved.codes, (0.0, 0.0)))
-        elif to_learn:
-            index = learnable.index(block.name)
-            learning = dataclasses.replace(here, stage="weights", index=index, count=len(learnable), iterations=len(to_learn))
-            weights = _searched(network, to_learn, constraints, Tally(progress, learning))
-            trained = part if target else block
-            data = BlockData(inputs, inputs_q, target, tuple(-1 if v in block.channels_last else 1 for v in part.outputs))
-            steps = config if target else dataclasses.replace(config, iterations=0)  # nothing to compare: nearest rounding
-            learning = dataclasses.replace(learning, stage="learn", iterations=steps.iterations)
-            progress(learning)
-
-            def report(iteration: int, loss: float, begun: Step = learning) -> None:
-                progress(dataclasses.replace(begun, iteration=iteration, loss=loss))
-
-            learn = partial(_optimise, network, trained, placement, data, weights, grids, codes, steps, constraints, compute)
-            result = relief(partial(learn, seed, report))
-            new = team.once(partial(_to_codes, result, to_learn, grids, placement, constraints))
-            codes = codes.merged(new)
-            finished(BlockResult(block.name, new, result.loss))
+        kept = first is not None  # what closed form made of the block, which is carried already
+        if to_learn:
+            learning = Learning(network, placement, grids, config, constraints, compute, relief, seed)
+            channels = tuple(-1 if v in block.channels_last else 1 for v in part.outputs)
+            data = BlockData(inputs, inputs_q, target, channels)
+            step = dataclasses.replace(step, stage="learn")
+            result = learning.block(part if target else block, to_learn, data, codes, first, step, progress)
+            kept = kept and not result.gained
+            codes = codes.merged(result.codes)
+            finished(BlockResult(block.name, result.codes, result.loss))
         codes = codes.merged(unlearned(block, network, placement, grids, codes))
         teacher.update(zip(part.outputs, target, strict=True))
         carried = tuple(v for v in part.outputs if readers[v])
-        if solved is not None:
-            student.update({v: solved.student[v] for v in carried})
+        if kept and first is not None:
+            student.update({v: first.student[v] for v in carried})
         elif carried:
             tell = Tally(progress, dataclasses.replace(here, stage="carry"))
             quantised = final_block(network, dataclasses.replace(block, outputs=carried), placement, codes, device)
             student.update(zip(carried, forward(quantised, inputs_q, store, relief, team, tell), strict=True))
+        for values in () if first is None else (first.teacher, first.student):
+            for left in values.values():
+                if left not in (*teacher.values(), *student.values()):
+                    left.free()
         readers.subtract(block.inputs)
         for values in (teacher, student):
             for value in [v for v in values if not readers[v]]:
                 values.pop(value).free()
-    left = [spec.name for spec in placement.activations if spec.name not in codes.activations]  # outputs, where they are rounded
-    return codes.merged(Codes(activations={name: settled(name, grids[name].scale, grids, placement) for name in left}))
+    open_ = [spec.name for spec in placement.activations if spec.name not in codes.activations]  # outputs, where they are rounded
+    return codes.merged(Codes(activations={name: settled(name, grids[name].scale, grids, placement) for name in open_}))
 
 
 def simulate(
@@ -220,76 +210,3 @@ def new_weights(blocks: Sequence[Block], placement: Placement) -> dict[str, tupl
 def _own_values(network: Network, block: Block) -> set[str]:
     """Return the names of the values computed inside `block`."""
     return set(network.extract(block.inputs, block.outputs).nodes) - set(block.inputs)
-
-
-def _searched(
-    network: Network, specs: Sequence[WeightSpec], constraints: Constraints, tell: Callable[[int], None]
-) -> list[Weight]:
-    """Return the weights of `specs` with the grids to begin from; `tell` is told how many are done."""
-    weights = []
-    for done, spec in enumerate(specs, start=1):
-        value = initializer(network, spec.value)
-        grid = weight_grid(to_rows(value, spec.axis), spec.bits, constraints)
-        weights.append(Weight(spec.value, value, spec.axis, spec.bits, grid))
-        tell(done)
-    return weights
-
-
-def _optimise(
-    network: Network,
-    block: Block,
-    placement: Placement,
-    data: BlockData,
-    weights: Sequence[Weight],
-    grids: Mapping[str, Grid],
-    codes: Codes,
-    config: ReconstructConfig,
-    constraints: Constraints,
-    compute: Compute,
-    seed: int,
-    report: Callable[[int, float], None],
-) -> Learned:
-    device, learned = compute.device, {w.name for w in weights}
-    generator = stream(seed, f"reconstruct/{block.name}", device)
-    masks = MaskSource(1 - config.drop_probability, generator, batch_share(data, config, compute))
-    zero_points = {name: int(grid.zero_point) for name, grid in grids.items()}
-    student = build(network, block, placement, zero_points, masks)
-    known = {name: codes.activations[name].scale for name in student.scales if name in codes.activations}
-    fixed = {name: torch.tensor(scale, device=device) for name, scale in known.items()}
-    free = {name: grids[name].scale for name in student.scales if name not in codes.activations}
-    if constraints.scales == "power-of-two":
-        fixed, free = {**fixed, **free}, {}
-    if constraints.scales == "power-of-two" or constraints.weight_scale == "tensor":
-        config = dataclasses.replace(config, learn_weight_scale=False)
-    return optimise_block(
-        student,
-        data,
-        weights,
-        Fixed(
-            weights={w: torch.from_numpy(codes.weights[w].dequantize()).to(device) for w in student.weights if w not in learned},
-            biases=biases_of(network, student, codes),
-            scales=fixed,
-        ),
-        free,
-        config,
-        compute,
-        generator,
-        report,
-    )
-
-
-def _to_codes(
-    result: Learned, specs: Sequence[WeightSpec], grids: Mapping[str, Grid], placement: Placement, constraints: Constraints
-) -> Codes:
-    """Turn the learned tensors of one block into integer codes and grids."""
-    codes = Codes()
-    for spec in specs:
-        steps = float32(result.scales[spec.value])
-        zero_point = result.zero_points[spec.value].cpu().numpy().astype(np.int64)
-        qparams = QParams(bits=spec.bits, scale=steps, zero_point=zero_point, axis=spec.axis)
-        if constraints.weight_scale == "tensor":  # all channels have one grid, which nothing has moved
-            qparams = QParams(bits=spec.bits, scale=steps[0, ...], zero_point=zero_point[0, ...])
-        codes.weights[spec.value] = QTensor.from_centred(result.codes[spec.value].cpu().numpy(), qparams)
-    for name, scale in result.activations.items():
-        codes.activations[name] = settled(name, scale, grids, placement)
-    return codes

@@ -1,0 +1,46 @@
+"""The two networks that go through a run side by side: the float one, and the one whose weights are rounded.
+
+deploy graph                    -> float network                  -> with made images: brought to BatchNorm's statistics
+deploy graph with its channels equalised -> network to be rounded -> by the same affines, at its own scale
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+from genie_onnx import graph
+from genie_onnx.choice import Kind
+from genie_onnx.compute import Compute
+from genie_onnx.events import Step, Tally
+from genie_onnx.importer import Network
+from genie_onnx.prepare import Prepared
+from genie_onnx.reconstruct import Affine, Twin, affines, with_affines
+
+MADE: frozenset[Kind] = frozenset({"distilled", "refined", "procedural"})
+
+
+def matching_affines(
+    prepared: Prepared, kind: Kind, images: torch.Tensor, compute: Compute, progress: Callable[[Step], None]
+) -> dict[str, Affine]:
+    """Return what brings made `images` [N, C, H, W] to the statistics that are known, by value of the deploy graph; none for
+    images that somebody took."""
+    known = graph.deployed_statistics(prepared.normalised, prepared.deploy, prepared.statistics)
+    if kind not in MADE or not known:
+        return {}
+    statistics = {value: (torch.from_numpy(mean), torch.from_numpy(std)) for value, (mean, std) in known.items()}
+    tell = Tally(progress, Step(stage="statistics", iterations=len(statistics)))
+
+    def found() -> dict[str, Affine]:
+        made = affines(prepared.network, statistics, images, compute, tell)
+        return {value: Affine(affine.a.cpu(), affine.b.cpu()) for value, affine in made.items()}
+
+    return compute.team.once(found)
+
+
+def networks(prepared: Prepared, found: Mapping[str, Affine]) -> tuple[Network, Twin]:
+    """Return the network to be rounded and the float one, both with the affines `found`."""
+    factors = {value: torch.from_numpy(own) for value, own in prepared.factors.items()}
+    scaled = {value: affine.scaled(factors[value]) if value in factors else affine for value, affine in found.items()}
+    return with_affines(prepared.network, scaled), Twin(with_affines(prepared.float_network, found), factors)
