@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from closed_form.problems import problem
+from rounding_problems import problem
 from torch import Tensor
 
 from genie_onnx.closed_form import Objective, kernels, objective

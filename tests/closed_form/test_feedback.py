@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from closed_form.problems import problem
+from rounding_problems import problem
 
 from genie_onnx.closed_form import kernels, objective
 from genie_onnx.closed_form.feedback import round_with_feedback

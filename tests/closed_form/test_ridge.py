@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 import torch
-from closed_form.problems import Problem, moments, problem
+from rounding_problems import Problem, moments, problem
 
 from genie_onnx.closed_form import RIDGES, Moments, Objective, Solution, best_ridge, solve
 from genie_onnx.targets import Constraints

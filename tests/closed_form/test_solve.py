@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from closed_form.problems import Problem, moments, on_grid, problem
+from rounding_problems import Problem, moments, on_grid, problem
 from torch import Tensor
 
 from genie_onnx.closed_form import Moments, Objective, Solution, bias_shift, kernels, nearest_solution, objective, solve
