@@ -35,6 +35,9 @@ class Columns(Protocol):
     def at(self, x: Tensor, positions: Tensor) -> Tensor:
         """Return the columns [g, N m, n] at `positions` (int64 [N, m], each sample has its own) of `x`."""
 
+    def total(self, x: Tensor) -> tuple[Tensor, int]:
+        """Return the sum of `x` over what is alike, float64 [1, ...], and how many that is: `mean_column` wants the mean."""
+
     def rows(self, weight: Tensor) -> Tensor:
         """Return a weight as [g, R, n], its output channel being g R + r."""
 
@@ -102,6 +105,10 @@ class Windows:
             inside = (inside[..., None] & valid[..., None, :]).flatten(-2)
         return index, inside
 
+    def total(self, x: Tensor) -> tuple[Tensor, int]:
+        """See Columns: over samples."""
+        return x.sum(0, keepdim=True, dtype=torch.float64), len(x)
+
     def rows(self, weight: Tensor) -> Tensor:
         """See Columns. Conv [O, I/g, *K]; ConvTranspose [I, O/g, *K]."""
         if self.transposed:
@@ -130,6 +137,11 @@ class Rows:
         """See Columns."""
         tokens = x.reshape(len(x), -1, x.shape[-1])
         return tokens.take_along_dim(positions[..., None], 1).reshape(1, -1, x.shape[-1])
+
+    def total(self, x: Tensor) -> tuple[Tensor, int]:
+        """See Columns: over rows, wherever the samples are among them."""
+        rows = x.reshape(-1, x.shape[-1])
+        return rows.sum(0, keepdim=True, dtype=torch.float64), len(rows)
 
     def rows(self, weight: Tensor) -> Tensor:
         """See Columns."""

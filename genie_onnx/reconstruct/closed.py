@@ -20,6 +20,7 @@ from torch import Tensor
 from genie_onnx.blocks import Block
 from genie_onnx.closed_form import (
     RIDGES,
+    Columns,
     Moments,
     Solution,
     Sums,
@@ -36,12 +37,12 @@ from genie_onnx.config import ClosedFormConfig
 from genie_onnx.importer import Network
 from genie_onnx.placement import Placement, WeightSpec
 from genie_onnx.qparams import QParams, QTensor
-from genie_onnx.quant import Grid, fake_quantize
+from genie_onnx.quant import Grid, fake_quantize, weight_grid
 from genie_onnx.reconstruct.codes import Codes
 from genie_onnx.reconstruct.final import final_block, float32, unlearned
 from genie_onnx.reconstruct.forward import batch_of, forward
 from genie_onnx.reconstruct.layers import Layer, layers_of
-from genie_onnx.reconstruct.layout import from_stored
+from genie_onnx.reconstruct.layout import from_rows, from_stored, to_rows
 from genie_onnx.reconstruct.relief import Relief
 from genie_onnx.reconstruct.store import ActivationStore, Stored
 from genie_onnx.reconstruct.student import initializer
@@ -112,6 +113,10 @@ def solve_block(
             own = own.merged(_solve_layer(setting, piece, layer, spec, codes.merged(own), xs, x_qs))
             done += 1
             tell(done)
+        for spec in _without_layer(setting, piece, codes.merged(own)):
+            own = own.merged(_nearest(setting, spec))
+            done += 1
+            tell(done)
         wanted = tuple(v for v in piece.outputs if v in later or v in outputs)
         if not wanted:
             continue
@@ -143,6 +148,31 @@ def _new_layers(setting: Setting, piece: Block, codes: Codes) -> list[tuple[Laye
         if spec is not None:  # of a weight that several layers of the piece read, the first decides
             found.setdefault(layer.weight, (layer, spec))
     return list(found.values())
+
+
+def _without_layer(setting: Setting, piece: Block, codes: Codes) -> list[WeightSpec]:
+    """Return the weights of `piece` that are left: their layers compute in a way that has no moments (layers_of)."""
+    specs = (setting.placement.weight_of(w) for w in piece.weights if w not in codes.weights)
+    return [spec for spec in specs if spec is not None]
+
+
+def _nearest(setting: Setting, spec: WeightSpec) -> Codes:
+    value = initializer(setting.network, spec.value)
+    rows = to_rows(value, spec.axis)
+    grid = weight_grid(rows, spec.bits, setting.constraints)
+    scale, zero = (part[:, None] for part in grid)
+    codes = (rows / scale).round_().clamp_(-zero, 2**spec.bits - 1 - zero)
+    whole = from_rows(codes.to(torch.int8), value.shape, spec.axis)
+    return Codes(weights={spec.value: _on_grid(whole, grid, spec, setting.constraints)})
+
+
+def _on_grid(codes: Tensor, grid: Grid, spec: WeightSpec, constraints: Constraints) -> QTensor:
+    """Return `codes` - zero point, int8 in the shape of the file, on their grid, [C] each."""
+    scale, zero_point = float32(grid.scale), grid.zero_point.cpu().numpy().astype(np.int64)
+    qparams = QParams(bits=spec.bits, scale=scale, zero_point=zero_point, axis=spec.axis)
+    if constraints.weight_scale == "tensor":
+        qparams = QParams(bits=spec.bits, scale=scale[0, ...], zero_point=zero_point[0, ...])
+    return QTensor.from_centred(np.ascontiguousarray(codes.cpu().numpy()), qparams)
 
 
 def _solve_layer(
@@ -189,12 +219,9 @@ def _codes(
     movable: bool,
 ) -> Codes:
     """Return the solution as integer codes in the shape of the file, and the bias that takes the mean error."""
-    scale, zero_point = (part.flatten() / gain for part, gain in ((solution.scale, layer.gain), (solution.zero_point, 1)))
-    grid = QParams(bits=spec.bits, scale=float32(scale), zero_point=zero_point.cpu().numpy().astype(np.int64), axis=spec.axis)
-    if setting.constraints.weight_scale == "tensor":
-        grid = QParams(bits=spec.bits, scale=float32(scale[0]), zero_point=grid.zero_point[0, ...])
-    whole = layer.columns.weight(solution.codes, value.shape).cpu().numpy()
-    codes = Codes(weights={layer.weight: QTensor.from_centred(np.ascontiguousarray(whole), grid)})
+    grid = Grid(solution.scale.flatten() / layer.gain, solution.zero_point.flatten())
+    whole = layer.columns.weight(solution.codes, value.shape)
+    codes = Codes(weights={layer.weight: _on_grid(whole, grid, spec, setting.constraints)})
     if movable and layer.bias is not None:
         bias = initializer(setting.network, layer.bias)
         shift = bias_shift(weight, solution.weights, moments).flatten() / layer.bias_gain
@@ -217,35 +244,41 @@ class _Reader:
         """Return the moments of most images, of the others, and of all; the means are those over all positions of all images."""
         count = len(next(iter(self.student.values())))
         first = count - max(1, round(HELD * count)) if count > 1 else count
-        sums, means = [], _Means()
+        groups, _, features = self.layer.columns.rows(initializer(self.setting.network, self.layer.weight)).shape
+        sums, means = [], _Means(self.layer.columns)
         for start, stop in ((0, first), (first, count)):
-            part: Sums | None = None
+            if start == stop:
+                continue
+            sums.append(Sums(groups, features, self.setting.compute.device))
             for x, x_q, number in self._batches(start, stop):
-                means.add(x, x_q)
-                positions = self._positions(x, count, number)
-                columns = [self.layer.columns.at(values, positions) for values in (x, x_q)]
-                if part is None:
-                    part = Sums(columns[0].shape[0], columns[0].shape[2], x.device)
-                part.add(*columns)
-            if part is not None:
-                sums.append(part)
-        team = self.setting.compute.team
-        for total in (*(t for part in sums for t in part.parts), *means.parts):
-            team.add_up(total)
+                means.add(x, x_q, number is not None)
+                if number is not None:
+                    self._take_in(sums[-1], x, x_q, self._positions(x, count, number))
+        for total in (*(part for fold in sums for part in fold.parts), *means.parts):
+            self.setting.compute.team.add_up(total)
         mean, mean_q = (mean_column(self.layer.columns, x) for x in means.found())
-        moments = [combined([part]).with_means(mean, mean_q) for part in (sums[0], sums[-1])]
+        moments = [combined([fold]).with_means(mean, mean_q) for fold in (sums[0], sums[-1])]
         return moments[0], moments[1], combined(sums).with_means(mean, mean_q)
 
     def means(self) -> Moments:
         """Return moments with exact means, and of the covariances only that every input is as strong as any other."""
-        count, means = len(next(iter(self.student.values()))), _Means()
-        for x, x_q, _ in self._batches(0, count):
-            means.add(x, x_q)
+        count, means = len(next(iter(self.student.values()))), _Means(self.layer.columns)
+        for x, x_q, number in self._batches(0, count):
+            means.add(x, x_q, number is not None)
         for total in means.parts:
             self.setting.compute.team.add_up(total)
         mean, mean_q = (mean_column(self.layer.columns, x) for x in means.found())
         alike = torch.eye(mean.shape[1], dtype=torch.float64, device=mean.device).expand(len(mean), -1, -1)
         return Moments(alike, alike, mean, mean_q, count)
+
+    def _take_in(self, sums: Sums, x: Tensor, x_q: Tensor, positions: Tensor) -> None:
+        """Add the columns at `positions` [N, m], of a few samples at a time."""
+        columns = self.layer.columns
+        elements = positions.shape[1] * sums.parts[2].numel()
+        size = max(1, COLUMN_ELEMENTS // max(1, elements))
+        for begin in range(0, len(x), size):
+            part = slice(begin, begin + size)
+            sums.add(columns.at(x[part], positions[part]), columns.at(x_q[part], positions[part]))
 
     def _positions(self, x: Tensor, count: int, number: int) -> Tensor:
         """Draw the positions of a batch: as many a sample as the wanted number of columns takes, in all `count` samples."""
@@ -255,23 +288,24 @@ class _Reader:
         generator = stream(self.setting.seed, f"columns/{layer.output}/{number}", x.device)
         return drawn_positions(layer.columns.positions(x), len(x), wanted, generator)
 
-    def _batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Yield this process's batches of x and x_q, with the number of the first sample."""
+    def _batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor, int | None]]:
+        """Yield this process's batches of x and x_q, with the number of the first sample. Where there is none for it, it gets
+        one that does not count, without a number: so that it knows the shapes of what is added up."""
         setting, piece, name, team = self.setting, self.piece, self.layer.input, self.setting.compute.team
         floats, rounded = self._functions()
         xs, x_qs = ([values[v] for v in piece.inputs] for values in (self.teacher, self.student))
         if name in piece.inputs:
             xs, x_qs = [self.teacher[name]], [self.student[name]]
         size = batch_of(x_qs)
-        starts = range(start, stop, size)
-        for begin in list(starts)[team.rank :: team.size]:
+        starts: Sequence[tuple[int, int | None]] = [(begin, begin) for begin in range(start, stop, size)][team.rank :: team.size]
+        for begin, number in starts or [(start, None)]:
             end = min(begin + size, stop)
             with torch.no_grad(), Compute(setting.compute.device).products():
                 x, x_q = (
                     function(*(from_stored(v.slice(begin, end)) for v in values))
                     for function, values in ((floats, xs), (rounded, x_qs))
                 )
-            yield x, x_q, begin
+            yield x, x_q, number
 
     def _functions(self) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
         """Return what makes the layer's input of what is stored, in the float network and, rounded, in the other."""
@@ -293,20 +327,22 @@ class _Reader:
 
 
 class _Means:
-    """Means of x and x_q over samples."""
+    """Means of x and x_q over what is alike for a layer (Columns.total)."""
 
-    def __init__(self) -> None:
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
         self.parts: list[Tensor] = []
 
-    def add(self, x: Tensor, x_q: Tensor) -> None:
-        sums = [x.sum(0, dtype=torch.float64), x_q.sum(0, dtype=torch.float64), x.new_tensor(len(x), dtype=torch.float64)]
+    def add(self, x: Tensor, x_q: Tensor, counts: bool) -> None:
+        """Take in a batch; one that does not count only gives the shapes."""
+        (total, count), (total_q, _) = (self._columns.total(part) for part in (x, x_q))
+        sums = [total, total_q, total.new_tensor(count)]
         if not self.parts:
-            self.parts = sums
-            return
-        for total, part in zip(self.parts, sums, strict=True):
-            total += part
+            self.parts = [torch.zeros_like(part) for part in sums]
+        for part, own in zip(self.parts, sums if counts else (), strict=counts):
+            part += own
 
     def found(self) -> tuple[Tensor, Tensor]:
         """Return the means, [1, ...] each."""
-        x, x_q, count = self.parts
-        return (x / count)[None].float(), (x_q / count)[None].float()
+        total, total_q, count = self.parts
+        return (total / count).float(), (total_q / count).float()

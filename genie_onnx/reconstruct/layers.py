@@ -67,8 +67,9 @@ def _layer(network: Network, node: fx.Node, weight: str, value_of: dict[fx.Node,
             columns = Windows(
                 tuple(shape[2:]), module.stride, module.dilation, module.pads, module.groups, True, module.output_padding
             )
-        case Gemm() if not module.transpose_a:
+        case Gemm() if not module.transpose_a and module.alpha > 0:
             bias = _own_constant(network, node.args[2] if len(node.args) > 2 else None, value_of, shape[not module.transpose_b])
+            bias = bias if module.beta else None
             return Layer(weight, source, output, Rows(module.transpose_b), bias, module.alpha, module.beta)
         case MatMul() if len(shape) == 2:
             adding = next(iter(node.users), node)

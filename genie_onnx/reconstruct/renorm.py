@@ -1,6 +1,6 @@
 """Made images brought to what BatchNorm knows, layer by layer, while they go through the network.
 
-    y  ->  a y + b        a = std_BN / std(y),   b = mean_BN - a mean(y)        one a and b a channel of each value with statistics
+    y  ->  a y + b        a = std_BN / std(y),   b = mean_BN - a mean(y)        for each channel of each value with statistics
 
 Images that nobody took drift away from real ones the deeper they come: channels die, or are twice as strong. Here each layer's
 pre-activations get the mean and deviation that training saw there, in the float network and in the rounded one alike, so what is
@@ -84,7 +84,7 @@ def affines(
     compute: Compute,
     tell: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Affine]:
-    """Return the affine of every value in `statistics` (mean and std, [C] each) for `images` [N, C, H, W], of which some are taken.
+    """Return the affine of every value in `statistics` (mean and std, [C] each) for some of `images` [N, C, H, W].
 
     `tell` is told how many values are done.
     """

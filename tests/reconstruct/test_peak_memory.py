@@ -21,7 +21,7 @@ from genie_onnx.importer import import_graph
 from genie_onnx.memory import Budget
 from genie_onnx.placement import place
 from genie_onnx.quant import fake_quantize, ranges, rounding, weight_grid
-from genie_onnx.reconstruct import reconstruct, walk
+from genie_onnx.reconstruct import forward, reconstruct
 from genie_onnx.reconstruct.learner import Fixed, Weight
 from genie_onnx.reconstruct.optimise import BlockData, optimise_block
 from genie_onnx.reconstruct.store import SHARE, ActivationStore, Stored
@@ -124,7 +124,7 @@ def taken(folder: Path, budget: Budget | None) -> int:
 
 def test_what_is_carried_keeps_to_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of teacher and student there are two values each, inputs and outputs of a block: little else with small batches."""
-    monkeypatch.setattr(walk, "FORWARD_BATCH", 4)
+    monkeypatch.setattr(forward, "FORWARD_BATCH", 4)
     for name, value in {"BATCH": 4, "ELEMENTS": 1000}.items():
         monkeypatch.setattr(f"genie_onnx.reconstruct.calibrate.{name}", value)
     assert taken(tmp_path / "a", None) > 3 * VALUE
