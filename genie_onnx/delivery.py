@@ -16,6 +16,7 @@ from torch import Tensor
 from genie_onnx import exporter, graph
 from genie_onnx.atomic import write_text
 from genie_onnx.choice import Kind
+from genie_onnx.equalisation import equalisation_of
 from genie_onnx.errors import RunError
 from genie_onnx.events import Step, Tally
 from genie_onnx.judge import CHECKS, Verdict, judge, require_same
@@ -50,6 +51,8 @@ def deliver(
     placement = prepared.placement
     blocks = {block.name: block.nodes for block in prepared.blocks}
     metadata = {**metadata, "blocks": json.dumps(blocks)}
+    if (scaled := equalisation_of(prepared)).factors:
+        metadata["equalisation"] = scaled.packed()
     deploy = graph.with_constants(prepared.deploy, codes.biases)
     proto = exporter.export(deploy, prepared.user, placement, codes, target, metadata)
     verdict = judge(prepared, codes, proto, samples, kind, target, tell)

@@ -1,52 +1,47 @@
 """Equalised: the network whose weights are rounded, its channels scaled to use their grids alike, beside the float one.
 
-    deploy graph + images -> clips of channels -> factors (kept in the run directory) -> deploy graph with other initializers
-
-Which channels may be scaled, the graph says (graph.channel_scales); how much, their values on some images (closed_form.equalise).
+equalisation.json      the factors of the channels of what layers write; often none
+metadata of the file   the same: values and weights inside it are at this scale, and the user's float model is not
 """
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
+import onnx_ir as ir
 
 from genie_onnx import graph
-from genie_onnx.atomic import write_text
-from genie_onnx.closed_form import DENSE, DEPTHWISE, best_clips, factors
-from genie_onnx.compute import Compute
 from genie_onnx.errors import RunError
-from genie_onnx.events import Notice, Step, Tally
-from genie_onnx.graph import Channels
-from genie_onnx.importer import Network
+from genie_onnx.graph import Channels, query
+from genie_onnx.graph.channel_scales import Factors
 from genie_onnx.prepare import Prepared
-from genie_onnx.rundir import RunDirectory
-from genie_onnx.seeds import stream
 from genie_onnx.targets import Constraints
 
-IMAGES = 64  # looked at: a clip is a matter of thousands of elements a channel, and of no single one
-BATCH_ELEMENTS = 2**24  # of all values that are looked at, held at once
-ELEMENTS = 2**12  # of a channel
 NARROW = 7  # bits up to which a value's grid is worth sharing fairly; 8 bits have resolution to spare
+STORED = np.dtype("<f4")  # in metadata
 
 
 @dataclass(frozen=True)
 class Equalisation:
-    """`factors` [C] by the name of the value that a layer writes; those without are not scaled."""
+    """`factors`, float32 [C] above 0, by the name of the value that a layer writes; those without are not scaled."""
 
-    factors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    factors: Mapping[str, Factors] = field(default_factory=dict)
 
     def applied(self, prepared: Prepared) -> Prepared:
-        """Return `prepared` with the deploy graph equalised; `prepared.twin` goes on being the float network."""
+        """Return `prepared` with the deploy graph equalised; `prepared.float_network` goes on being the float one.
+
+        Raises RunError where the factors are of another model.
+        """
         if not self.factors:
             return prepared
         found = graph.channels(prepared.deploy, quantised_nodes(prepared))
         return prepared.equalised(graph.scaled(prepared.deploy, found, self.of_variables(found)), self.of_values(found))
 
-    def of_variables(self, found: Channels) -> np.ndarray:
+    def of_variables(self, found: Channels) -> Factors:
         """Return the factor of each variable of `found`. Raises RunError where the two do not belong together."""
         numbers = np.ones(1 + max((int(ids.max(initial=0)) for ids in found.of.values()), default=0), np.float32)
         for value, own in self.factors.items():
@@ -57,7 +52,7 @@ class Equalisation:
             raise RunError("the equalisation scales what has to stay as it is in this model")
         return numbers
 
-    def of_values(self, found: Channels) -> dict[str, np.ndarray]:
+    def of_values(self, found: Channels) -> dict[str, Factors]:
         """Return the factors of every value that is scaled."""
         numbers = self.of_variables(found)
         return {v: own for v in found.of if (own := graph.factors_of(found, v, numbers)) is not None}
@@ -66,11 +61,31 @@ class Equalisation:
         """Return it as JSON; float32 numbers come back as they were."""
         return json.dumps({value: [float(f) for f in own] for value, own in self.factors.items()})
 
+    def packed(self) -> str:
+        """Return it as JSON for the metadata of a file: numbers in base64, 6 letters each in place of some 20."""
+        return json.dumps(
+            {value: base64.b64encode(own.astype(STORED).tobytes()).decode("ascii") for value, own in self.factors.items()}
+        )
+
+
+def equalisation_of(prepared: Prepared) -> Equalisation:
+    """Return the equalisation that was applied to `prepared`."""
+    return Equalisation({v: own for v in written_by_layers(prepared.deploy) if (own := prepared.factors.get(v)) is not None})
+
 
 def equalisation_from_json(text: str) -> Equalisation:
     """Undo `to_json`. Raises RunError for anything else."""
+    return _read(text, lambda own: np.array(own, np.float32))
+
+
+def unpacked(text: str) -> Equalisation:
+    """Undo `packed`. Raises RunError for anything else."""
+    return _read(text, lambda own: np.frombuffer(base64.b64decode(own, validate=True), STORED).astype(np.float32))
+
+
+def _read(text: str, numbers: Callable[..., Factors]) -> Equalisation:
     try:
-        found = {str(value): np.array(own, np.float32) for value, own in json.loads(text).items()}
+        found = {str(value): numbers(own) for value, own in json.loads(text).items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise RunError(f"this is no equalisation: {error}") from error
     if not all(own.ndim == 1 and np.isfinite(own).all() and (own > 0).all() for own in found.values()):
@@ -83,106 +98,31 @@ def quantised_nodes(prepared: Prepared) -> frozenset[str]:
     return frozenset(node for spec in prepared.placement.weights for node in spec.nodes)
 
 
-def choose_equalisation(
-    prepared: Prepared,
-    network: Network,
-    images: torch.Tensor,
-    constraints: Constraints,
-    seed: int,
-    run: RunDirectory,
-    compute: Compute,
-    progress: Callable[[Step | Notice], None],
-) -> Equalisation:
-    """Return the equalisation of an earlier run in `run`, else that for `images` in the float `network`, which is kept there.
-
-    Where a weight has one scale for all channels there is nothing to gain, and none is made.
-    """
-
-    def saved() -> Equalisation | None:
-        if not run.equalisation.exists():
-            return None
-        try:
-            return equalisation_from_json(run.equalisation.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, RunError) as error:
-            progress(Notice(f"Channels are equalised again: {run.equalisation} cannot be read ({error})."))
-            return None
-
-    team = compute.team
-    found = team.once(saved)
-    if found is not None:
-        return found
-    made = (
-        Equalisation() if constraints.weight_scale == "tensor" else equalise(prepared, network, images, seed, compute, progress)
-    )
-    team.once(lambda: write_text(run.equalisation, made.to_json()))
-    return made
+def written_by_layers(deploy: ir.Model) -> list[str]:
+    """Return the names of the values that layers with weights write, topological."""
+    return [str(node.outputs[0].name) for node in deploy.graph if node.domain == "" and node.op_type in query.WEIGHTED_OPS]
 
 
-def equalise(
-    prepared: Prepared,
-    network: Network,
-    images: torch.Tensor,
-    seed: int,
-    compute: Compute,
-    progress: Callable[[Step], None],
-) -> Equalisation:
-    """Return the factors for what `network`, the float one, makes of `images` [N, C, H, W], of which some are looked at."""
+def narrow_values(prepared: Prepared) -> dict[str, int]:
+    """Return the bits of the values whose grid is worth sharing fairly, where all of their channels could be scaled."""
+    return {value: spec.bits for spec in prepared.placement.activations for value in spec.roots if spec.bits <= NARROW}
+
+
+def equalises(constraints: Constraints) -> bool:
+    """Whether there is anything to gain: weights of one scale for all channels cannot make good for scaled channels."""
+    return constraints.weight_scale != "tensor"
+
+
+def obstacles(prepared: Prepared) -> dict[str, str]:
+    """Return why not, for each of the narrow values none of whose channels may be scaled; "" for the others."""
     found = graph.channels(prepared.deploy, quantised_nodes(prepared))
-    bits = {
-        value: spec.bits
-        for spec in prepared.placement.activations
-        for value in spec.roots
-        if spec.bits <= NARROW and len(found.free(value))
+    return {
+        value: "" if len(found.free(value)) else _obstacle(prepared.deploy, found, value) for value in narrow_values(prepared)
     }
-    if not bits:
-        return Equalisation()
-    rows = _sampled(network, tuple(bits), images[:IMAGES], seed, compute, progress)
-    logs: dict[int, list[float]] = {}
-    for value, width in bits.items():
-        free = found.free(value)
-        variables = found.of[value][free]
-        clips = best_clips(rows[value][torch.from_numpy(free)], width)
-        alpha = torch.tensor([DENSE if int(v) in found.dense else DEPTHWISE for v in variables])
-        ceilings = torch.tensor([found.ceiling.get(int(v), float("inf")) for v in variables])
-        for variable, factor in zip(variables.tolist(), factors(clips, alpha, ceilings).log().tolist(), strict=True):
-            logs.setdefault(variable, []).append(factor)
-    factor_of = {variable: float(np.exp(np.mean(all_))) for variable, all_ in logs.items()}
-    written = {str(n.outputs[0].name) for n in prepared.deploy.graph if n.name in quantised_nodes(prepared)}
-    result = {}
-    for value in written & found.of.keys():
-        own = np.array([factor_of.get(int(v), 1.0) for v in found.of[value]], np.float32)
-        if not bool((own == 1).all()):
-            result[value] = own
-    return Equalisation(dict(sorted(result.items())))
 
 
-def _sampled(
-    network: Network,
-    values: tuple[str, ...],
-    images: torch.Tensor,
-    seed: int,
-    compute: Compute,
-    progress: Callable[[Step], None],
-) -> dict[str, torch.Tensor]:
-    """Return random elements [C, n] of each channel of `values` on `images`, on the CPU."""
-    network = network.to(compute.device)
-    part = network.extract(network.inputs, values)
-    generator = stream(seed, "equalise", compute.device)
-    tell = Tally(progress, Step(stage="equalise", iterations=len(images)))
-    rows: dict[str, list[torch.Tensor]] = {value: [] for value in values}
-    size, done = 1, 0
-    while done < len(images):
-        batch = images[done : done + size].to(compute.device)
-        with torch.no_grad(), Compute(compute.device).products():
-            found = part({network.inputs[0]: batch})
-        elements = sum(x.numel() for x in found.values()) // len(batch)
-        for value, x in found.items():
-            flat = x.movedim(1, 0).flatten(1)
-            wanted = max(1, ELEMENTS * len(batch) // len(images))
-            if flat.shape[1] > wanted:
-                flat = flat[:, torch.randint(flat.shape[1], (wanted,), generator=generator, device=flat.device)]
-            rows[value].append(flat.cpu())
-        done += len(batch)
-        size = max(1, min(16, BATCH_ELEMENTS // max(1, elements)))
-        tell(done)
-    return {value: torch.cat(parts, 1) for value, parts in rows.items()}
+def _obstacle(deploy: ir.Model, found: Channels, value: str) -> str:
+    if value in found.of:
+        return next(iter(dict.fromkeys(found.pinned[int(v)] for v in found.of[value])), "it has no channels")
+    node = query.value_map(deploy)[value].producer()
+    return "it is an input of the model" if node is None else f"{node.op_type} '{node.name}' makes it, not a layer that is scaled"

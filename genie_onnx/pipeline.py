@@ -30,7 +30,7 @@ from genie_onnx.compute import Compute
 from genie_onnx.config import QuantizeConfig, to_json
 from genie_onnx.data import PathLike, listed
 from genie_onnx.delivery import Delivery, deliver, report_path, write
-from genie_onnx.equalisation import choose_equalisation
+from genie_onnx.equalisation_choice import choose_equalisation
 from genie_onnx.events import Notice, Step
 from genie_onnx.history import record
 from genie_onnx.memory import memory_errors

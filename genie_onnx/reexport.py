@@ -17,6 +17,7 @@ from genie_onnx.calibration import saved_images
 from genie_onnx.config import QuantizeConfig, from_json, to_json
 from genie_onnx.data import PathLike
 from genie_onnx.delivery import beside, deliver, report_path, write
+from genie_onnx.equalisation import Equalisation, equalisation_from_json
 from genie_onnx.errors import ConfigError, RunError
 from genie_onnx.fitting import unmet
 from genie_onnx.memory import memory_errors
@@ -90,6 +91,8 @@ def export(
         bits = _bit_plan(found.run)
         wanted = bits.applied(prepared.placed(wanted), config.placement, target.constraints).placement
         prepared = bits.applied(prepared, config.placement, found.config.target.constraints)
+    if config.closed_form is not None and config.closed_form.equalise:
+        prepared = _equalisation(found.run).applied(prepared)
     codes = _codes(found.run, prepared)
     problems = unmet(prepared.placement, codes, wanted, target.constraints)
     if problems and reoptimize:
@@ -166,6 +169,14 @@ def _own_grids(run: RunDirectory) -> OwnGrids:
         return own_grids_from_json(run.own_grids.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"{run.own_grids} cannot be read ({error}): it was changed since the run finished") from error
+
+
+def _equalisation(run: RunDirectory) -> Equalisation:
+    """Return the factors that the run scaled channels by. Raises RunError where they are not there any more."""
+    try:
+        return equalisation_from_json(run.equalisation.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, RunError) as error:
+        raise RunError(f"{run.equalisation} cannot be read ({error}): it was changed since the run finished") from error
 
 
 def _bit_plan(run: RunDirectory) -> BitPlan:

@@ -120,8 +120,13 @@ TABLE = {
     "likely_input": Row(LEAVES | {"prepare", "synthesis"}, ONNX | RUNTIME | CLICK),
     "choice": Row(LEAVES | {"data", "synthesis", "graph", "likely_input", "prepare"}, THIRD),
     "calibration": Row(LEAVES | {"compute", "graph", "data", "synthesis", "prepare", "rundir", "choice"}, ONNX | RUNTIME | CLICK),
-    "equalisation": Row(LEAVES | {"closed_form", "compute", "graph", "importer", "prepare", "rundir"}, ONNX | RUNTIME | CLICK),
-    "twins": Row(LEAVES | {"choice", "compute", "graph", "importer", "prepare", "reconstruct"}, ONNX | RUNTIME | CLICK),
+    "equalisation": Row(LEAVES | {"graph", "prepare"}, TORCH | RUNTIME | CLICK),
+    "equalisation_choice": Row(
+        LEAVES | {"closed_form", "compute", "equalisation", "graph", "importer", "prepare", "rundir"}, ONNX | RUNTIME | CLICK
+    ),
+    "twins": Row(
+        LEAVES | {"calibration", "choice", "compute", "graph", "importer", "prepare", "reconstruct"}, ONNX | RUNTIME | CLICK
+    ),
     "judge": Row(LEAVES | {"graph", "reconstruct", "validate", "prepare", "choice"}, RUNTIME | CLICK),
     "fitting": Row(LEAVES | {"placement", "reconstruct"}, ONNX | RUNTIME | CLICK),
     "reexport": Row(
@@ -135,6 +140,7 @@ TABLE = {
             "report",
             "calibration",
             "delivery",
+            "equalisation",
             "fitting",
             "memory",
             "pipeline",
@@ -149,7 +155,8 @@ TABLE = {
     ),
     "sizes": Row(LEAVES | {"graph"}, TORCH | RUNTIME | CLICK),
     "delivery": Row(
-        LEAVES | {"exporter", "graph", "validate", "reconstruct", "prepare", "rundir", "choice", "judge", "sizes"},
+        LEAVES
+        | {"equalisation", "exporter", "graph", "validate", "reconstruct", "prepare", "rundir", "choice", "judge", "sizes"},
         RUNTIME | CLICK,
     ),
     "pipeline": Row(
@@ -166,7 +173,7 @@ TABLE = {
             "compute",
             "calibration",
             "delivery",
-            "equalisation",
+            "equalisation_choice",
             "history",
             "reporting",
             "twins",
@@ -181,7 +188,8 @@ TABLE = {
         ONNX | RUNTIME | CLICK,
     ),
     "inspection": Row(
-        LEAVES | {"data", "graph", "placement", "synthesis", "prepare", "bn_file", "choice", "sizes"}, RUNTIME | TORCH | CLICK
+        LEAVES | {"data", "equalisation", "graph", "placement", "synthesis", "prepare", "bn_file", "choice", "sizes"},
+        RUNTIME | TORCH | CLICK,
     ),
     "environment": Row(LEAVES | {"compute", "device", "pipeline", "validate"}, CLICK),
     "naming": Row(frozenset({"errors"}), TORCH | RUNTIME | CLICK),
@@ -190,7 +198,8 @@ TABLE = {
     "diagnosis": Row(LEAVES | {"requantize", "shared_grids", "validate"}, THIRD),
     "trial_images": Row(LEAVES | {"data", "graph", "synthesis"}, RUNTIME | TORCH | CLICK),
     "comparison": Row(
-        LEAVES | {"blocks", "data", "diagnosis", "graph", "requantize", "shared_grids", "trial_images", "validate"},
+        LEAVES
+        | {"blocks", "data", "diagnosis", "equalisation", "graph", "requantize", "shared_grids", "trial_images", "validate"},
         RUNTIME | TORCH | CLICK,
     ),
     "verification": Row(LEAVES | {"graph", "data", "trial_images", "validate"}, RUNTIME | TORCH | CLICK),
