@@ -1,8 +1,10 @@
 """Where a quantised file loses against its float model, and what to do about it: value by value, block by block.
 
-    float model -> graph as quantised (BatchNorm folded) --.
-    quantised file -> what it rounds                     --+-> values, weights, blocks -> effects of blocks -> diagnosis
-    images                                               --'
+    float model -> graph as quantised (BatchNorm folded, channels scaled) --.
+    quantised file -> what it rounds                                      --+-> values, weights, blocks -> effects -> diagnosis
+    images                                                                --'
+
+Where channels of the file are equalised, values and weights of both are at the file's scale; the float network computes the same.
 
 Works on files alone, in onnxruntime: nothing of the simulation that the file was made with is in it.
 """
@@ -23,10 +25,12 @@ from genie_onnx.blocks import partition
 from genie_onnx.config import QuantizeConfig, from_json
 from genie_onnx.data import Order, PathLike, listed
 from genie_onnx.diagnosis import Evidence, diagnose
-from genie_onnx.errors import ConfigError
+from genie_onnx.equalisation import unpacked
+from genie_onnx.errors import ConfigError, ModelError, RunError
 from genie_onnx.events import Step, Tally
 from genie_onnx.framing import Framing
 from genie_onnx.graph import query
+from genie_onnx.graph.channel_scales import Factors
 from genie_onnx.requantize import Origin
 from genie_onnx.shared_grids import shared_grids
 from genie_onnx.trial_images import sample_shape, trial_images
@@ -103,22 +107,22 @@ def compare(
         set_inputs=set_inputs or {},
     )
     qdq = layerwise.QdqGraph(file)
-    reference = _reference(user, file)
+    reference, factors = _at_scale(_reference(user, file), file)
     pairing = layerwise.pair(reference, qdq)
     blocks = _blocks(reference, file)
     found = layerwise.parts(reference, pairing, blocks)
     tell = Tally(progress, Step(stage="values", iterations=len(images)))
     handed_on = [value for part in found for value in part.hands_on]
-    measured = layerwise.measure(reference, qdq, pairing, handed_on, images, tell)
+    network, switched, owner = layerwise.lifted(reference, pairing, layerwise.owners(blocks), factors)
+    measured = layerwise.measure(network, qdq, pairing, handed_on, images, tell)
     effect_samples = min(len(images), max(LEAST_EFFECT_SAMPLES, EFFECT_ELEMENTS // measured.elements)) if effects else 0
-    owner = layerwise.owners(blocks)
     effect, notices = None, list(pairing.notices)
     if effects:
-        effect = layerwise.effects(reference, pairing, owner, images[:effect_samples], _Runs(progress))
+        effect = layerwise.effects(network, switched, owner, images[:effect_samples], _Runs(progress))
         same = measured.outputs  # outputs on the same images as effects
         if effect_samples < measured.samples:
             feeds = {str(query.image_input(reference).name): images[:effect_samples]}
-            same = compare_models(reference, file, feeds).outputs
+            same = compare_models(network, file, feeds).outputs
         notices += _unexplained(effect, same)
     values = layerwise.value_findings(reference, pairing, measured, found)
     weights = layerwise.weight_findings(reference, pairing, owner)
@@ -173,6 +177,29 @@ def _reference(user: ir.Model, file: ir.Model) -> ir.Model:
     normalised = graph.check(user)
     kept, there = (sum(node.op_type == "BatchNormalization" for node in model.graph) for model in (normalised, file))
     return graph.fold_batchnorm(normalised) if there < kept else normalised
+
+
+def _at_scale(reference: ir.Model, file: ir.Model) -> tuple[ir.Model, dict[str, Factors]]:
+    """Return the float graph with its channels scaled as those of the file are, and the factors [C] of each value that is.
+
+    Layers have biases of their own there, as those have whose biases were moved. Raises ModelError where file and graph do not
+    belong together.
+    """
+    names = json.loads(file.metadata_props.get("genie_onnx.weights", "{}"))
+    layers = [str(node.name) for node in query.weighted_nodes(reference) if query.weight(node).name in names]
+    reference = graph.with_own_biases(reference, layers)
+    text = file.metadata_props.get("genie_onnx.equalisation")
+    if text is None:
+        return reference, {}
+    found = graph.channels(reference, layers)
+    try:
+        equalisation = unpacked(text)
+        return graph.scaled(reference, found, equalisation.of_variables(found)), equalisation.of_values(found)
+    except RunError as error:
+        raise ModelError(
+            f"the channels of the quantized file cannot be brought to those of the float model ({error}): give the float model "
+            "that the quantized one was made from"
+        ) from error
 
 
 def _blocks(reference: ir.Model, file: ir.Model) -> Mapping[str, Sequence[str]]:

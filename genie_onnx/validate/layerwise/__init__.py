@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from genie_onnx.validate.layerwise.blocks import block_findings, owners, parts, value_findings
+from genie_onnx.validate.layerwise.ceilings import lifted
 from genie_onnx.validate.layerwise.effects import Effects, effects
 from genie_onnx.validate.layerwise.findings import Advice, BlockFinding, Effect, Findings, ImagesKind, ValueFinding, WeightFinding
 from genie_onnx.validate.layerwise.pairing import pair
@@ -23,6 +24,7 @@ __all__ = [
     "WeightFinding",
     "block_findings",
     "effects",
+    "lifted",
     "measure",
     "owners",
     "pair",
