@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from genie_onnx import PRESETS, DistillConfig, Effort, default_preset
-from genie_onnx.config import Preset
+from genie_onnx.config import NARROWEST, ClosedFormConfig, Preset
 
 
 def choose_effort(
@@ -27,6 +27,21 @@ def choose_effort(
         distill_iterations=effort.distill_iterations if distill_iters is None else distill_iters,
         reconstruct_iterations=effort.reconstruct_iterations if recon_iters is None else recon_iters,
     )
+
+
+def closed_form_config(given: Mapping[str, Any]) -> ClosedFormConfig | None:
+    """Return the settings of closed-form rounding from the values of `options.closing`; None: there is none."""
+    if not given["closed_form"]:
+        return None
+    settings = ClosedFormConfig(
+        sweeps=given["sweeps"],
+        ridge=given["ridge"],
+        mismatch=given["mismatch"],
+        biases=given["biases"],
+        match=given["match"],
+        equalise=given["equalise"],
+    )
+    return settings if given["moments"] else replace(settings, wide_bits=NARROWEST)
 
 
 def distill_config(effort: Effort, given: Mapping[str, Any]) -> DistillConfig:

@@ -168,13 +168,14 @@ graph = click.option(
 preset = click.option(
     "--preset",
     type=click.Choice(["fast", "balanced", "paper"]),
-    help="How much work: images, distillation and reconstruction iterations. Default: balanced on a GPU, fast on a CPU.",
+    help="How much work: images, and iterations behind the closed form (fast: none). Default: balanced on a GPU, fast on a CPU.",
 )
 samples = click.option("--samples", type=click.IntRange(min=1), help="Calibration images.  [default: from the preset]")
 distill_iters = click.option(
     "--distill-iters",
-    type=click.IntRange(min=1),
-    help="Steps of distillation, or of refinement, for each batch of images.  [default: from the preset; refinement 60]",
+    type=click.IntRange(min=0),
+    help="Steps of distillation, or of refinement, for each batch of images; 0: images stay as painted, and are matched to "
+    "BatchNorm's statistics while rounding.  [default: from the preset; refinement 60]",
 )
 distill_batch = click.option(
     "--distill-batch", type=click.IntRange(min=2), default=128, show_default=True, help="Images distilled together."
@@ -189,6 +190,36 @@ start = click.option(
 train_latent = click.option(
     "--train-latent/--fixed-latent", default=True, show_default=True, help="Ablation: z is trained, or stays as drawn."
 )
+closed_form = click.option(
+    "--closed-form/--no-closed-form",
+    default=True,
+    show_default=True,
+    help="Round in closed form first; learning starts from there. Without, it starts from nearest rounding (the paper).",
+)
+equalise = click.option(
+    "--equalise/--no-equalise", default=True, show_default=True, help="Scale channels so that they use their grids alike."
+)
+match = click.option(
+    "--match/--no-match",
+    default=True,
+    show_default=True,
+    help="Bring made images to BatchNorm's statistics, layer by layer, while rounding.",
+)
+ridge = click.option(
+    "--ridge",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Ridge of the closed form, as a share of the inputs' power.  [default: for each layer the best on images held back]",
+)
+sweeps = click.option(
+    "--sweeps", type=click.IntRange(min=0), default=4, show_default=True, help="Ablation: sweeps of coordinate descent."
+)
+mismatch = click.option(
+    "--mismatch/--no-mismatch", default=True, show_default=True, help="Ablation: weights make good for their rounded inputs."
+)
+moments = click.option(
+    "--moments/--no-moments", default=True, show_default=True, help="Ablation: without, nearest rounding with exact biases."
+)
+move_biases = click.option("--biases/--no-biases", default=True, show_default=True, help="Ablation: biases take the mean error.")
 memory_budget = click.option(
     "--memory-budget",
     metavar="SIZE[,SIZE]",
@@ -212,6 +243,7 @@ def combined(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 progress = combined(quiet, log_json)
+closing = combined(closed_form, equalise, match, ridge, sweeps, mismatch, moments, move_biases)
 distillation = combined(distill_iters, distill_batch, start, swing, train_latent)
 computing = combined(device, precision, graph)
 

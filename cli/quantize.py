@@ -31,8 +31,11 @@ from genie_onnx_cli.placement import bit_goal, bits_by_goal, placement, placemen
 @options.preset
 @options.samples
 @options.distillation
+@options.closing
 @click.option(
-    "--recon-iters", type=click.IntRange(min=0), help="Reconstruction steps for each block.  [default: from the preset]"
+    "--recon-iters",
+    type=click.IntRange(min=0),
+    help="Learning steps for each block; 0: closed form alone.  [default: from the preset]",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Samples in a reconstruction step.")
 @click.option(
@@ -75,7 +78,7 @@ def quantize(model: Path, **given: Any) -> None:
     genie-onnx quantize model.onnx --preset balanced --run-dir run1 -o model.w4a4.onnx
     """
     from genie_onnx_cli import show
-    from genie_onnx_cli.effort import choose_effort, distill_config
+    from genie_onnx_cli.effort import choose_effort, closed_form_config, distill_config
     from genie_onnx_cli.progress import Display
 
     import genie_onnx
@@ -93,6 +96,7 @@ def quantize(model: Path, **given: Any) -> None:
             rounding_weight=given["rounding_weight"],
             drop_probability=given["drop"],
         ),
+        closed_form=closed_form_config(given),
         bit_goal=bit_goal(given),
         images=given["images"],
         samples=effort.samples,

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from genie_onnx import BitPlan, Estimate, ImagePlan, Plan, Result
+from genie_onnx import BitPlan, Estimate, ImagePlan, Plan, QuantizeConfig, Result
 
 LONG = 1800.0  # seconds, from which on a shorter run is proposed
 
@@ -36,6 +36,14 @@ def by_bits(bits: Iterable[int]) -> str:
     return ", ".join(f"{n} at {b} bits" for b, n in sorted(Counter(bits).items()))
 
 
+def rounding(config: QuantizeConfig) -> str:
+    """Say how weights are rounded."""
+    iterations = config.reconstruct.iterations
+    if config.closed_form is None:
+        return f"{iterations} reconstruction steps a block" if iterations else "nearest rounding"
+    return f"closed form, then {iterations} learning steps a block" if iterations else "closed form, nothing is learned"
+
+
 def plan(todo: ImagePlan, expected: Estimate, preset: str | None) -> None:
     """Say what a run is about to do, and what it is expected to take; `preset` in words, where one was chosen."""
     config, placement, compute = todo.config, todo.prepared.placement, todo.compute
@@ -55,7 +63,7 @@ def plan(todo: ImagePlan, expected: Estimate, preset: str | None) -> None:
         "procedural": f"{config.samples} procedural",
     }[todo.choice.kind]
     console.print(f"images: {origin} ({todo.choice.reason})")
-    steps = [f"{config.reconstruct.iterations} reconstruction steps a block"] if isinstance(todo, Plan) else []
+    steps = [rounding(config)] if isinstance(todo, Plan) else []
     console.print(": ".join([f"preset {preset}"] * (preset is not None) + steps))
     for notice in todo.notices:
         console.print(f"note: {notice}")

@@ -97,6 +97,7 @@ def _rounding(found: Inspection, verbose: bool) -> None:
     console.print(f"values with Q/DQ: {by_bits(v.bits for v in found.activations)}{hint}")
     for value in (*found.weights, *found.activations) if verbose else ():
         console.print(f"  {value.bits} bits  {value.name}: {value.why}")
+    _equalisation(found, verbose)
     floats = [node for block in found.blocks for node in block.nodes if node.float_reason is not None]
     for reason in dict.fromkeys(node.float_reason for node in floats if node.weight is None):
         operators = _counted(n.operator for n in floats if n.weight is None and n.float_reason == reason)
@@ -105,3 +106,15 @@ def _rounding(found: Inspection, verbose: bool) -> None:
         console.print(f"kept float: {name}: {why}")
     for weight, nodes in found.tied.items():
         console.print(f"tied: {weight} is the weight of {', '.join(nodes)}")
+
+
+def _equalisation(found: Inspection, verbose: bool) -> None:
+    count, others = len(found.equalised), list(found.not_equalised.items())
+    if not count + len(others):
+        return
+    shown = others if verbose else others[:1]
+    hint = f" ... (-v: the other {len(others) - 1})" if len(others) > len(shown) else ""
+    reasons = "".join(f"; not {value}: {why}" for value, why in shown[:1]) + hint
+    console.print(f"channels equalised: {count} of {count + len(others)} values of at most 7 bits{reasons}")
+    for value, why in shown[1:]:
+        console.print(f"  not {value}: {why}")

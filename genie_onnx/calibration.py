@@ -242,17 +242,35 @@ def _refined(
 
     Where the model's input space is not known, it is taken to have mean 0 and deviation 1.
     """
-    network, channels = prepared.teacher, prepared.shape[0]
+    channels = prepared.shape[0]
     mean, std = scaling if scaling[0] is not None else ((0.0,) * channels, (1.0,) * channels)
     values = convolved(prepared)
-    generator = stream(config.seed, "plausible")
-    statistics = plausible(
-        network, values, prepared.shape, mean=mean, std=std, generator=generator, device=compute.device, progress=progress
-    )
+    statistics = plausible_statistics(prepared, config, compute, progress)
     scores = _class_scores(prepared, mean, std, config)
     judged = values if scores is None else [*values, scores]
     settings = replace(config, distill=affordable(prepared, judged, refinement(config.distill)))
     return _distilled(prepared, settings, statistics, config.samples, (mean, std), run, compute, progress, scores)
+
+
+def plausible_statistics(
+    prepared: Prepared, config: QuantizeConfig, compute: Compute, progress: Callable[[Step], None]
+) -> tuple[BatchNormStatistics, ...]:
+    """Return statistics that all convolutions of `prepared.teacher` plausibly have on real images (synthesis.plausible).
+
+    Where the model's input space is not known, it is taken to have mean 0 and deviation 1.
+    """
+    scaling, channels = input_statistics(prepared.shape, config), prepared.shape[0]
+    mean, std = scaling if scaling[0] is not None else ((0.0,) * channels, (1.0,) * channels)
+    return plausible(
+        prepared.teacher,
+        convolved(prepared),
+        prepared.shape,
+        mean=mean,
+        std=std,
+        generator=stream(config.seed, "plausible"),
+        device=compute.device,
+        progress=progress,
+    )
 
 
 def convolved(prepared: Prepared) -> list[str]:

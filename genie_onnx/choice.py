@@ -70,6 +70,9 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
         return Choice(
             "refined", "refined", "asked for with --images refine", (*_procedural_notices(prepared, config), *_unused(prepared))
         )
+    if prepared.statistics and config.images == "auto" and not config.distill.iterations:
+        reason = f"they are brought to the {_known(prepared)} while rounding, layer by layer"
+        return Choice("procedural", "procedural", reason, (*_procedural_notices(prepared, config), *_coverage_notices(prepared)))
     if prepared.statistics:
         return Choice("distilled", "distilled", f"there are {_known(prepared)}", _coverage_notices(prepared))
     lack = "its exporter folded them into the convolutions" if not prepared.batchnorms else "theirs are 0 and 1, never measured"

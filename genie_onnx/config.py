@@ -21,6 +21,7 @@ Precision = Literal["fp32", "tf32", "bf16"]
 Preset = Literal["fast", "balanced", "paper"]
 Setting = Literal["brecq", "qdrop"]
 Start = Literal["leaves", "generator", "noise"]
+NARROWEST = 2  # bits of a weight or value
 
 
 def _require(problems: list[str], ok: bool, text: str) -> None:
@@ -74,7 +75,7 @@ class DistillConfig:
     Ablations of the paper's Table 2: `swing`, `start` noise (images directly, "DBA"), `train_latent` ("GBA").
     """
 
-    iterations: int = 4000  # optimiser steps for each batch of images, >= 1; paper 4000
+    iterations: int = 4000  # optimiser steps for each batch of images, >= 0 (0: they stay as painted); paper 4000
     batch_size: int = 128  # images distilled together (their statistics are matched as one), >= 2; paper 128
     latent_size: int = 256  # length of z; paper 256
     latent_lr: float = 0.1  # Adam learning rate of z, reduced on plateau; paper 0.1
@@ -87,8 +88,9 @@ class DistillConfig:
 
     def __post_init__(self) -> None:
         problems: list[str] = []
-        for name in ("iterations", "refine_iterations"):
-            _require(problems, getattr(self, name) >= 1, f"distill {name} must be at least 1, not {getattr(self, name)}")
+        for name, least in (("iterations", 0), ("refine_iterations", 1)):
+            found = getattr(self, name)
+            _require(problems, found >= least, f"distill {name} must be at least {least}, not {found}")
         _require(
             problems, self.batch_size >= 2, f"distill batch size must be at least 2 (it has statistics), not {self.batch_size}"
         )
@@ -280,7 +282,7 @@ class Effort:
 
 
 PRESETS: dict[Preset, Effort] = {
-    "fast": Effort(samples=256, distill_iterations=60, start="leaves", reconstruct_iterations=500),
+    "fast": Effort(samples=256, distill_iterations=60, start="leaves", reconstruct_iterations=0),
     "balanced": Effort(samples=512, distill_iterations=60, start="leaves", reconstruct_iterations=1000),
     "paper": Effort(samples=1024, distill_iterations=4000, start="generator", reconstruct_iterations=20000),  # as published
 }

@@ -113,8 +113,10 @@ def equalises(constraints: Constraints) -> bool:
     return constraints.weight_scale != "tensor"
 
 
-def obstacles(prepared: Prepared) -> dict[str, str]:
+def obstacles(prepared: Prepared, constraints: Constraints) -> dict[str, str]:
     """Return why not, for each of the narrow values none of whose channels may be scaled; "" for the others."""
+    if not equalises(constraints):
+        return dict.fromkeys(narrow_values(prepared), "the target has one scale for all channels of a weight")
     found = graph.channels(prepared.deploy, quantised_nodes(prepared))
     return {
         value: "" if len(found.free(value)) else _obstacle(prepared.deploy, found, value) for value in narrow_values(prepared)
@@ -125,4 +127,4 @@ def _obstacle(deploy: ir.Model, found: Channels, value: str) -> str:
     if value in found.of:
         return next(iter(dict.fromkeys(found.pinned[int(v)] for v in found.of[value])), "it has no channels")
     node = query.value_map(deploy)[value].producer()
-    return "it is an input of the model" if node is None else f"{node.op_type} '{node.name}' makes it, not a layer that is scaled"
+    return "it is the input of the model" if node is None else f"{node.op_type} '{node.name}' makes it, of which no channel is scaled"

@@ -55,6 +55,11 @@ COMPARED_FORWARDS = 640.0
 PROBE, PAINTED = 2**15, 2**15  # elements that searching and packing are timed on; pixels
 
 
+# What closed form takes, in runs of the float block and in step-size searches of its weights (ResNet-20 and MobileNetV1)
+CLOSED_FORWARDS, CLOSED_SEARCHES = 10.0, 12.0
+EQUALISED = 64  # images at most (equalisation.IMAGES)
+
+
 @dataclass(frozen=True)
 class Rates:
     """Seconds of the small things: an image `painted`, an element of a weight `searched`, a grid of an activation `fitted`, a
@@ -100,7 +105,10 @@ def estimate(plan: ImagePlan) -> Estimate:
             grids = len(prepared.placement.activations)
             if config.bit_goal is not None and not run.bits.exists():
                 parts += bit_parts(blocks, config, choices(prepared, config).widths, rates)
-            parts += block_parts(blocks, finished, config.samples, config.reconstruct.iterations, grids, rates, team.size)
+            closed, iterations = config.closed_form is not None, config.reconstruct.iterations
+            if closed:
+                parts.append(Part("equalise", 0, min(config.samples, EQUALISED) * forward))
+            parts += block_parts(blocks, finished, config.samples, iterations, grids, rates, team.size, closed)
         weights = sum(cost.weights for cost in blocks)
         parts.append(export_part(rates, forward, weights))
         parts.append(Part("values", 0, COMPARED_FORWARDS * forward))
@@ -122,12 +130,21 @@ def block_parts(
     grids: int,
     rates: Rates,
     processes: int = 1,
+    closed: bool = False,
 ) -> list[Part]:
-    """Return the reconstruction of `blocks`, of which `finished` are only carried forward, divided among `processes`."""
+    """Return the reconstruction of `blocks`, of which `finished` are only carried forward, divided among `processes`; with
+    `closed`, what is not finished is rounded in closed form first."""
     forward = sum(cost.forward for cost in blocks)
     parts = [Part("grids", 0, min(samples, CALIBRATED) * forward + grids * rates.fitted)]
     learned = 0
     for place, cost in enumerate(blocks):
+        solved = closed and cost.step is not None and cost.name not in finished
+        if solved:
+            carried = samples / processes * CLOSED_FORWARDS * cost.forward
+            parts.append(Part("weights", learned, carried + CLOSED_SEARCHES * cost.weights * rates.searched))
+            parts.append(Part("learn", learned, iterations * (cost.step or 0.0)))
+            learned += 1
+            continue
         parts.append(Part("targets", place, samples / processes * cost.forward))
         if cost.step is not None:
             if cost.name not in finished:

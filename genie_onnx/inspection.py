@@ -14,6 +14,7 @@ from genie_onnx.bn_file import with_bn_from
 from genie_onnx.choice import EXPORT_CALL, choose_images
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike
+from genie_onnx.equalisation import obstacles
 from genie_onnx.graph import query
 from genie_onnx.placement import explain, float_operators
 from genie_onnx.prepare import Prepared, Source, prepare
@@ -78,6 +79,8 @@ class Inspection:
     blocks: tuple[InspectedBlock, ...]
     weights: tuple[InspectedValue, ...]
     activations: tuple[InspectedValue, ...]
+    equalised: tuple[str, ...]  # values of at most 7 bits whose channels are scaled to use their grid alike ...
+    not_equalised: dict[str, str]  # ... and those where they are not, and why
     tied: dict[str, tuple[str, ...]]  # weight -> the nodes that share it, where there are several
     kept_float: dict[str, str]  # weighted node -> why
     float_bytes: int  # of the file
@@ -133,6 +136,7 @@ def inspect(
     weight_bits = {spec.value: spec.bits for spec in placement.weights}
     packed_bytes, parameters = packed(deploy, weight_bits)
     nodes = _nodes(prepared, config)
+    equalisation = _equalisation(prepared, config)
     return Inspection(
         opset=query.opset(user),
         ir_version=user.ir_version,
@@ -157,6 +161,8 @@ def inspect(
         ),
         weights=tuple(rows[: len(placement.weights)]),
         activations=tuple(rows[len(placement.weights) :]),
+        equalised=tuple(value for value, why in equalisation.items() if not why),
+        not_equalised={value: why for value, why in equalisation.items() if why},
         tied=_tied(deploy),
         kept_float=dict(placement.float_nodes),
         float_bytes=ir.to_proto(user).ByteSize(),
@@ -192,6 +198,14 @@ def _nodes(prepared: Prepared, config: QuantizeConfig) -> dict[str, InspectedNod
             float_reason=reasons.get(name),
         )
     return found
+
+
+def _equalisation(prepared: Prepared, config: QuantizeConfig) -> dict[str, str]:
+    """Return why channels are not equalised, by value of few bits; "" where they are."""
+    if config.closed_form is None:
+        return {}
+    found = obstacles(prepared.with_own_biases(), config.target.constraints)
+    return found if config.closed_form.equalise else dict.fromkeys(found, "it is not asked for")
 
 
 def _tied(deploy: ir.Model) -> dict[str, tuple[str, ...]]:

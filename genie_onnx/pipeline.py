@@ -166,7 +166,7 @@ def quantize(
         if config.closed_form is not None:
             compute, constraints = todo.compute, config.target.constraints
             if config.closed_form.match:
-                affines = matching_affines(prepared, todo.choice.kind, calibration.images, compute, tell)
+                affines = matching_affines(prepared, config, todo.choice.kind, calibration.images, compute, tell)
             if config.closed_form.equalise:
                 network = reconstruct.with_affines(prepared.network, affines)
                 prepared = choose_equalisation(

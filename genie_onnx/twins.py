@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 import torch
 
 from genie_onnx import graph
+from genie_onnx.calibration import plausible_statistics
 from genie_onnx.choice import Kind
 from genie_onnx.compute import Compute
+from genie_onnx.config import QuantizeConfig
 from genie_onnx.events import Step, Tally
 from genie_onnx.importer import Network
 from genie_onnx.prepare import Prepared
@@ -22,12 +24,21 @@ MADE: frozenset[Kind] = frozenset({"distilled", "refined", "procedural"})
 
 
 def matching_affines(
-    prepared: Prepared, kind: Kind, images: torch.Tensor, compute: Compute, progress: Callable[[Step], None]
+    prepared: Prepared,
+    config: QuantizeConfig,
+    kind: Kind,
+    images: torch.Tensor,
+    compute: Compute,
+    progress: Callable[[Step], None],
 ) -> dict[str, Affine]:
-    """Return what brings made `images` [N, C, H, W] to the statistics that are known, by value of the deploy graph; none for
-    images that somebody took."""
+    """Return what brings made `images` [N, C, H, W] to the statistics that are known, else to plausible ones, by value of the
+    deploy graph; none for images that somebody took."""
+    if kind not in MADE:
+        return {}
     known = graph.deployed_statistics(prepared.normalised, prepared.deploy, prepared.statistics)
-    if kind not in MADE or not known:
+    if not known:
+        known = {m.value: (m.mean, m.std) for m in plausible_statistics(prepared, config, compute, progress)}
+    if not known:
         return {}
     statistics = {value: (torch.from_numpy(mean), torch.from_numpy(std)) for value, (mean, std) in known.items()}
     tell = Tally(progress, Step(stage="statistics", iterations=len(statistics)))
