@@ -127,4 +127,11 @@ def _obstacle(deploy: ir.Model, found: Channels, value: str) -> str:
     if value in found.of:
         return next(iter(dict.fromkeys(found.pinned[int(v)] for v in found.of[value])), "it has no channels")
     node = query.value_map(deploy)[value].producer()
-    return "it is the input of the model" if node is None else f"{node.op_type} '{node.name}' makes it, of which no channel is scaled"
+    while node is not None:  # back to where scaling ended
+        inputs = [v for v in node.inputs if v is not None and not query.is_constant(v)]
+        if node.op_type in query.WEIGHTED_OPS:
+            return f"it is what {node.op_type} '{node.name}' makes, whose channels are not scaled"
+        if not inputs or any(v.name in found.of for v in inputs):
+            return f"it is behind {node.op_type} '{node.name}', which does not commute with scaling channels"
+        node = inputs[0].producer()
+    return "it is the input of the model, or made of it without a layer"

@@ -251,7 +251,9 @@ def _reconstruct(
             index = names.index(result.block)
             blocks[index] = team.once(lambda: save_block(run, index, result))
 
-        with reconstruct.ActivationStore(compute.device, compute.budget, run.values_of(team.rank)) as store:
+        with reconstruct.ActivationStore(
+            compute.device, compute.budget, run.values_of(team.rank), compact=config.closed_form is not None
+        ) as store:
             network, twin = networks(prepared, affines)
             grids = reconstruct.reconstruct(
                 network,

@@ -213,3 +213,21 @@ def test_on_a_gpu_host_memory_comes_before_files(tmp_path: Path) -> None:
         there.spill()
         assert not values[0].near
         assert torch.equal(values[0].slice(0, N).cpu(), tensors[0])
+
+
+def test_a_compact_store_takes_half_of_the_memory_and_keeps_eleven_bits() -> None:
+    x = torch.randn(6, 4, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-7, 1.0, 3e6]).repeat(2)[:, None, None]
+    for part in (x[:1], x[1:2], x[2:3]):
+        (stored,) = ActivationStore(CPU, compact=True).put(1, [[part]])
+        assert stored.nbytes == part.nbytes // 2
+        assert stored.slice(0, 1).dtype == torch.float32
+        assert float((stored.slice(0, 1) - part).abs().max()) <= 2**-11 * float(part.abs().max())
+        assert torch.equal(stored.rows(torch.tensor([0])), stored.slice(0, 1))
+
+
+def test_a_compact_store_takes_later_batches_that_reach_further_and_lets_infinities_show() -> None:
+    first, later = torch.ones(1, 3), torch.tensor([[10.0, -10.0, float("inf")]])
+    (stored,) = ActivationStore(CPU, compact=True).put(2, [[first], [later]])
+    assert torch.equal(stored.slice(0, 2), torch.cat([first, later]))
+    (whole,) = ActivationStore(CPU, compact=True).put(1, [[torch.tensor([[2**40, 3]])]])
+    assert torch.equal(whole.slice(0, 1), torch.tensor([[2**40, 3]])), "whole numbers stay as they are"
