@@ -15,6 +15,7 @@ NAMES = {
     "save": "saving images",
     "selections": "grids of selections",
     "bits": "choosing bits",
+    "equalise": "scales of channels",
     "grids": "grids of activations",
     "targets": "reconstruction",
     "weights": "reconstruction",

@@ -40,7 +40,7 @@ def matching_affines(
         known = {m.value: (m.mean, m.std) for m in plausible_statistics(prepared, config, compute, progress)}
     if not known:
         return {}
-    statistics = {value: (torch.from_numpy(mean), torch.from_numpy(std)) for value, (mean, std) in known.items()}
+    statistics = {value: (torch.tensor(mean), torch.tensor(std)) for value, (mean, std) in known.items()}
     tell = Tally(progress, Step(stage="statistics", iterations=len(statistics)))
 
     def found() -> dict[str, Affine]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,7 +14,11 @@ from click.testing import CliRunner
 from genie_onnx_cli.main import main
 
 import genie_onnx
+from genie_onnx import PlacementConfig, QuantizeConfig
+from genie_onnx.config import ClosedFormConfig
+from genie_onnx.targets import PORTABLE, Constraints
 
+ONE_SCALE = dataclasses.replace(PORTABLE, constraints=Constraints(weight_scale="tensor"))
 WEIGHTS = {"w1": (4, 3, 3, 3), "w2": (4, 4, 3, 3), "w3": (4, 2, 3, 3), "w4": (5, 4, 1, 1)}
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17], producer_name: "test">
@@ -128,3 +134,68 @@ def test_a_hundred_layers_stay_readable(tmp_path: Path) -> None:
     onnx.save(proto, tmp_path / "deep.onnx")
     found = genie_onnx.inspect(tmp_path / "deep.onnx")
     assert len(printed(tmp_path / "deep.onnx").splitlines()) < 100 + len(found.blocks) + 20
+
+
+GATED = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[N, 3, 8, 8] image) => (float[N, 4, 8, 8] y) {
+    a = Conv <pads = [1, 1, 1, 1]> (image, w1)
+    r = Relu (a)
+    b = Conv <pads = [1, 1, 1, 1]> (r, w2)
+    s = Sigmoid (b)
+    c = Conv <pads = [1, 1, 1, 1]> (s, w3)
+    p = Relu (c)
+    q = Slice (p, zero, two, one)
+    d = Conv <pads = [1, 1, 1, 1]> (q, w4)
+    e = Relu (d)
+    y = Conv (e, w5)
+}
+"""
+
+
+@pytest.fixture
+def gated(tmp_path: Path) -> Path:
+    """A network in which some channels can be scaled, some values are cut in two, and some are behind a Sigmoid."""
+    rng = np.random.default_rng(0)
+    proto = onnx.parser.parse_model(GATED)
+    shapes = {"w1": (4, 3, 3, 3), "w2": (4, 4, 3, 3), "w3": (4, 4, 3, 3), "w4": (4, 2, 3, 3), "w5": (4, 4, 1, 1)}
+    arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    arrays |= {"zero": np.array([0]), "one": np.array([1]), "two": np.array([2])}
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in arrays.items())
+    for node in proto.graph.node:
+        node.name = node.output[0]
+    onnx.save(proto, tmp_path / "gated.onnx")
+    return tmp_path / "gated.onnx"
+
+
+def test_it_says_where_channels_are_equalised_and_what_is_in_the_way_elsewhere(gated: Path) -> None:
+    found = genie_onnx.inspect(gated, config=QuantizeConfig(placement=PlacementConfig(first_last_bits=4)))
+    assert set(found.equalised) == {"r", "e"}
+    assert found.not_equalised == {
+        "s": "it is behind Sigmoid 's', which does not commute with scaling channels",
+        "p": "Slice 'q' reads it, and does not commute with scaling channels",
+    }
+    short, long = printed(gated, "--first-last-bits", 4), printed(gated, "--first-last-bits", 4, "-v")
+    first = "channels equalised: 2 of 4 values of at most 7 bits; not s: it is behind Sigmoid 's', which does not commute with"
+    assert f"{first} scaling channels ... (-v: the other 1)" in short
+    assert first in long
+    assert "  not p: Slice 'q' reads it" in long
+    assert "not p" not in short
+    data = json.loads(printed(gated, "--first-last-bits", 4, "--json"))
+    assert (data["equalised"], data["not_equalised"]) == (list(found.equalised), found.not_equalised)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"closed_form": None}, None),
+        ({"closed_form": ClosedFormConfig(equalise=False)}, "it is not asked for"),
+        ({"target": ONE_SCALE}, "the target has one scale for all channels of a weight"),
+        ({"placement": PlacementConfig(abits=8)}, None),
+    ],
+    ids=["no closed form", "switched off", "one scale", "8 bits"],
+)
+def test_where_nothing_is_equalised_there_is_one_reason(gated: Path, changes: dict[str, Any], said: str | None) -> None:
+    found = genie_onnx.inspect(gated, config=QuantizeConfig(**changes))
+    assert found.equalised == ()
+    assert set(found.not_equalised.values()) == (set() if said is None else {said})

@@ -13,11 +13,12 @@ import time
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import onnx
 import pytest
 from click.testing import CliRunner
-from genie_onnx_cli.following import Following, duration, words
+from genie_onnx_cli.following import NAMES, Following, duration, words
 from genie_onnx_cli.main import main
 from genie_onnx_cli.progress import Display
 from genie_onnx_cli.views import JsonLines, LiveView, PlainLines
@@ -26,7 +27,7 @@ from small_bn_net import small_bn_net
 
 import genie_onnx
 from genie_onnx import DistillConfig, Estimate, Event, ImagePlan, Notice, QuantizeConfig, ReconstructConfig, Step
-from genie_onnx.events import Tally
+from genie_onnx.events import Stage, Tally
 from genie_onnx.time_left import Part
 
 CONFIG = QuantizeConfig(
@@ -274,3 +275,8 @@ def test_ctrl_c_in_a_terminal(model: Path) -> None:
     rest = shown[shown.rindex(b"\x1b[?25h") :].decode()
     assert rest.count("error: stopped") == 1
     assert "Traceback" not in shown.decode()
+
+
+def test_every_stage_has_a_name_for_the_user() -> None:
+    """One that has none would end the run."""
+    assert set(get_args(Stage)) == NAMES.keys()
