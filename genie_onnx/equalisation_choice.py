@@ -34,7 +34,7 @@ ELEMENTS = 2**12  # of a channel
 
 def choose_equalisation(
     prepared: Prepared,
-    network: Network,
+    network: Callable[[], Network],
     images: torch.Tensor,
     constraints: Constraints,
     seed: int,
@@ -44,7 +44,8 @@ def choose_equalisation(
 ) -> Equalisation:
     """Return the equalisation of an earlier run in `run`, else that for `images` in the float `network`, which is kept there.
 
-    Where a weight has one scale for all channels there is nothing to gain, and none is made.
+    `network` is asked for where it is needed. Where a weight has one scale for all channels there is nothing to gain, and none
+    is made.
     """
 
     def saved() -> Equalisation | None:
@@ -62,7 +63,7 @@ def choose_equalisation(
         return found
 
     def made() -> Equalisation:
-        chosen = equalise(prepared, network, images, seed, compute, progress) if equalises(constraints) else Equalisation()
+        chosen = equalise(prepared, network(), images, seed, compute, progress) if equalises(constraints) else Equalisation()
         write_text(run.equalisation, chosen.to_json())
         return chosen
 

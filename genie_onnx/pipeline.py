@@ -15,11 +15,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import onnx
 import torch
+from torch import Tensor
 
 from genie_onnx import reconstruct
 from genie_onnx.atomic import write_text
@@ -33,11 +35,12 @@ from genie_onnx.delivery import Delivery, deliver, report_path, write
 from genie_onnx.equalisation_choice import choose_equalisation
 from genie_onnx.events import Notice, Step
 from genie_onnx.history import record
+from genie_onnx.importer import Network
 from genie_onnx.memory import memory_errors
 from genie_onnx.own_grid_choice import choose_own_grids
 from genie_onnx.planning import ImagePlan, Plan, plan, planned_identity
 from genie_onnx.prepare import Prepared, Source, check_import
-from genie_onnx.reconstruct import BlockResult, Codes
+from genie_onnx.reconstruct import Affine, BlockResult, Codes
 from genie_onnx.report import BlockLoss, Report, versions
 from genie_onnx.reporting import first_report
 from genie_onnx.rundir import RunDirectory, open_run
@@ -162,16 +165,13 @@ def quantize(
             bits = choose_bits(prepared, config, calibration, run, todo.compute, tell)
             tell(bits)
             prepared = bits.applied(prepared, config.placement, config.target.constraints)
-        affines: dict[str, reconstruct.Affine] = {}
-        if config.closed_form is not None:
-            compute, constraints = todo.compute, config.target.constraints
-            if config.closed_form.match:
-                affines = matching_affines(prepared, config, todo.choice.kind, calibration.images, compute, tell)
-            if config.closed_form.equalise:
-                network = reconstruct.with_affines(prepared.network, affines)
-                prepared = choose_equalisation(
-                    prepared, network, calibration.images, constraints, config.seed, run, compute, tell
-                ).applied(prepared)
+        # Made when it is asked for: a run that was finished before needs it no more.
+        affines = functools.cache(partial(_affines, prepared, config, todo, calibration.images, tell))
+        if config.closed_form is not None and config.closed_form.equalise:
+            network, constraints = partial(_matched, prepared, affines), config.target.constraints
+            prepared = choose_equalisation(
+                prepared, network, calibration.images, constraints, config.seed, run, todo.compute, tell
+            ).applied(prepared)
         todo = dataclasses.replace(todo, prepared=prepared)
 
         codes, losses = _reconstruct(prepared, affines, config, calibration, run, todo.compute, tell)
@@ -218,9 +218,20 @@ def _report(
     )
 
 
+def _affines(prepared: Prepared, config: QuantizeConfig, todo: Plan, images: Tensor, tell: Progress) -> dict[str, Affine]:
+    """Return what brings made images to the statistics that they should have in the float network, by value."""
+    if config.closed_form is None or not config.closed_form.match:
+        return {}
+    return matching_affines(prepared, config, todo.choice.kind, images, todo.compute, tell)
+
+
+def _matched(prepared: Prepared, affines: Callable[[], Mapping[str, Affine]]) -> Network:
+    return reconstruct.with_affines(prepared.network, affines())
+
+
 def _reconstruct(
     prepared: Prepared,
-    affines: Mapping[str, reconstruct.Affine],
+    affines: Callable[[], Mapping[str, Affine]],
     config: QuantizeConfig,
     calibration: Calibration,
     run: RunDirectory,
@@ -254,7 +265,7 @@ def _reconstruct(
         with reconstruct.ActivationStore(
             compute.device, compute.budget, run.values_of(team.rank), compact=config.closed_form is not None
         ) as store:
-            network, twin = networks(prepared, affines)
+            network, twin = networks(prepared, affines())
             grids = reconstruct.reconstruct(
                 network,
                 prepared.placement,

@@ -221,7 +221,7 @@ def test_the_callback_gets_the_plan_first_and_ends_the_run_by_raising(model: Pat
 
     def tell(event: Event) -> None:
         events.append(event)
-        if isinstance(event, Step) and event.stage == "learn" and event.index == 1:
+        if isinstance(event, Step) and event.stage == "weights" and event.index == 1:
             raise LookupError("a reason of the caller's own")
 
     whole = genie_onnx.quantize(model, model.with_name("whole.onnx"), config=CONFIG).output.read_bytes()
@@ -233,7 +233,7 @@ def test_the_callback_gets_the_plan_first_and_ends_the_run_by_raising(model: Pat
     assert not half.exists()
     events.clear()
     genie_onnx.quantize(model, half, config=CONFIG, progress=events.append)
-    assert {event.index for event in events if isinstance(event, Step) and event.stage == "learn"} == {1}
+    assert {event.index for event in events if isinstance(event, Step) and event.stage == "weights"} == {1}
     assert half.read_bytes() == whole
 
 
