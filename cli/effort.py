@@ -16,16 +16,21 @@ def choose_effort(
     samples: int | None,
     distill_iters: int | None,
     recon_iters: int | None = None,
+    wbits: int | None = None,
 ) -> tuple[str, Effort]:
-    """Return the preset in words and its effort with the given numbers put in; without a preset the device decides."""
+    """Return the preset in words and its effort with the given numbers put in; without a preset the device decides.
+
+    `wbits`: bits of weights; the narrowest are learned where others are not.
+    """
     name = default_preset(device) if preset is None else cast(Preset, preset)
     place = "a GPU" if name == "balanced" else "a CPU"
     effort = PRESETS[name]
+    iterations = effort.narrow_iterations if wbits == NARROWEST else effort.reconstruct_iterations
     return name if preset else f"{name} (because this is {place}, and no --preset is given)", replace(
         effort,
         samples=effort.samples if samples is None else samples,
         distill_iterations=effort.distill_iterations if distill_iters is None else distill_iters,
-        reconstruct_iterations=effort.reconstruct_iterations if recon_iters is None else recon_iters,
+        reconstruct_iterations=iterations if recon_iters is None else recon_iters,
     )
 
 

@@ -84,7 +84,7 @@ def quantize(model: Path, **given: Any) -> None:
     import genie_onnx
 
     preset, effort = choose_effort(
-        given["preset"], given["device"], given["samples"], given["distill_iters"], given["recon_iters"]
+        given["preset"], given["device"], given["samples"], given["distill_iters"], given["recon_iters"], given["wbits"]
     )
     config = genie_onnx.QuantizeConfig(
         placement=placement_config(given),

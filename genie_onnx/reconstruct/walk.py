@@ -14,6 +14,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from genie_onnx.importer import Network
 from genie_onnx.placement import Placement, WeightSpec
 from genie_onnx.quant import ANY, range_grid
 from genie_onnx.reconstruct.calibrate import calibrate
+from genie_onnx.reconstruct.catching_up import FEW, joined, large_blocks
 from genie_onnx.reconstruct.closed import Setting, Solved, solve_block
 from genie_onnx.reconstruct.codes import Codes
 from genie_onnx.reconstruct.final import final_block, settled, unlearned
@@ -34,7 +36,7 @@ from genie_onnx.reconstruct.layout import to_stored
 from genie_onnx.reconstruct.learning import Learning
 from genie_onnx.reconstruct.optimise import BlockData
 from genie_onnx.reconstruct.relief import Relief
-from genie_onnx.reconstruct.store import ActivationStore
+from genie_onnx.reconstruct.store import ActivationStore, Stored
 from genie_onnx.reconstruct.twin import Twin
 from genie_onnx.seeds import stream
 from genie_onnx.targets import PORTABLE, Constraints, Form
@@ -107,7 +109,8 @@ def reconstruct(
         None if closed is None else Setting(network, twin, placement, grids, closed, constraints, seed, compute, store, relief)
     )
     readers = Counter(value for block in blocks for value in block.inputs)
-    (source,) = store.put(len(images), ([to_stored(batch)] for batch in images.split(FORWARD_BATCH)))
+    large = large_blocks(network, blocks, images[:1].to(device)) if closed is not None and len(images) > FEW else 0
+    source = _images(store, images[:FEW] if large else images)
     teacher, student = {network.inputs[0]: source}, {network.inputs[0]: source}
     codes = Codes() if done is None else done
     if image_spec is not None:
@@ -116,7 +119,16 @@ def reconstruct(
     learnable = learned_blocks(blocks, placement)
 
     for place, block in enumerate(blocks):
-        here = Step(stage="targets", index=place, count=len(blocks), iterations=len(images), name=block.name)
+        if large and place == large:
+            rest = _images(store, images[FEW:])
+            carry = partial(forward, inputs=[rest], store=store, relief=relief, team=team, tell=lambda done: None)
+            weights = tuple(w for earlier in blocks[:place] for w in earlier.weights)
+            before = dataclasses.replace(block, inputs=network.inputs, outputs=tuple(student), weights=weights)
+            teacher = joined(store, teacher, carry(twin.function(network.inputs, tuple(teacher))))
+            student = joined(store, student, carry(final_block(network, before, placement, codes, device)))
+            rest.free()
+        samples = FEW if place < large else len(images)
+        here = Step(stage="targets", index=place, count=len(blocks), iterations=samples, name=block.name)
         to_learn = [w for w in _weights(block, placement) if w.value not in codes.weights]
         # What only the user reads of a block is compared while it learns, and not computed where it does not.
         part = dataclasses.replace(block, outputs=tuple(v for v in block.targets if to_learn or readers[v]))
@@ -161,6 +173,11 @@ def reconstruct(
                 values.pop(value).free()
     open_ = [spec.name for spec in placement.activations if spec.name not in codes.activations]  # outputs, where they are rounded
     return codes.merged(Codes(activations={name: settled(name, grids[name].scale, grids, placement) for name in open_}))
+
+
+def _images(store: ActivationStore, images: Tensor) -> Stored:
+    (stored,) = store.put(len(images), ([to_stored(batch)] for batch in images.split(FORWARD_BATCH)))
+    return stored
 
 
 def simulate(
