@@ -136,37 +136,40 @@ def reconstruct(
         learned = learnable.index(block.name) if to_learn else 0
         step = dataclasses.replace(here, stage="weights", index=learned, count=len(learnable), iterations=len(to_learn))
         first: Solved | None = None
-        if setting is not None and to_learn:
+        # A block that an earlier run finished goes the same way: carried otherwise its values would differ in their last bits.
+        if setting is not None and (to_learn or (block.name in learnable and part.outputs)):
             whole = (block,) if pieces is None else pieces.get(block.name, (block,))
             given = [{v: values[v] for v in block.inputs} for values in (teacher, student)]
-            first = solve_block(setting, block, whole, codes, given[0], given[1], part.outputs, Tally(progress, step))
+            solve = partial(solve_block, setting, block, whole, teacher=given[0], student=given[1])
+            first = solve(codes, outputs=part.outputs, tell=Tally(progress, step if to_learn else here))
             target = tuple(first.teacher[v] for v in part.outputs)
         else:
             teach = twin.function(part.inputs, part.outputs)
             target = forward(teach, inputs, store, relief, team, Tally(progress, here)) if part.outputs else ()
-        kept = first is not None  # what closed form made of the block, which is carried already
+        made = () if first is None else (first,)
         if to_learn:
             learning = Learning(network, placement, grids, config, constraints, compute, relief, seed)
             channels = tuple(-1 if v in block.channels_last else 1 for v in part.outputs)
             data = BlockData(inputs, inputs_q, target, channels)
             step = dataclasses.replace(step, stage="learn")
             result = learning.block(part if target else block, to_learn, data, codes, first, step, progress)
-            kept = kept and not result.gained
             codes = codes.merged(result.codes)
+            if first is not None and result.gained:
+                first = solve(codes, outputs=part.outputs, tell=lambda done: None)
+                made = (*made, first)
             finished(BlockResult(block.name, result.codes, result.loss))
         codes = codes.merged(unlearned(block, network, placement, grids, codes))
         teacher.update(zip(part.outputs, target, strict=True))
         carried = tuple(v for v in part.outputs if readers[v])
-        if kept and first is not None:
+        if first is not None:
             student.update({v: first.student[v] for v in carried})
         elif carried:
             tell = Tally(progress, dataclasses.replace(here, stage="carry"))
             quantised = final_block(network, dataclasses.replace(block, outputs=carried), placement, codes, device)
             student.update(zip(carried, forward(quantised, inputs_q, store, relief, team, tell), strict=True))
-        for values in () if first is None else (first.teacher, first.student):
-            for left in values.values():
-                if left not in (*teacher.values(), *student.values()):
-                    left.free()
+        for left in (value for one in made for values in (one.teacher, one.student) for value in values.values()):
+            if left not in (*teacher.values(), *student.values()):
+                left.free()
         readers.subtract(block.inputs)
         for values in (teacher, student):
             for value in [v for v in values if not readers[v]]:
