@@ -9,10 +9,11 @@ gone (man 2 fsync, man 2 rename). What a killed process leaves as PATH.part is o
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -51,4 +52,12 @@ def write_text(path: Path, text: str) -> None:
 def write_npz(path: Path, **arrays: Any) -> None:
     """Write named arrays to an npz file, whole or not at all."""
     with replacing(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        save_npz(file, arrays)
+
+
+def save_npz(file: IO[bytes], arrays: Mapping[str, Any]) -> None:
+    """Write named arrays as npz, packed lightly: images take a third of the time of numpy's own level, and hardly more room."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)

@@ -144,6 +144,7 @@ class ClosedFormConfig:
     wide_bits: int = 8  # weights of so many bits or more are rounded to the nearest: there is nothing to gain
     mismatch: bool = True  # weights make good for what rounding did to the layer's input
     biases: bool = True  # biases take the mean error
+    steps: bool = True  # steps of narrow values are those that are best for the layer that reads them
     match: bool = True  # made images are brought to the statistics that BatchNorm knows, layer by layer
     equalise: bool = True  # channels are scaled to use the same share of their value's grid
 

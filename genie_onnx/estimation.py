@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from genie_onnx.atomic import save_npz
 from genie_onnx.bit_budget import choices
 from genie_onnx.bit_choice import HALVINGS, brief
 from genie_onnx.bit_choice import IMAGES as IMAGES_TRIED
@@ -260,6 +261,6 @@ def _rates(plan: ImagePlan, imported: float, generator: torch.Generator) -> Rate
         painted=painted,
         searched=seconds_once(lambda: weight_grid(row, bits.wbits, constraints), device) / PROBE,
         fitted=seconds_once(lambda: activation_grid(row, low, high, bits.abits, constraints), device) * ELEMENTS / PROBE,
-        packed=seconds_once(lambda: np.savez_compressed(io.BytesIO(), array), cpu) / array.nbytes,
+        packed=seconds_once(lambda: save_npz(io.BytesIO(), {"images": array}), cpu) / array.nbytes,
         imported=imported,
     )

@@ -18,7 +18,7 @@ from genie_onnx.importer import Network
 from genie_onnx.reconstruct.store import ActivationStore, Stored
 
 FEW = 64  # images
-LARGE = 2**18  # elements that a block reads and hands on
+LARGE = 160_000  # elements that a block reads and hands on: two maps of 80 channels at 32x32
 BATCH = 32  # samples copied at once
 
 

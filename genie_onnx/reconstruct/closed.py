@@ -8,8 +8,7 @@ for each layer, in topological order:
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,55 +19,32 @@ from torch import Tensor
 from genie_onnx.blocks import Block
 from genie_onnx.closed_form import (
     RIDGES,
-    Columns,
     Moments,
+    Rows,
     Solution,
-    Sums,
     best_ridge,
+    best_step,
     bias_shift,
-    combined,
-    drawn_positions,
-    mean_column,
+    channel_weights,
     nearest_solution,
     solve,
 )
-from genie_onnx.compute import Compute
-from genie_onnx.config import ClosedFormConfig
-from genie_onnx.importer import Network
-from genie_onnx.placement import Placement, WeightSpec
+from genie_onnx.placement import WeightSpec
 from genie_onnx.qparams import QParams, QTensor
-from genie_onnx.quant import Grid, fake_quantize, weight_grid
+from genie_onnx.quant import Grid, weight_grid
 from genie_onnx.reconstruct.codes import Codes
 from genie_onnx.reconstruct.final import final_block, float32, unlearned
-from genie_onnx.reconstruct.forward import batch_of, forward
+from genie_onnx.reconstruct.forward import forward
 from genie_onnx.reconstruct.layers import Layer, layers_of
-from genie_onnx.reconstruct.layout import from_rows, from_stored, to_rows
-from genie_onnx.reconstruct.relief import Relief
-from genie_onnx.reconstruct.store import ActivationStore, Stored
+from genie_onnx.reconstruct.layout import from_rows, to_rows
+from genie_onnx.reconstruct.reading import Reader, Setting
+from genie_onnx.reconstruct.store import Stored
 from genie_onnx.reconstruct.student import initializer
-from genie_onnx.reconstruct.twin import Twin
 from genie_onnx.seeds import stream
 from genie_onnx.targets import Constraints
 
-HELD = 0.25  # share of the images on which a ridge is judged
-COLUMN_ELEMENTS = 2**22  # of the columns that are made at once: they stay in the caches
+STEP_SAMPLES, STEP_ELEMENTS = 16, 2**12  # images, and elements of each channel of them, that a step is searched on
 Function = Callable[..., tuple[Tensor, ...]]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What stays the same from block to block. `network` is the one whose weights are rounded, `twin` what it is to imitate."""
-
-    network: Network
-    twin: Twin
-    placement: Placement
-    grids: Mapping[str, Grid]
-    config: ClosedFormConfig
-    constraints: Constraints
-    seed: int
-    compute: Compute
-    store: ActivationStore
-    relief: Relief
 
 
 @dataclass(frozen=True)
@@ -110,6 +86,10 @@ def solve_block(
         known = codes.merged(own)
         own = own.merged(unlearned(piece, setting.network, setting.placement, setting.grids, known))
         for layer, spec in _new_layers(setting, piece, codes.merged(own)):
+            if setting.config.steps:
+                own = own.merged(
+                    setting.compute.team.once(partial(_better_step, setting, piece, layer, codes, codes.merged(own), xs, x_qs))
+                )
             own = own.merged(_solve_layer(setting, piece, layer, spec, codes.merged(own), xs, x_qs))
             done += 1
             tell(done)
@@ -150,6 +130,35 @@ def _new_layers(setting: Setting, piece: Block, codes: Codes) -> list[tuple[Laye
     return list(found.values())
 
 
+def _better_step(
+    setting: Setting,
+    piece: Block,
+    layer: Layer,
+    before: Codes,
+    codes: Codes,
+    teacher: Mapping[str, Stored],
+    student: Mapping[str, Stored],
+) -> Codes:
+    """Return the grid of the layer's input with the step that is best for the layer; nothing where it is settled `before`, is
+    wide, or serves other values as well."""
+    spec = setting.placement.activation_of(layer.input)
+    if spec is None or spec.name in before.activations or len(spec.roots) > 1 or spec.bits >= setting.config.wide_bits:
+        return Codes()
+    if setting.constraints.scales != "any":
+        return Codes()
+    grid = codes.activations[spec.name]
+    axis = -1 if isinstance(layer.columns, Rows) else 1
+    x, x_q = (
+        part.movedim(axis, 0).flatten(1) for part in Reader(setting, piece, layer, codes, teacher, student).sample(STEP_SAMPLES)
+    )
+    places = stream(setting.seed, f"steps/{layer.output}", x.device)
+    chosen = torch.randint(x.shape[1], (min(STEP_ELEMENTS, x.shape[1]),), generator=places, device=x.device)
+    rows = layer.columns.rows(initializer(setting.network, layer.weight))
+    weights = channel_weights(rows, len(x))
+    step = best_step(x[:, chosen], x_q[:, chosen], weights, float(grid.scale), int(grid.zero_point), grid.qmax)
+    return Codes(activations={spec.name: replace(grid, scale=np.array(step, np.float32))})
+
+
 def _without_layer(setting: Setting, piece: Block, codes: Codes) -> list[WeightSpec]:
     """Return the weights of `piece` that are left: their layers compute in a way that has no moments (layers_of)."""
     specs = (setting.placement.weight_of(w) for w in piece.weights if w not in codes.weights)
@@ -188,7 +197,7 @@ def _solve_layer(
     value = initializer(network, layer.weight)
     weight = layer.columns.rows(value).contiguous() * layer.gain
     movable = layer.bias is not None and config.biases
-    reader = _Reader(setting, piece, layer, codes, teacher, student)
+    reader = Reader(setting, piece, layer, codes, teacher, student)
     if spec.bits >= config.wide_bits and movable:
         moments = reader.means()
         solution = nearest_solution(weight, moments, spec.bits, setting.constraints, RIDGES[0])
@@ -227,122 +236,3 @@ def _codes(
         shift = bias_shift(weight, solution.weights, moments).flatten() / layer.bias_gain
         codes.biases[layer.bias] = float32((bias.double().flatten() + shift).view(bias.shape))
     return codes
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """What one layer reads in both networks, and its moments."""
-
-    setting: Setting
-    piece: Block
-    layer: Layer
-    codes: Codes
-    teacher: Mapping[str, Stored]
-    student: Mapping[str, Stored]
-
-    def folds(self) -> tuple[Moments, Moments, Moments]:
-        """Return the moments of most images, of the others, and of all; the means are those over all positions of all images."""
-        count = len(next(iter(self.student.values())))
-        first = count - max(1, round(HELD * count)) if count > 1 else count
-        groups, _, features = self.layer.columns.rows(initializer(self.setting.network, self.layer.weight)).shape
-        sums, means = [], _Means(self.layer.columns)
-        for start, stop in ((0, first), (first, count)):
-            if start == stop:
-                continue
-            sums.append(Sums(groups, features, self.setting.compute.device))
-            for x, x_q, number in self._batches(start, stop):
-                means.add(x, x_q, number is not None)
-                if number is not None:
-                    self._take_in(sums[-1], x, x_q, self._positions(x, count, number))
-        for total in (*(part for fold in sums for part in fold.parts), *means.parts):
-            self.setting.compute.team.add_up(total)
-        mean, mean_q = (mean_column(self.layer.columns, x) for x in means.found())
-        moments = [combined([fold]).with_means(mean, mean_q) for fold in (sums[0], sums[-1])]
-        return moments[0], moments[1], combined(sums).with_means(mean, mean_q)
-
-    def means(self) -> Moments:
-        """Return moments with exact means, and of the covariances only that every input is as strong as any other."""
-        count, means = len(next(iter(self.student.values()))), _Means(self.layer.columns)
-        for x, x_q, number in self._batches(0, count):
-            means.add(x, x_q, number is not None)
-        for total in means.parts:
-            self.setting.compute.team.add_up(total)
-        mean, mean_q = (mean_column(self.layer.columns, x) for x in means.found())
-        alike = torch.eye(mean.shape[1], dtype=torch.float64, device=mean.device).expand(len(mean), -1, -1)
-        return Moments(alike, alike, mean, mean_q, count)
-
-    def _take_in(self, sums: Sums, x: Tensor, x_q: Tensor, positions: Tensor) -> None:
-        """Add the columns at `positions` [N, m], of a few samples at a time."""
-        columns = self.layer.columns
-        elements = positions.shape[1] * sums.parts[2].numel()
-        size = max(1, COLUMN_ELEMENTS // max(1, elements))
-        for begin in range(0, len(x), size):
-            part = slice(begin, begin + size)
-            sums.add(columns.at(x[part], positions[part]), columns.at(x_q[part], positions[part]))
-
-    def _positions(self, x: Tensor, count: int, number: int) -> Tensor:
-        """Draw the positions of a batch: as many a sample as the wanted number of columns takes, in all `count` samples."""
-        layer = self.layer
-        features = layer.columns.rows(initializer(self.setting.network, layer.weight)).shape[2]
-        wanted = math.ceil(max(self.setting.config.columns, self.setting.config.columns_per_feature * features) / count)
-        generator = stream(self.setting.seed, f"columns/{layer.output}/{number}", x.device)
-        return drawn_positions(layer.columns.positions(x), len(x), wanted, generator)
-
-    def _batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor, int | None]]:
-        """Yield this process's batches of x and x_q, with the number of the first sample. Where there is none for it, it gets
-        one that does not count, without a number: so that it knows the shapes of what is added up."""
-        setting, piece, name, team = self.setting, self.piece, self.layer.input, self.setting.compute.team
-        floats, rounded = self._functions()
-        xs, x_qs = ([values[v] for v in piece.inputs] for values in (self.teacher, self.student))
-        if name in piece.inputs:
-            xs, x_qs = [self.teacher[name]], [self.student[name]]
-        size = batch_of(x_qs)
-        starts: Sequence[tuple[int, int | None]] = [(begin, begin) for begin in range(start, stop, size)][team.rank :: team.size]
-        for begin, number in starts or [(start, None)]:
-            end = min(begin + size, stop)
-            with torch.no_grad(), Compute(setting.compute.device).products():
-                x, x_q = (
-                    function(*(from_stored(v.slice(begin, end)) for v in values))
-                    for function, values in ((floats, xs), (rounded, x_qs))
-                )
-            yield x, x_q, number
-
-    def _functions(self) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
-        """Return what makes the layer's input of what is stored, in the float network and, rounded, in the other."""
-        setting, piece, name = self.setting, self.piece, self.layer.input
-        spec = setting.placement.activation_of(name)
-
-        def on_grid(x: Tensor) -> Tensor:
-            if spec is None:
-                return x
-            grid = self.codes.activations[spec.name]
-            return fake_quantize(x, torch.tensor(grid.scale, device=x.device), int(grid.zero_point), grid.qmax)
-
-        if name in piece.inputs:
-            return lambda x: x, on_grid
-        floats = setting.twin.function(piece.inputs, (name,))
-        inner = replace(piece, outputs=(name,))
-        rounded = final_block(setting.network, inner, setting.placement, self.codes, setting.compute.device)
-        return lambda *values: floats(*values)[0], lambda *values: on_grid(rounded(*values)[0])
-
-
-class _Means:
-    """Means of x and x_q over what is alike for a layer (Columns.total)."""
-
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
-        self.parts: list[Tensor] = []
-
-    def add(self, x: Tensor, x_q: Tensor, counts: bool) -> None:
-        """Take in a batch; one that does not count only gives the shapes."""
-        (total, count), (total_q, _) = (self._columns.total(part) for part in (x, x_q))
-        sums = [total, total_q, total.new_tensor(count)]
-        if not self.parts:
-            self.parts = [torch.zeros_like(part) for part in sums]
-        for part, own in zip(self.parts, sums if counts else (), strict=counts):
-            part += own
-
-    def found(self) -> tuple[Tensor, Tensor]:
-        """Return the means, [1, ...] each."""
-        total, total_q, count = self.parts
-        return (total / count).float(), (total_q / count).float()

@@ -47,13 +47,13 @@ def layers_of(network: Network, weights: Collection[str], values: Collection[str
     for node in network.module.graph.nodes:
         if node.op != "call_module" or len(node.args) < 2 or node.args[1] not in wanted or value_of.get(node) not in values:
             continue
-        layer = _layer(network, node, wanted[node.args[1]], value_of)
+        layer = _layer(network, node, wanted[node.args[1]], value_of, values)
         if layer is not None:
             found.append(layer)
     return found
 
 
-def _layer(network: Network, node: fx.Node, weight: str, value_of: dict[fx.Node, str]) -> Layer | None:
+def _layer(network: Network, node: fx.Node, weight: str, value_of: dict[fx.Node, str], values: Collection[str]) -> Layer | None:
     module, operand = network.module.get_submodule(str(node.target)), node.args[0]
     if not isinstance(operand, fx.Node):
         return None
@@ -74,7 +74,9 @@ def _layer(network: Network, node: fx.Node, weight: str, value_of: dict[fx.Node,
         case MatMul() if len(shape) == 2:
             adding = next(iter(node.users), node)
             constant = _added(network, adding, node) if len(node.users) == 1 else None
-            bias = _own_constant(network, constant, value_of, shape[1])
+            # An Add in another block is not computed with the layer: it cannot be moved with it
+            there = value_of.get(adding) in values
+            bias = _own_constant(network, constant, value_of, shape[1]) if there else None
             return Layer(weight, source, output if bias is None else value_of[adding], Rows(False), bias)
         case _:
             return None

@@ -28,13 +28,14 @@ from genie_onnx.placement import Placement, WeightSpec
 from genie_onnx.quant import ANY, range_grid
 from genie_onnx.reconstruct.calibrate import calibrate
 from genie_onnx.reconstruct.catching_up import FEW, joined, large_blocks
-from genie_onnx.reconstruct.closed import Setting, Solved, solve_block
+from genie_onnx.reconstruct.closed import Solved, solve_block
 from genie_onnx.reconstruct.codes import Codes
 from genie_onnx.reconstruct.final import final_block, settled, unlearned
 from genie_onnx.reconstruct.forward import FORWARD_BATCH, forward
 from genie_onnx.reconstruct.layout import to_stored
 from genie_onnx.reconstruct.learning import Learning
 from genie_onnx.reconstruct.optimise import BlockData
+from genie_onnx.reconstruct.reading import Setting
 from genie_onnx.reconstruct.relief import Relief
 from genie_onnx.reconstruct.store import ActivationStore, Stored
 from genie_onnx.reconstruct.twin import Twin
