@@ -138,6 +138,7 @@ def accuracy(wbits: int, abits: int, iterations: int, images: Path, folder: Path
     config = QuantizeConfig(
         placement=PlacementConfig(wbits=wbits, abits=abits),
         reconstruct=ReconstructConfig(iterations=iterations, rounding_lr=genie_onnx.rounding_rate(iterations)),
+        closed_form=None,
         samples=128,
     )
     output = folder / f"w{wbits}a{abits}.{iterations}.onnx"

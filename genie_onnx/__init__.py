@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from genie_onnx.config import (
         PRESETS,
         BitGoal,
+        ClosedFormConfig,
         DistillConfig,
         Effort,
         LayerBits,
@@ -67,6 +68,7 @@ _HOMES = {
     "config": (
         "PRESETS",
         "BitGoal",
+        "ClosedFormConfig",
         "DistillConfig",
         "Effort",
         "LayerBits",
@@ -113,6 +115,7 @@ __all__ = [
     "BlockBits",
     "BlockFinding",
     "CancelledError",
+    "ClosedFormConfig",
     "ConfigError",
     "Confusion",
     "Constraints",

@@ -106,7 +106,7 @@ class DistillConfig:
 class ReconstructConfig:
     """GENIE-M (paper, section 3.2 and Algorithm 2) with the published learning rates."""
 
-    iterations: int = 20000  # optimiser steps for each block, >= 0 (0: nearest rounding at the searched steps); paper 20000
+    iterations: int = 20000  # optimiser steps for each block, >= 0 (0: nothing is learned); paper 20000
     batch_size: int = 32  # samples drawn each step, >= 1; paper 32
     rounding_lr: float = 1e-3  # Adam learning rate of the rounding logits v
     weight_scale_lr: float = 1e-4  # Adam learning rate of the weight step sizes, on a cosine schedule
