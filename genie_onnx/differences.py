@@ -16,6 +16,7 @@ OPTIONS = {
     "distill.batch_size": "--distill-batch",
     "reconstruct.iterations": "--recon-iters",
     "reconstruct.drop_probability": "--drop",
+    "closed_form.wide_bits": "--moments",
     "target.outputs": "--round-outputs",
     "bit_goal.average": "--avg-bits",
     "bit_goal.share": "--target-size",
@@ -29,10 +30,12 @@ OPTIONS = {
 UNOPTIONED = frozenset(
     {
         *(f"distill.{name}" for name in ("latent_size", "latent_lr", "generator_lr", "pixel_lr")),
-        *(f"reconstruct.{name}" for name in ("weight_scale_lr", "activation_scale_lr", "learn_weight_scale")),
+        *(f"reconstruct.{name}" for name in ("weight_scale_lr", "activation_scale_lr", "bias_lr", "learn_weight_scale")),
         *(f"reconstruct.{name}" for name in ("warmup", "beta_start", "beta_end")),
+        *(f"closed_form.{name}" for name in ("columns", "columns_per_feature", "steps")),
     }
 )
+SWITCHED = "settings.closed_form"  # a section that one option switches as a whole: --closed-form
 DIGITS = 12  # of a digest, to tell two by
 
 
@@ -69,7 +72,9 @@ def option(setting: str) -> str:
 
 def _changes(old: Any, new: Any, where: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
     """Yield the path of every entry in which two JSON values differ, with both values."""
-    if {type(old), type(new)} in ({dict}, {dict, type(None)}):  # None: a section that was not given
+    if where == SWITCHED and (old is None) != (new is None):
+        yield where, (old is not None, new is not None)
+    elif {type(old), type(new)} in ({dict}, {dict, type(None)}):  # None: a section that was not given
         old, new = old or {}, new or {}
         for key in dict.fromkeys([*old, *new]):
             yield from _changes(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))

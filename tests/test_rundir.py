@@ -104,6 +104,12 @@ def test_every_difference_is_named(tmp_path: Path) -> None:
         opened(tmp_path / "run", identity(QuantizeConfig(), "b" * 64), "moved.onnx")
 
 
+def test_a_section_that_one_option_switches_is_one_difference(tmp_path: Path) -> None:
+    opened(tmp_path / "run", identity(QuantizeConfig()))
+    with pytest.raises(ConfigError, match=r"another run: --closed-form was on and is now off\. Choose"):
+        opened(tmp_path / "run", identity(QuantizeConfig(closed_form=None)))
+
+
 def test_a_machine_of_another_precision_is_another_machine() -> None:
     precise, rough = machine(Compute(torch.device("cpu"), "fp32")), machine(Compute(torch.device("cpu"), "bf16"))
     assert {name for name in precise if precise[name] != rough[name]} == {"precision"}
