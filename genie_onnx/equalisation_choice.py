@@ -62,8 +62,10 @@ def choose_equalisation(
     if found is not None:
         return found
 
+    floats = network() if equalises(constraints) else None  # which all processes make together
+
     def made() -> Equalisation:
-        chosen = equalise(prepared, network(), images, seed, compute, progress) if equalises(constraints) else Equalisation()
+        chosen = Equalisation() if floats is None else equalise(prepared, floats, images, seed, compute, progress)
         write_text(run.equalisation, chosen.to_json())
         return chosen
 

@@ -146,6 +146,10 @@ def block_parts(
             parts.append(Part("learn", learned, iterations * (cost.step or 0.0)))
             learned += 1
             continue
+        if closed and cost.step is not None:  # finished: carried as it was then
+            parts.append(Part("targets", place, samples / processes * (1 + STUDENT) * cost.forward))
+            learned += 1
+            continue
         parts.append(Part("targets", place, samples / processes * cost.forward))
         if cost.step is not None:
             if cost.name not in finished:

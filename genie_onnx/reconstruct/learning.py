@@ -18,7 +18,7 @@ from torch import Tensor
 from genie_onnx.blocks import Block
 from genie_onnx.compute import Compute
 from genie_onnx.config import ReconstructConfig
-from genie_onnx.events import Notice, Step
+from genie_onnx.events import Notice, Step, Tally
 from genie_onnx.importer import Network
 from genie_onnx.placement import Placement, WeightSpec
 from genie_onnx.qparams import QParams, QTensor
@@ -83,7 +83,11 @@ class Learning:
             return Outcome(first.codes, (error, error), gained=False)
         started = codes if first is None else codes.merged(first.codes)
         fixed = codes if first is None else codes.merged(first.fixed)
-        weights = [self._weight(spec, started) for spec in to_learn]
+        weights, tell = [], Tally(progress, dataclasses.replace(begun, stage="weights", iterations=len(to_learn)))
+        for done, spec in enumerate(to_learn, start=1):
+            weights.append(self._weight(spec, started))
+            if first is None:  # else they were searched, and told, in closed form
+                tell(done)
         count = len(data.student[0])
         held = min(max(LEAST, round(HELD * count)), count // 2) if first is not None else 0
         begun = dataclasses.replace(begun, iterations=config.iterations)
@@ -100,7 +104,9 @@ class Learning:
         new = first.codes.merged(new)
         before = _error(data, [first.student[v] for v in block.outputs], count - held)
         after = self._held_error(block, data, codes.merged(new), count - held)
-        if not after < before:
+        if not self.compute.team.once(
+            lambda: after < before
+        ):  # the processes of a team may differ in last bits, and must not here
             return Outcome(first.codes, (before, before), gained=False)
         return Outcome(new, (before, after), gained=True)
 

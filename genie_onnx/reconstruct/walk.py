@@ -142,7 +142,10 @@ def reconstruct(
             whole = (block,) if pieces is None else pieces.get(block.name, (block,))
             given = [{v: values[v] for v in block.inputs} for values in (teacher, student)]
             solve = partial(solve_block, setting, block, whole, teacher=given[0], student=given[1])
-            first = solve(codes, outputs=part.outputs, tell=Tally(progress, step if to_learn else here))
+            tell = Tally(progress, step if to_learn else here)
+            first = solve(codes, outputs=part.outputs, tell=tell if to_learn else lambda done: None)
+            if not to_learn:
+                tell(here.iterations)
             target = tuple(first.teacher[v] for v in part.outputs)
         else:
             teach = twin.function(part.inputs, part.outputs)
