@@ -17,12 +17,13 @@ import torch
 import torch.distributed as dist
 
 import genie_onnx
+from genie_onnx.rundir import RunDirectory
 
 
-def together(size: int, model: Path, output: Path, killed: tuple[int, int] | None = None, **settings: Any) -> list[int | None]:
+def together(size: int, model: Path, output: Path, killed: int | None = None, **settings: Any) -> list[int | None]:
     """Run quantize in `size` processes and return their exit codes. What process k raises is written to `output`.error<k>.
 
-    killed: (rank, n): that process is killed (SIGKILL) when it has added up gradients n times.
+    killed: the rank of a process that is killed (SIGKILL) as soon as it adds up numbers with the others for the second block.
     """
     context: ForkServerContext = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["genie_onnx.pipeline"])
@@ -40,18 +41,16 @@ def together(size: int, model: Path, output: Path, killed: tuple[int, int] | Non
 
 
 def _quantize(
-    rank: int, size: int, port: int, killed: tuple[int, int] | None, model: Path, output: Path, settings: dict[str, Any]
+    rank: int, size: int, port: int, killed: int | None, model: Path, output: Path, settings: dict[str, Any]
 ) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    if killed is not None and killed[0] == rank:
-        left, add_up = killed[1], dist.all_reduce
+    if killed == rank:
+        add_up, first = dist.all_reduce, RunDirectory(output.with_suffix(".genie")).loss(0)
 
         def all_reduce(tensor: torch.Tensor) -> None:
-            nonlocal left
-            left -= 1
-            if not left:
+            if first.exists():
                 os.kill(os.getpid(), signal.SIGKILL)
             add_up(tensor)
 

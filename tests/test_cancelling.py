@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -15,13 +16,18 @@ import pytest
 from small_bn_net import SHAPE, small_bn_net
 
 import genie_onnx
-from genie_onnx import CancelledError, DistillConfig, Event, QuantizeConfig, ReconstructConfig, Step, cancellable
+from genie_onnx import CancelledError, DistillConfig, Event, PlacementConfig, QuantizeConfig, ReconstructConfig, Step, cancellable
+from genie_onnx.events import Stage
 from genie_onnx.validate.runtimes import child
 
 CONFIG = QuantizeConfig(
-    samples=12, distill=DistillConfig(iterations=2, batch_size=6, start="leaves"), reconstruct=ReconstructConfig(iterations=3)
+    samples=12,
+    placement=PlacementConfig(setting="qdrop"),  # a value of 4 bits, to be equalised
+    distill=DistillConfig(iterations=2, batch_size=6, start="leaves"),
+    reconstruct=ReconstructConfig(iterations=3),
 )
-STAGES = ["check", "statistics", "images", "judges", "save", "grids", "targets", "weights", "learn", "carry", "export"]
+STAGES = ["check", "statistics", "images", "judges", "save", "grids", "weights", "learn", "export"]
+CLOSED, LEARNED = [*STAGES, "equalise"], [*STAGES, "targets", "carry"]  # each block in closed form first, or not
 LATENCY = 5.0  # s; a step of the small network takes milliseconds, but the machine may be busy
 
 
@@ -42,21 +48,24 @@ def reached(told: list[Event], stage: str) -> bool:
     return any(isinstance(event, Step) and event.stage == stage for event in told)
 
 
-def test_cancelled_in_every_stage_a_run_goes_on_to_the_same_file(model: Path, tmp_path: Path) -> None:
-    whole = genie_onnx.quantize(model, tmp_path / "whole.onnx", config=CONFIG)
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "learned"])
+def test_cancelled_in_every_stage_a_run_goes_on_to_the_same_file(closed: bool, model: Path, tmp_path: Path) -> None:
+    config = CONFIG if closed else replace(CONFIG, closed_form=None)
+    whole = genie_onnx.quantize(model, tmp_path / "whole.onnx", config=config)
     output, told = tmp_path / "cancelled.onnx", list[Event]()
-    for stage in STAGES:
+    stages = CLOSED if closed else LEARNED
+    for stage in sorted(stages, key=get_args(Stage).index):
         told.clear()
         with pytest.raises(CancelledError, match="goes on from the last finished step"):
             genie_onnx.quantize(
                 model,
                 output,
-                config=CONFIG,
+                config=config,
                 progress=cancellable(lambda stage=stage: reached(told, stage), told.append),  # type: ignore[misc]
             )
         assert not output.exists()
         assert not leftovers(tmp_path)
-    genie_onnx.quantize(model, output, config=CONFIG)
+    genie_onnx.quantize(model, output, config=config)
     assert output.read_bytes() == whole.output.read_bytes()
 
 

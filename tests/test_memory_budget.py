@@ -30,7 +30,7 @@ def test_a_run_may_go_on_with_another_budget_and_ends_with_the_identical_file(mo
     on_disk: list[str] = []
 
     def stop_in_the_second_block(event: genie_onnx.Event) -> None:
-        if isinstance(event, Step) and event.stage == "learn" and event.index == 1:
+        if isinstance(event, Step) and event.stage == "weights" and event.index == 1:
             on_disk.extend(file.name for file in values.iterdir())
             raise KeyboardInterrupt
 

@@ -103,7 +103,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_identical_file(model: Path, tmp_
 
     def stop_in_the_second_block(event: genie_onnx.Event) -> None:
         seen.append(event)
-        if isinstance(event, Step) and event.stage == "learn" and event.index == 1:
+        if isinstance(event, Step) and event.stage == "weights" and event.index == 1:
             raise KeyboardInterrupt
 
     half = tmp_path / "half.onnx"
@@ -113,7 +113,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_identical_file(model: Path, tmp_
     events: list[genie_onnx.Event] = []
     genie_onnx.quantize(model, half, config=QUICK, progress=events.append)
     assert not any(isinstance(e, Step) and e.stage == "images" for e in events)
-    assert not any(isinstance(e, Step) and e.stage == "learn" and e.index == 0 for e in events)
+    assert not any(isinstance(e, Step) and e.stage == "weights" and e.index == 0 for e in events)
     assert half.read_bytes() == whole.output.read_bytes()
 
 

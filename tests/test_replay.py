@@ -103,7 +103,7 @@ def test_reconstruction(penalised: bool, kind: type[Team], monkeypatch: pytest.M
         learner = Learner(student, weights, Fixed({}, [], {}), {"s": torch.tensor(0.3)}, (1,), config, compute, random)
         step = learner.steps(penalised)
         for k, (x, x_q, y) in enumerate(samples.unbind(1), start=1):
-            learner.rates.copy_(torch.tensor([0.1 / k, 0.01 * k, 0.02, 20.0 / k]))
+            learner.rates.copy_(torch.tensor([0.1 / k, 0.01 * k, 0.02, 20.0 / k, 0.0]))
             step(x, x_q, y @ value.t())
         learned = learner.learned((0.0, 0.0))
         return [*learned.codes.values(), *learned.scales.values(), *learned.activations.values()]

@@ -14,11 +14,26 @@ from genie_onnx_cli.main import main
 from small_bn_net import small_bn_net
 
 import genie_onnx
-from genie_onnx import ConfigError, DistillConfig, Notice, QuantizeConfig, ReconstructConfig, RunError, Step, reporting
+from genie_onnx import (
+    ConfigError,
+    DistillConfig,
+    Notice,
+    PlacementConfig,
+    QuantizeConfig,
+    ReconstructConfig,
+    RunError,
+    Step,
+    reporting,
+)
 from genie_onnx.history import read_history
 from genie_onnx.rundir import RunDirectory
 
-QUICK = QuantizeConfig(samples=16, distill=DistillConfig(iterations=3, batch_size=8), reconstruct=ReconstructConfig(iterations=4))
+QUICK = QuantizeConfig(
+    samples=16,
+    placement=PlacementConfig(first_last_bits=4),  # all blocks are learned: rounding to 8 bits would not be
+    distill=DistillConfig(iterations=3, batch_size=8),
+    reconstruct=ReconstructConfig(iterations=4),
+)
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +153,8 @@ def test_a_run_that_was_stopped_has_all_its_curves(tmp_path: Path) -> None:
     curves = read_history(RunDirectory(result.run_dir).history)
     batches, blocks = ([c for c in curves if c.stage == stage] for stage in ("images", "learn"))
     assert [curve.points[-1][0] for curve in batches] == [3, 3]
-    assert [(c.name, c.points[0][1], c.points[-1][1]) for c in blocks] == [
-        (loss.block, loss.before, loss.after) for loss in result.report.blocks
-    ]
+    assert [c.name for c in blocks] == [loss.block for loss in result.report.blocks]
+    assert all(loss.after <= loss.before for loss in result.report.blocks)  # on images held back: kept where it gained
     assert all(len({at for at, _ in curve.points}) == len(curve.points) for curve in curves)
 
 

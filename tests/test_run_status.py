@@ -54,7 +54,7 @@ def test_a_run_in_its_second_batch(tmp_path: Path) -> None:
 
 
 def test_a_run_in_its_second_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = stopped(tmp_path, lambda event: isinstance(event, Step) and event.stage == "learn" and event.index == 1)
+    run = stopped(tmp_path, lambda event: isinstance(event, Step) and event.stage == "weights" and event.index == 1)
     monkeypatch.chdir(tmp_path)
     before = content(tmp_path)
     printed = call("status", run)

@@ -149,6 +149,21 @@ def assert_same_grid(
     assert (found.scale, found.zero_point) == (expected.scale, expected.zero_point), f"grid of '{value}'"
 
 
+def as_rounded(deploy: ir.Model, placement: Placement, run: Path) -> ir.Model:
+    """The graph with the biases that the run moved and the channels that it scaled."""
+    layers = [node for spec in placement.weights for node in spec.nodes]
+    deploy = graph.with_own_biases(deploy, layers)
+    factors = {v: np.array(own, np.float32) for v, own in json.loads((run / "equalisation.json").read_text()).items()}
+    found = graph.channels(deploy, layers)
+    numbers = np.ones(1 + max((int(ids.max(initial=0)) for ids in found.of.values()), default=0), np.float32)
+    for value, own in factors.items():
+        numbers[found.of[value]] = own
+    biases: dict[str, np.ndarray] = {}
+    for part in (run / "codes").glob("*.safetensors"):
+        biases |= reconstruct.load(part).biases
+    return graph.with_constants(graph.scaled(deploy, found, numbers), biases)
+
+
 def file_computes_what_its_codes_say(
     file: onnx.ModelProto, model: onnx.ModelProto, deploy: ir.Model, placement: Placement, codes: Codes
 ) -> None:

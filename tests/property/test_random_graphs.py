@@ -56,7 +56,8 @@ def hold(model: RandomModel, placement_config: PlacementConfig, name: str) -> No
         deploy = fold_batchnorm(normalise(load(proto)))
         placement = place(deploy, placement_config, target.constraints)
         codes = properties.codes_are_those_of_the_run(file, deploy, placement, result.run_dir)
-    properties.file_computes_what_its_codes_say(file, proto, deploy, placement, codes)
+        rounded = properties.as_rounded(deploy, placement, result.run_dir)
+    properties.file_computes_what_its_codes_say(file, proto, rounded, placement, codes)
     properties.names_are_kept(file, proto, deploy)
 
 
