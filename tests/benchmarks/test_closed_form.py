@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,7 +82,8 @@ def test_cost_of_a_process_has_that_of_its_own_processes(tmp_path: Path) -> None
     cost = measured([sys.executable, "-c", burn], os.environ, tmp_path / "log")
     assert cost.status == 3
     assert 0.5 <= cost.cpu_s < 5
-    assert 140 < cost.peak_mb < 600
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # a process begins as a copy of the one that starts it
+    assert 140 < cost.peak_mb < max(600, 1.1 * own)
     assert (tmp_path / "log").read_text(encoding="utf-8") == "said\n"
 
 
