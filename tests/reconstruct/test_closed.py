@@ -199,8 +199,7 @@ def test_making_good_for_what_rounding_did_to_the_input_is_worth_it() -> None:
     """The ablations: without `mismatch`, and without `biases`."""
     run = Run(CONV, wbits=4, abits=2)
     whole, blind, still = (
-        run.error(run(ClosedFormConfig(**changes)))
-        for changes in ({}, {"mismatch": False}, {"biases": False})  # type: ignore[arg-type]
+        run.error(run(ClosedFormConfig(**changes))) for changes in ({}, {"mismatch": False}, {"biases": False})
     )
     assert whole < 0.97 * blind
     assert whole < 0.97 * still
