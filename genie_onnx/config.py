@@ -144,7 +144,6 @@ class ClosedFormConfig:
     wide_bits: int = 8  # weights of so many bits or more are rounded to the nearest: there is nothing to gain
     mismatch: bool = True  # weights make good for what rounding did to the layer's input
     biases: bool = True  # biases take the mean error
-    steps: bool = True  # steps of narrow values are those that are best for the layer that reads them
     match: bool = True  # made images are brought to the statistics that BatchNorm knows, layer by layer
     equalise: bool = True  # channels are scaled to use the same share of their value's grid
 
@@ -328,8 +327,8 @@ def from_json(text: str) -> QuantizeConfig:
             patterns["layer_bits"] = tuple(LayerBits(**bits) for bits in patterns.get("layer_bits", ()))
         if "target" in raw:
             raw["target"] = target_from_json(raw["target"])
-        if raw.get("closed_form") is not None:
-            raw["closed_form"] = ClosedFormConfig(**raw["closed_form"])
+        found = raw.get("closed_form")  # None as well in runs of earlier versions, which had none
+        raw["closed_form"] = None if found is None else ClosedFormConfig(**found)
         if raw.get("bit_goal") is not None:
             raw["bit_goal"] = BitGoal(**raw["bit_goal"])
         parts = {"placement": PlacementConfig, "distill": DistillConfig, "reconstruct": ReconstructConfig}

@@ -307,9 +307,11 @@ def _spread(found: Evidence, origin: Origin) -> list[Advice]:
     coarse = median(value.rounding_db for value in found.values if value.bits < 8) if narrow else float("inf")
     small = [weight for weight in found.weights if weight.bits < 8]
     tries = []
-    if config is not None and config.reconstruct.iterations == 0:
-        text = "Weights were rounded to the nearest codes, and nothing was learned: let it learn:"
+    if config is not None and config.reconstruct.iterations == 0 and config.closed_form is None:
+        text = "Weights were rounded to the nearest codes, and nothing was learned: let them be rounded in closed form:"
         tries.append((text, command(origin, preset="fast")))
+    elif config is not None and config.reconstruct.iterations == 0:
+        tries.append(("Nothing was learned behind the closed form: let it learn:", command(origin, preset="balanced")))
     elif config is not None and config.reconstruct.iterations < QUICK:
         text = f"The run was a short one ({config.reconstruct.iterations} iterations a block): give it more:"
         tries.append((text, command(origin, preset="balanced")))

@@ -6,7 +6,6 @@ from genie_onnx.closed_form.moments import Moments, Sums, combined
 from genie_onnx.closed_form.objective import Objective, objective
 from genie_onnx.closed_form.ridge import RIDGES, best_ridge
 from genie_onnx.closed_form.solve import Solution, bias_shift, nearest_solution, solve
-from genie_onnx.closed_form.steps import best_step, channel_weights
 
 __all__ = [
     "DENSE",
@@ -21,9 +20,7 @@ __all__ = [
     "Windows",
     "best_clips",
     "best_ridge",
-    "best_step",
     "bias_shift",
-    "channel_weights",
     "combined",
     "drawn_positions",
     "factors",

@@ -65,12 +65,14 @@ def weight_grid(weight: Tensor, bits: int, constraints: Constraints = ANY, power
     return Grid(floored, best.zero_point)
 
 
-def activation_grid(sample: Tensor, low: Tensor, high: Tensor, bits: int, constraints: Constraints = ANY) -> Grid:
+def activation_grid(
+    sample: Tensor, low: Tensor, high: Tensor, bits: int, constraints: Constraints = ANY, norm: float = NORM
+) -> Grid:
     """Search the grid of a tensor from a `sample` [K] of its elements and its true range [low, high] (0-dim).
 
     No negative value: unsigned, z = 0. Otherwise signed with z = 2^(b-1), or affine where that loses less: a SiLU
     that reaches from -0.28 to 6 would waste nearly half of a symmetric 4-bit grid. Of affine ranges both ends are
-    shrunk together (Eq. 6), and the upper end alone.
+    shrunk together (Eq. 6), and the upper end alone. `norm`: the exponent of the error.
     """
     row = sample.reshape(1, -1)
     low, high = low.reshape(1).clamp(max=0), high.reshape(1).clamp(min=0)
@@ -82,7 +84,7 @@ def activation_grid(sample: Tensor, low: Tensor, high: Tensor, bits: int, constr
         candidates.append(symmetric)
         if constraints.scales == "any":
             candidates.append(_affine(low, high * ratio, bits) for ratio in RATIOS)
-    grid, _ = min((_search(row, c, bits) for c in candidates), key=lambda found: float(found[1]))
+    grid, _ = min((_search(row, c, bits, norm=norm) for c in candidates), key=lambda found: float(found[1]))
     return Grid(grid.scale.reshape(()), grid.zero_point.reshape(()))
 
 
@@ -139,7 +141,9 @@ def _shrunk(full: Grid, bits: int, constraints: Constraints) -> Iterator[Grid]:
     return (Grid(scale, torch.round(full.zero_point * full.scale / scale).clamp(0, 2**bits - 1)) for scale in powers)
 
 
-def _search(x: Tensor, candidates: Iterable[Grid], bits: int, power: Tensor | None = None) -> tuple[Grid, Tensor]:
+def _search(
+    x: Tensor, candidates: Iterable[Grid], bits: int, power: Tensor | None = None, norm: float = NORM
+) -> tuple[Grid, Tensor]:
     """Return for each row of `x` [C, K] the best of `candidates` ([C] each), and its error [C]: by Eq. 6, or, with `power`
     [C, K], squared and weighted."""
     best_error = torch.full_like(x[:, 0], torch.inf)
@@ -148,7 +152,7 @@ def _search(x: Tensor, candidates: Iterable[Grid], bits: int, power: Tensor | No
         s, z = scale.unsqueeze(1), zero_point.unsqueeze(1)
         rounded = (x / s).round_().clamp_(-z, 2**bits - 1 - z).mul_(s)
         rounded.sub_(x)
-        error = (rounded.abs_().pow_(NORM) if power is None else rounded.square_().mul_(power)).mean(1)
+        error = (rounded.abs_().pow_(norm) if power is None else rounded.square_().mul_(power)).mean(1)
         better = error < best_error
         best_error = torch.where(better, error, best_error)
         best = Grid(torch.where(better, scale, best.scale), torch.where(better, zero_point, best.zero_point))

@@ -15,7 +15,7 @@ from genie_onnx.errors import RunError
 from genie_onnx.events import Step, Tally
 from genie_onnx.importer import Network
 from genie_onnx.placement import ActivationSpec, Placement
-from genie_onnx.quant import ANY, Grid, activation_grid, range_grid
+from genie_onnx.quant import ANY, NORM, Grid, activation_grid, range_grid
 from genie_onnx.targets import Constraints
 
 IMAGES = 256  # images looked at
@@ -33,13 +33,14 @@ def calibrate(
     constraints: Constraints = ANY,
     pieces: int = 1,
     progress: Callable[[Step], None] = lambda step: None,
+    norm: float = NORM,
 ) -> dict[str, Grid]:
     """Return the grid of each ActivationSpec by name, from the float values on `images` [N, C, H, W] (first 256).
 
     `headroom` above 1 is for images that are not real ones: what the 8-bit values of real images span is underestimated by
     them (by up to half in the last blocks of a ResNet-20), and 8 bits have resolution to spare, 4 bits have not. Grids of
     WIDE_BITS then span `headroom` times the range, all others are searched. `constraints` are those of the target. A batch is
-    run in so many `pieces`, for less memory; which elements are looked at stays the same.
+    run in so many `pieces`, for less memory; which elements are looked at stays the same. `norm`: exponent of the error.
     """
     roots = {value: spec for spec in placement.activations for value in spec.roots}
     if not roots:
@@ -71,7 +72,7 @@ def calibrate(
         tell(min(done * batch_size, len(images)))
     grids = {}
     for done, spec in enumerate(placement.activations, start=1):
-        grids[spec.name] = group_grid(spec, samples, ranges, headroom, constraints)
+        grids[spec.name] = group_grid(spec, samples, ranges, headroom, constraints, norm)
         tell(len(images) + done)
     return grids
 
@@ -89,8 +90,9 @@ def group_grid(
     ranges: Mapping[str, Sequence[Tensor]],
     headroom: float,
     constraints: Constraints,
+    norm: float = NORM,
 ) -> Grid:
-    """Return the grid of `spec`, of what its roots are: by value elements of them [K], and ends (least, largest) of ranges [2].
+    """Return the grid of `spec`, searched by the error's power `norm`, of what its roots are: by value elements of them [K], and ends (least, largest) of ranges [2].
 
     Raises RunError where a range is not finite.
     """
@@ -102,4 +104,4 @@ def group_grid(
     if headroom > 1 and spec.bits >= WIDE_BITS:
         wide = range_grid(headroom * float(low), headroom * float(high), spec.bits, constraints)
         return Grid(wide.scale.to(low.device), wide.zero_point.to(low.device))
-    return activation_grid(sample, low, high, spec.bits, constraints)
+    return activation_grid(sample, low, high, spec.bits, constraints, norm)

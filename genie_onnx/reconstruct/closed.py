@@ -20,12 +20,9 @@ from genie_onnx.blocks import Block
 from genie_onnx.closed_form import (
     RIDGES,
     Moments,
-    Rows,
     Solution,
     best_ridge,
-    best_step,
     bias_shift,
-    channel_weights,
     nearest_solution,
     solve,
 )
@@ -40,10 +37,8 @@ from genie_onnx.reconstruct.layout import from_rows, to_rows
 from genie_onnx.reconstruct.reading import Reader, Setting
 from genie_onnx.reconstruct.store import Stored
 from genie_onnx.reconstruct.student import initializer
-from genie_onnx.seeds import stream
 from genie_onnx.targets import Constraints
 
-STEP_SAMPLES, STEP_ELEMENTS = 16, 2**12  # images, and elements of each channel of them, that a step is searched on
 Function = Callable[..., tuple[Tensor, ...]]
 
 
@@ -86,10 +81,6 @@ def solve_block(
         known = codes.merged(own)
         own = own.merged(unlearned(piece, setting.network, setting.placement, setting.grids, known))
         for layer, spec in _new_layers(setting, piece, codes.merged(own)):
-            if setting.config.steps:
-                own = own.merged(
-                    setting.compute.team.once(partial(_better_step, setting, piece, layer, codes, codes.merged(own), xs, x_qs))
-                )
             own = own.merged(_solve_layer(setting, piece, layer, spec, codes.merged(own), xs, x_qs))
             done += 1
             tell(done)
@@ -128,35 +119,6 @@ def _new_layers(setting: Setting, piece: Block, codes: Codes) -> list[tuple[Laye
         if spec is not None:  # of a weight that several layers of the piece read, the first decides
             found.setdefault(layer.weight, (layer, spec))
     return list(found.values())
-
-
-def _better_step(
-    setting: Setting,
-    piece: Block,
-    layer: Layer,
-    before: Codes,
-    codes: Codes,
-    teacher: Mapping[str, Stored],
-    student: Mapping[str, Stored],
-) -> Codes:
-    """Return the grid of the layer's input with the step that is best for the layer; nothing where it is settled `before`, is
-    wide, or serves other values as well."""
-    spec = setting.placement.activation_of(layer.input)
-    if spec is None or spec.name in before.activations or len(spec.roots) > 1 or spec.bits >= setting.config.wide_bits:
-        return Codes()
-    if setting.constraints.scales != "any":
-        return Codes()
-    grid = codes.activations[spec.name]
-    axis = -1 if isinstance(layer.columns, Rows) else 1
-    x, x_q = (
-        part.movedim(axis, 0).flatten(1) for part in Reader(setting, piece, layer, codes, teacher, student).sample(STEP_SAMPLES)
-    )
-    places = stream(setting.seed, f"steps/{layer.output}", x.device)
-    chosen = torch.randint(x.shape[1], (min(STEP_ELEMENTS, x.shape[1]),), generator=places, device=x.device)
-    rows = layer.columns.rows(initializer(setting.network, layer.weight))
-    weights = channel_weights(rows, len(x))
-    step = best_step(x[:, chosen], x_q[:, chosen], weights, float(grid.scale), int(grid.zero_point), grid.qmax)
-    return Codes(activations={spec.name: replace(grid, scale=np.array(step, np.float32))})
 
 
 def _without_layer(setting: Setting, piece: Block, codes: Codes) -> list[WeightSpec]:

@@ -90,10 +90,6 @@ class Reader:
         alike = torch.eye(mean.shape[1], dtype=torch.float64, device=mean.device).expand(len(mean), -1, -1)
         return Moments(alike, alike, mean, mean_q, count)
 
-    def sample(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return x, and x_q before it is rounded, of up to `count` samples."""
-        return next((x, x_q) for x, x_q, _ in self._batches(0, count, rounded=False))
-
     def _take_in(self, sums: Sums, x: Tensor, x_q: Tensor, positions: Tensor) -> None:
         """Add the columns at `positions` [N, m], of a few samples at a time."""
         columns = self.layer.columns
@@ -111,11 +107,11 @@ class Reader:
         generator = stream(self.setting.seed, f"columns/{layer.output}/{number}", x.device)
         return drawn_positions(layer.columns.positions(x), len(x), wanted, generator)
 
-    def _batches(self, start: int, stop: int, rounded: bool = True) -> Iterator[tuple[Tensor, Tensor, int | None]]:
+    def _batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor, int | None]]:
         """Yield this process's batches of x and x_q, with the number of the first sample. Where there is none for it, it gets
         one that does not count, without a number: so that it knows the shapes of what is added up."""
         setting, piece, name, team = self.setting, self.piece, self.layer.input, self.setting.compute.team
-        floats, quantised = self._functions(rounded)
+        floats, quantised = self._functions()
         xs, x_qs = ([values[v] for v in piece.inputs] for values in (self.teacher, self.student))
         if name in piece.inputs:
             xs, x_qs = [self.teacher[name]], [self.student[name]]
@@ -130,13 +126,13 @@ class Reader:
                 )
             yield x, x_q, number
 
-    def _functions(self, rounded: bool) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    def _functions(self) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
         """Return what makes the layer's input of what is stored, in the float network and, rounded, in the other."""
         setting, piece, name = self.setting, self.piece, self.layer.input
         spec = setting.placement.activation_of(name)
 
         def on_grid(x: Tensor) -> Tensor:
-            if spec is None or not rounded:
+            if spec is None:
                 return x
             grid = self.codes.activations[spec.name]
             return fake_quantize(x, torch.tensor(grid.scale, device=x.device), int(grid.zero_point), grid.qmax)

@@ -25,7 +25,7 @@ from genie_onnx.config import ClosedFormConfig, ReconstructConfig
 from genie_onnx.events import Notice, Step, Tally
 from genie_onnx.importer import Network
 from genie_onnx.placement import Placement, WeightSpec
-from genie_onnx.quant import ANY, range_grid
+from genie_onnx.quant import ANY, NORM, range_grid
 from genie_onnx.reconstruct.calibrate import calibrate
 from genie_onnx.reconstruct.catching_up import FEW, joined, large_blocks
 from genie_onnx.reconstruct.closed import Solved, solve_block
@@ -41,6 +41,10 @@ from genie_onnx.reconstruct.store import ActivationStore, Stored
 from genie_onnx.reconstruct.twin import Twin
 from genie_onnx.seeds import stream
 from genie_onnx.targets import PORTABLE, Constraints, Form
+
+# Exponent of the error of values where closed form follows, which minimises squares. MobileNetV1 at W4A4, 64 images: the scores
+# diverge by 0.52 from the float ones, by 0.57 with the 2.4 of Eq. 6.
+SQUARED = 2.0
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ def reconstruct(
                 constraints,
                 pieces=relief.pieces,
                 progress=progress,
+                norm=NORM if closed is None else SQUARED,
             )
         )
     image_spec = placement.activation_of(network.inputs[0])
