@@ -23,7 +23,7 @@ from small_bn_net import small_bn_net
 from torch import Tensor, nn
 
 import genie_onnx
-from genie_onnx import DistillConfig, QuantizeConfig, ReconstructConfig
+from genie_onnx import DistillConfig, PlacementConfig, QuantizeConfig, ReconstructConfig
 from genie_onnx.compute import Compute
 from genie_onnx.device import choose_device, memory_budget
 from genie_onnx.errors import ConfigError
@@ -42,6 +42,7 @@ CPU = torch.device("cpu")
 EXAMPLE = Path(__file__).parents[1] / "examples" / "digits.onnx"
 TINY = QuantizeConfig(
     samples=14,
+    placement=PlacementConfig(setting="qdrop"),  # a value of 4 bits, whose channels are equalised
     distill=DistillConfig(iterations=2, batch_size=5),  # batches of 5, 5 and 4
     reconstruct=ReconstructConfig(iterations=4, batch_size=5),
     precision="fp32",
@@ -225,6 +226,7 @@ def agree(one: Path, other: Path) -> None:
     a, b = codes(one), codes(other)
     assert a.weights.keys() == b.weights.keys()
     assert a.activations.keys() == b.activations.keys()
+    assert a.biases.keys() == b.biases.keys()
     for name, tensor in a.weights.items():
         assert np.count_nonzero(tensor.codes != b.weights[name].codes) <= 1
         np.testing.assert_allclose(tensor.qparams.scale, b.weights[name].qparams.scale, rtol=1e-4)
@@ -250,6 +252,8 @@ def test_two_processes_do_what_one_does(alone: genie_onnx.Result, tmp_path: Path
     assert together(2, model, output, config=TINY, memory_budget=BUDGET) == [0, 0]
     agree(alone.run_dir, tmp_path / "two.genie")
     assert not list((tmp_path / "two.genie").glob("values*"))
+    tables = [RunDirectory(path).equalisation.read_text() for path in (alone.run_dir, tmp_path / "two.genie")]
+    assert tables[0] == tables[1] != "{}"
     assert genie_onnx.status(tmp_path / "two.genie").stage == genie_onnx.status(alone.run_dir).stage
 
 
