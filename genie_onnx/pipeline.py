@@ -47,7 +47,7 @@ from genie_onnx.rundir import RunDirectory, open_run
 from genie_onnx.saved_blocks import SavedBlock, fit, load_blocks, load_grids, save_block
 from genie_onnx.seeds import stream
 from genie_onnx.team import ALONE, Team
-from genie_onnx.twins import matching_affines, networks
+from genie_onnx.twins import closed_form_for, matching_affines, networks
 
 Event: TypeAlias = ImagePlan | BitPlan | Step | Notice  # the plan (of `quantize` a Plan) comes first
 Progress = Callable[[Event], None]
@@ -174,7 +174,8 @@ def quantize(
             ).applied(prepared)
         todo = dataclasses.replace(todo, prepared=prepared)
 
-        codes, losses = _reconstruct(prepared, affines, config, calibration, run, todo.compute, tell)
+        fitted = dataclasses.replace(config, closed_form=closed_form_for(todo.choice.kind, config.closed_form))
+        codes, losses = _reconstruct(prepared, affines, fitted, calibration, run, todo.compute, tell)
 
         metadata = {"version": versions()["genie-onnx"], "images": todo.choice.images, "settings": to_json(config)}
 

@@ -92,7 +92,9 @@ def group_grid(
     constraints: Constraints,
     norm: float = NORM,
 ) -> Grid:
-    """Return the grid of `spec`, searched by the error's power `norm`, of what its roots are: by value elements of them [K], and ends (least, largest) of ranges [2].
+    """Return the grid of `spec`, of what its roots are: by value elements of them [K], and ends (least, largest) of ranges [2].
+
+    `norm`: exponent of the error that is searched for the least.
 
     Raises RunError where a range is not finite.
     """
