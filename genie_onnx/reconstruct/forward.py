@@ -15,7 +15,7 @@ from genie_onnx.reconstruct.store import ActivationStore, Stored
 from genie_onnx.team import Team
 
 FORWARD_BATCH = 64  # samples per forward pass when values are carried from block to block ...
-FORWARD_ELEMENTS = 2**22  # ... but no more than have so many elements at a block's inputs: bounds the memory at high resolutions
+FORWARD_ELEMENTS = 2**21  # ... but no more than have so many elements at a block's inputs: bounds the memory at high resolutions
 
 
 def forward(
