@@ -49,6 +49,11 @@ class Choice:
     reason: str
     notices: tuple[str, ...] = ()
 
+    @property
+    def made(self) -> bool:
+        """Whether nobody took any of them; those that an earlier run made are made ones, also where they are given as data."""
+        return "data" not in self.images.split("+")
+
 
 def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathLike]) -> Choice:
     """Decide where images come from; of `data`, names and headers are read.

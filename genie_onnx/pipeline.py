@@ -174,7 +174,7 @@ def quantize(
             ).applied(prepared)
         todo = dataclasses.replace(todo, prepared=prepared)
 
-        fitted = dataclasses.replace(config, closed_form=closed_form_for(todo.choice.kind, config.closed_form))
+        fitted = dataclasses.replace(config, closed_form=closed_form_for(todo.choice, config.closed_form))
         codes, losses = _reconstruct(prepared, affines, fitted, calibration, run, todo.compute, tell)
 
         metadata = {"version": versions()["genie-onnx"], "images": todo.choice.images, "settings": to_json(config)}
@@ -223,7 +223,7 @@ def _affines(prepared: Prepared, config: QuantizeConfig, todo: Plan, images: Ten
     """Return what brings made images to the statistics that they should have in the float network, by value."""
     if config.closed_form is None or not config.closed_form.match:
         return {}
-    return matching_affines(prepared, config, todo.choice.kind, images, todo.compute, tell)
+    return matching_affines(prepared, config, todo.choice, images, todo.compute, tell)
 
 
 def _matched(prepared: Prepared, affines: Callable[[], Mapping[str, Affine]]) -> Network:

@@ -13,7 +13,7 @@ import torch
 
 from genie_onnx import graph
 from genie_onnx.calibration import plausible_statistics
-from genie_onnx.choice import Kind
+from genie_onnx.choice import Choice
 from genie_onnx.compute import Compute
 from genie_onnx.config import ClosedFormConfig, QuantizeConfig
 from genie_onnx.events import Step, Tally
@@ -22,12 +22,11 @@ from genie_onnx.prepare import Prepared
 from genie_onnx.reconstruct import Affine, Twin, affines, with_affines
 
 MADE_RIDGE = 0.3  # MobileNetV1 W4A8, painted images: 73.0 %, and 72.0 with ridges that are chosen on held-back (painted) ones
-MADE: frozenset[Kind] = frozenset({"distilled", "refined", "procedural"})
 
 
-def closed_form_for(kind: Kind, config: ClosedFormConfig | None) -> ClosedFormConfig | None:
-    """Return the settings of closed form for images of this kind: made ones cannot tell how far to trust made ones."""
-    if config is None or config.ridge is not None or kind not in MADE:
+def closed_form_for(choice: Choice, config: ClosedFormConfig | None) -> ClosedFormConfig | None:
+    """Return the settings of closed form for these images: made ones cannot tell how far to trust made ones."""
+    if config is None or config.ridge is not None or not choice.made:
         return config
     return replace(config, ridge=MADE_RIDGE)
 
@@ -35,14 +34,14 @@ def closed_form_for(kind: Kind, config: ClosedFormConfig | None) -> ClosedFormCo
 def matching_affines(
     prepared: Prepared,
     config: QuantizeConfig,
-    kind: Kind,
+    choice: Choice,
     images: torch.Tensor,
     compute: Compute,
     progress: Callable[[Step], None],
 ) -> dict[str, Affine]:
     """Return what brings made `images` [N, C, H, W] to the statistics that are known, else to plausible ones, by value of the
     deploy graph; none for images that somebody took."""
-    if kind not in MADE:
+    if not choice.made:
         return {}
     known = graph.deployed_statistics(prepared.normalised, prepared.deploy, prepared.statistics)
     if not known:

@@ -10,14 +10,15 @@ from equalised_nets import MOBILE, RESIDUAL, images, network
 from small_bn_net import SHAPE, small_bn_net
 
 from genie_onnx import PlacementConfig, QuantizeConfig, graph
-from genie_onnx.choice import Kind
+from genie_onnx.choice import Choice
 from genie_onnx.compute import Compute
+from genie_onnx.config import ClosedFormConfig
 from genie_onnx.equalisation_choice import equalise
 from genie_onnx.importer import Network
 from genie_onnx.prepare import Prepared, prepare
 from genie_onnx.reconstruct import Affine, affines, with_affines
 from genie_onnx.reconstruct.renorm import STRONGEST, matching
-from genie_onnx.twins import MADE, matching_affines, networks
+from genie_onnx.twins import closed_form_for, matching_affines, networks
 
 CPU = Compute(torch.device("cpu"))
 NOISE = torch.randn(32, *SHAPE, generator=torch.Generator().manual_seed(2))  # no dead leaves, on which the net was trained
@@ -62,7 +63,7 @@ def test_folded_statistics_are_those_of_a_pass_in_training_mode() -> None:
 def test_a_matched_network_has_the_mean_and_deviation_of_batchnorm_at_each_value() -> None:
     prepared = prepare(small_bn_net(), PlacementConfig()).with_own_biases()
     known = graph.deployed_statistics(prepared.normalised, prepared.deploy, prepared.statistics)
-    found = matching_affines(prepared, QuantizeConfig(), "procedural", NOISE, CPU, lambda step: None)
+    found = matching_affines(prepared, QuantizeConfig(), Choice("procedural", "procedural", ""), NOISE, CPU, lambda step: None)
     assert found.keys() == known.keys()
     before = values(prepared.network, list(known), NOISE)
     net = with_affines(prepared.network, found)
@@ -101,11 +102,25 @@ def test_a_dead_channel_is_not_blown_up() -> None:
     assert made[:, 1].std() < 1e-5
 
 
-@pytest.mark.parametrize("kind", ["data", "amplified"])
-def test_images_that_somebody_took_are_left_as_they_are(kind: Kind) -> None:
-    assert kind not in MADE
+@pytest.mark.parametrize(
+    ("choice", "made"),
+    [
+        (Choice("data", "data", ""), False),
+        (Choice("amplified", "data+distilled", ""), False),
+        (Choice("data", "data+distilled", ""), False),
+        (Choice("distilled", "distilled", ""), True),
+        (Choice("data", "distilled", ""), True),  # by an earlier run: `distill`, or one that is optimised again
+        (Choice("data", "procedural+refined", ""), True),
+    ],
+    ids=lambda case: case.images if isinstance(case, Choice) else "",
+)
+def test_images_that_somebody_took_are_left_as_they_are(choice: Choice, made: bool) -> None:
     prepared = prepare(small_bn_net(), PlacementConfig())
-    assert matching_affines(prepared, QuantizeConfig(), kind, NOISE, CPU, lambda step: None) == {}
+    found = matching_affines(prepared, QuantizeConfig(), choice, NOISE, CPU, lambda step: None)
+    assert bool(found) == choice.made == made
+    settings = closed_form_for(choice, ClosedFormConfig())
+    assert settings is not None
+    assert (settings.ridge is not None) == made
 
 
 def equalised(text: str) -> tuple[Prepared, dict[str, Affine]]:
