@@ -88,7 +88,7 @@ def quantize(model: Path, **given: Any) -> None:
     )
     config = genie_onnx.QuantizeConfig(
         placement=placement_config(given),
-        distill=distill_config(effort, given),
+        distill=distill_config(effort, given, effort.most_pixels),
         reconstruct=genie_onnx.ReconstructConfig(
             iterations=effort.reconstruct_iterations,
             batch_size=given["batch_size"],

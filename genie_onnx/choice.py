@@ -75,7 +75,9 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
         return Choice(
             "refined", "refined", "asked for with --images refine", (*_procedural_notices(prepared, config), *_unused(prepared))
         )
-    if prepared.statistics and config.images == "auto" and not config.distill.iterations:
+    pixels, most = prepared.shape[1] * prepared.shape[2], config.distill.most_pixels
+    painted = not config.distill.iterations or (most is not None and pixels > most and config.closed_form is not None)
+    if prepared.statistics and config.images == "auto" and painted:
         reason = f"they are brought to the {_known(prepared)} while rounding, layer by layer"
         return Choice("procedural", "procedural", reason, (*_procedural_notices(prepared, config), *_coverage_notices(prepared)))
     if prepared.statistics:

@@ -83,6 +83,7 @@ class DistillConfig:
     start: Start = "generator"  # images are G(z) (paper), or pixels that begin as dead leaves or as noise
     pixel_lr: float = 0.02  # Adam learning rate of pixels that began as dead leaves, reduced on plateau
     refine_iterations: int = 60  # optimiser steps for each batch of procedural images that are refined, >= 1
+    most_pixels: int | None = None  # images [H, W] of more stay as painted where nobody asks for distilled ones; None: none do
     swing: bool = True  # strided convolutions read a randomly shifted input while distilling, and so do dead leaves
     train_latent: bool = True  # False: z stays as drawn and only the generator learns ("GBA")
 
@@ -271,7 +272,8 @@ def _beyond(target: Target, placement: PlacementConfig) -> list[str]:
 @dataclass(frozen=True, kw_only=True)
 class Effort:
     """How much work a preset spends: images, distillation iterations a batch and from where, learning iterations a block behind
-    the closed form, and as many where weights have NARROWEST bits.
+    the closed form, and as many where weights have NARROWEST bits; images of more than `most_pixels` are not distilled, which
+    takes most of an hour on a CPU at 224x224.
 
     At 3 and 4 bits learning gains nothing over the closed form that seeds would show, at 2 bits about a point (CIFAR ResNet-20).
     60 steps from dead leaves make images that serve better than 180 of a generator, and than 150 (benchmarks/RESULTS.md).
@@ -282,10 +284,18 @@ class Effort:
     start: Start
     reconstruct_iterations: int
     narrow_iterations: int
+    most_pixels: int | None = None
 
 
 PRESETS: dict[Preset, Effort] = {
-    "fast": Effort(samples=256, distill_iterations=60, start="leaves", reconstruct_iterations=0, narrow_iterations=250),
+    "fast": Effort(
+        samples=256,
+        distill_iterations=60,
+        start="leaves",
+        reconstruct_iterations=0,
+        narrow_iterations=250,
+        most_pixels=128 * 128,
+    ),
     "balanced": Effort(samples=512, distill_iterations=60, start="leaves", reconstruct_iterations=1000, narrow_iterations=1000),
     # as published, but for the start: --no-closed-form
     "paper": Effort(
