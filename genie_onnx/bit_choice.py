@@ -1,10 +1,11 @@
 """Choosing the bits of each block's weights for a goal (config.BitGoal), before the long run.
 
-calibration images -> weights of all blocks at 2, 3, 4 and 8 bits, rounding learned briefly -> what each block's weights do to the
-outputs at each width (reconstruct.sensitivity) -> the least damage that the goal allows (allocation) -> BitPlan
+calibration images -> weights of all blocks at 2, 3, 4 and 8 bits, in closed form -> what each block's weights do to the outputs
+at each width (reconstruct.sensitivity) -> the least damage that the goal allows (allocation) -> BitPlan
 
-Rounding has to be learned for this, if only for a fifth of the iterations: nearest rounding does 1.3 to 11 times the damage
-at 2 bits (ResNet-20), which learning mostly undoes, so a choice by it would shun 2 bits. For a size the answer is an allocation;
+Nearest rounding would not do: it does 1.3 to 11 times the damage at 2 bits (ResNet-20) of rounding that is learned, so a choice
+by it would shun 2 bits. Without closed form, rounding is learned for a fifth of the iterations. Biases stay as they are: codes of
+different widths are put together, and each would want its own. For a size the answer is an allocation;
 for a largest loss (`drop`) it is the smallest allocation whose loss, measured on the whole network at these bits, is within it.
 """
 
@@ -26,7 +27,7 @@ from genie_onnx.bit_budget import Choices, budget_of, choices
 from genie_onnx.bit_plan import BitPlan, BlockBits, plan_from_json, with_weight_bits
 from genie_onnx.calibration import Calibration
 from genie_onnx.compute import Compute
-from genie_onnx.config import BitGoal, QuantizeConfig, rounding_rate
+from genie_onnx.config import BitGoal, ClosedFormConfig, QuantizeConfig, rounding_rate
 from genie_onnx.errors import RunError
 from genie_onnx.events import Notice, Step, Tally
 from genie_onnx.graph import class_scores
@@ -48,6 +49,8 @@ BATCH = 16  # images at a time when whole networks are measured
 
 def brief(config: QuantizeConfig, width: int) -> int:
     """Return how many iterations the rounding of each block is learned for at `width` bits, before it is measured."""
+    if config.closed_form is not None:
+        return 0
     return max(1, round(SHARE * config.reconstruct.iterations)) if width < LEARNED and config.reconstruct.iterations else 0
 
 
@@ -118,7 +121,7 @@ class _Search:
             here = Step(stage="bits", index=index, count=len(self.found.widths) + 1)
             bits = self.found.bits(np.full(len(self.found.blocks), width))
             placement = dataclasses.replace(self._placement(self.config.placement.abits, bits), activations=())
-            made[width] = self._reconstructed(placement, brief(self.config, width), here)
+            made[width] = self._reconstructed(placement, brief(self.config, width), here, _weights_only(self.config.closed_form))
         return made
 
     def within(
@@ -189,14 +192,14 @@ class _Search:
         config = dataclasses.replace(self.config.placement, abits=abits)
         return with_weight_bits(self.prepared, config, self.config.target.constraints, bits)
 
-    def _reconstructed(self, placement: Placement, iterations: int, here: Step) -> Codes:
+    def _reconstructed(self, placement: Placement, iterations: int, here: Step, closed: ClosedFormConfig | None = None) -> Codes:
         config = dataclasses.replace(self.config.reconstruct, iterations=iterations, rounding_lr=rounding_rate(iterations))
 
         def tell(event: Step | Notice) -> None:
             """Tell which block is tried; what is done to it is not worth a line."""
             if isinstance(event, Notice):
                 self.progress(event)
-            elif event.stage in ("targets", "carry"):
+            elif event.stage in ("targets", "weights", "carry"):
                 self.progress(dataclasses.replace(here, iteration=event.index, iterations=event.count))
 
         compute = self.compute
@@ -215,7 +218,14 @@ class _Search:
                 finished=lambda result: None,
                 constraints=self.config.target.constraints,
                 store=store,
+                closed=closed,
+                pieces=self.prepared.pieces,
             )
+
+
+def _weights_only(closed: ClosedFormConfig | None) -> ClosedFormConfig | None:
+    """Return the settings of closed form for weights alone, that do not make good for what those before them did."""
+    return None if closed is None else dataclasses.replace(closed, biases=False, mismatch=False)
 
 
 def _others(images: Tensor) -> Tensor:

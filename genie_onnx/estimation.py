@@ -165,7 +165,8 @@ def bit_parts(blocks: Sequence[BlockCost], config: QuantizeConfig, widths: Seque
     samples = min(config.samples, IMAGES_TRIED)
     parts = []
     for k, width in enumerate(widths):
-        tried = block_parts(blocks, (), samples, brief(config, width), 0, rates)
+        closed = config.closed_form is not None
+        tried = block_parts(blocks, (), samples, brief(config, width), 0, rates, closed=closed)
         parts.append(Part("bits", k, sum(part.seconds for part in tried)))
     forward = sum(cost.forward for cost in blocks)
     learned = sum(cost.step is not None for cost in blocks)
