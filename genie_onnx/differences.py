@@ -29,10 +29,10 @@ OPTIONS = {
 # Settings without an option.
 UNOPTIONED = frozenset(
     {
-        *(f"distill.{name}" for name in ("latent_size", "latent_lr", "generator_lr", "pixel_lr")),
+        *(f"distill.{name}" for name in ("latent_size", "latent_lr", "generator_lr", "pixel_lr", "most_pixels")),
         *(f"reconstruct.{name}" for name in ("weight_scale_lr", "activation_scale_lr", "bias_lr", "learn_weight_scale")),
         *(f"reconstruct.{name}" for name in ("warmup", "beta_start", "beta_end")),
-        *(f"closed_form.{name}" for name in ("columns", "columns_per_feature", "steps")),
+        *(f"closed_form.{name}" for name in ("columns", "columns_per_feature")),
     }
 )
 SWITCHED = "settings.closed_form"  # a section that one option switches as a whole: --closed-form

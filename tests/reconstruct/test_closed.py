@@ -198,7 +198,7 @@ def _made(
 
 def test_making_good_for_what_rounding_did_to_the_input_is_worth_it() -> None:
     """The ablations: without `mismatch`, and without `biases`."""
-    run = Run(CONV, wbits=4, abits=2)
+    run = Run(CONV, wbits=4, abits=4)
     whole, blind, still = (
         run.error(run(ClosedFormConfig(**changes))) for changes in ({}, {"mismatch": False}, {"biases": False})
     )
