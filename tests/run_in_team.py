@@ -40,9 +40,7 @@ def together(size: int, model: Path, output: Path, killed: int | None = None, **
     return [process.exitcode for process in processes]
 
 
-def _quantize(
-    rank: int, size: int, port: int, killed: int | None, model: Path, output: Path, settings: dict[str, Any]
-) -> None:
+def _quantize(rank: int, size: int, port: int, killed: int | None, model: Path, output: Path, settings: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
