@@ -4,6 +4,7 @@ data given                                            data
 ... fewer than wanted: --amplify, or very few         amplified: the data, and images distilled to go with it
 no data, BatchNorm statistics (the model's or lent)   distilled
 no data, none, a classifier of convolutions           refined: procedural, fitted to what the network plausibly expects
+... distillation is off, or images are large          procedural, brought to what is known, or plausible, while rounding
 no data, none, another network                        procedural
 """
 
@@ -93,6 +94,8 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
     notices = (LOST, *_procedural_notices(prepared, config))
     if not _of_convolutions(prepared):
         return Choice("procedural", "procedural", f"{reason}; and most of its layers are no convolutions", notices)
+    if painted:
+        return Choice("procedural", "procedural", f"{reason}; they are brought to plausible ones while rounding", notices)
     if class_scores(prepared.normalised) is None:  # refined ones served a detector no better (benchmarks/RESULTS.md)
         return Choice("procedural", "procedural", f"{reason}; and it is no classifier to refine them with", notices)
     return Choice("refined", "refined", reason, notices)
