@@ -28,6 +28,7 @@ from genie_onnx.synthesis import is_picture
 Kind = Literal["data", "amplified", "distilled", "refined", "procedural"]
 
 AMPLIFIED = 16  # so few images or fewer are amplified unless told otherwise: 8 gain, 32 and 128 do not (benchmarks/RESULTS.md)
+NOT_DISTILLED = "distilling has 0 steps"
 HELD_BACK = 64  # samples kept for judging the result, when there are more than calibration takes
 EXPORT_CALL = (
     "torch.onnx.export(model.eval(), x, file, dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)"
@@ -77,10 +78,13 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
             "refined", "refined", "asked for with --images refine", (*_procedural_notices(prepared, config), *_unused(prepared))
         )
     pixels, most = prepared.shape[1] * prepared.shape[2], config.distill.most_pixels
-    painted = not config.distill.iterations or (most is not None and pixels > most and config.closed_form is not None)
+    brought = config.closed_form is not None and config.closed_form.match
+    painted = not config.distill.iterations or (most is not None and pixels > most and brought)
+    if config.images == "distill" and not config.distill.iterations:
+        raise ConfigError("--images distill with 0 steps distils nothing: give --distill-iters 1 or more, or --images procedural")
     if prepared.statistics and config.images == "auto" and painted:
-        reason = f"they are brought to the {_known(prepared)} while rounding, layer by layer"
-        return Choice("procedural", "procedural", reason, (*_procedural_notices(prepared, config), *_coverage_notices(prepared)))
+        then = f"they are brought to the {_known(prepared)} while rounding, layer by layer" if brought else NOT_DISTILLED
+        return Choice("procedural", "procedural", then, (*_procedural_notices(prepared, config), *_coverage_notices(prepared)))
     if prepared.statistics:
         return Choice("distilled", "distilled", f"there are {_known(prepared)}", _coverage_notices(prepared))
     lack = "its exporter folded them into the convolutions" if not prepared.batchnorms else "theirs are 0 and 1, never measured"
@@ -95,7 +99,8 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
     if not _of_convolutions(prepared):
         return Choice("procedural", "procedural", f"{reason}; and most of its layers are no convolutions", notices)
     if painted:
-        return Choice("procedural", "procedural", f"{reason}; they are brought to plausible ones while rounding", notices)
+        then = "they are brought to plausible ones while rounding" if brought else NOT_DISTILLED
+        return Choice("procedural", "procedural", f"{reason}; {then}", notices)
     if class_scores(prepared.normalised) is None:  # refined ones served a detector no better (benchmarks/RESULTS.md)
         return Choice("procedural", "procedural", f"{reason}; and it is no classifier to refine them with", notices)
     return Choice("refined", "refined", reason, notices)

@@ -14,7 +14,7 @@ from small_bn_net import SHAPE, small_bn_net
 
 from genie_onnx import ConfigError, DataError, DistillConfig, QuantizeConfig, ReconstructConfig, distill, plan, quantize
 from genie_onnx.choice import choose_images
-from genie_onnx.config import PlacementConfig
+from genie_onnx.config import ClosedFormConfig, PlacementConfig
 from genie_onnx.graph import fold_batchnorm, load, normalise
 from genie_onnx.prepare import Prepared, prepare
 
@@ -52,6 +52,25 @@ def test_without_data_the_statistics_decide(kept: Prepared, folded: Prepared) ->
     assert choose_images(kept, replace(QUICK, images="refine"), ()).kind == "refined"
     with pytest.raises(ConfigError, match="--bn-from"):
         choose_images(folded, replace(QUICK, images="distill"), ())
+
+
+def test_large_images_stay_as_painted_where_something_brings_them_to_statistics(kept: Prepared, folded: Prepared) -> None:
+    small = replace(QUICK, distill=replace(QUICK.distill, most_pixels=SHAPE[1] * SHAPE[2]))
+    large = replace(QUICK, distill=replace(QUICK.distill, most_pixels=SHAPE[1] * SHAPE[2] - 1))
+    assert [choose_images(p, small, ()).kind for p in (kept, folded)] == ["distilled", "refined"]
+    assert [choose_images(p, large, ()).kind for p in (kept, folded)] == ["procedural", "procedural"]
+    assert "brought to" in choose_images(kept, large, ()).reason
+    assert "plausible" in choose_images(folded, large, ()).reason
+    for closed in (None, ClosedFormConfig(match=False)):
+        nothing = replace(large, closed_form=closed)
+        assert [choose_images(p, nothing, ()).kind for p in (kept, folded)] == ["distilled", "refined"]
+        off = replace(nothing, distill=replace(QUICK.distill, iterations=0))
+        assert choose_images(kept, off, ()).reason == "distilling has 0 steps", "nothing brings them anywhere"
+
+
+def test_distilling_that_is_asked_for_has_steps(kept: Prepared) -> None:
+    with pytest.raises(ConfigError, match="--distill-iters 1"):
+        choose_images(kept, replace(QUICK, images="distill", distill=replace(QUICK.distill, iterations=0)), ())
 
 
 def test_statistics_of_less_than_half_of_the_convolutions_are_called_few(few: Path) -> None:
