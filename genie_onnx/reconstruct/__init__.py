@@ -2,8 +2,9 @@
 
 from genie_onnx.reconstruct.calibrate import group_grid
 from genie_onnx.reconstruct.codes import Codes, load, save
+from genie_onnx.reconstruct.first_grids import first_grids
 from genie_onnx.reconstruct.renorm import Affine, affines, with_affines
-from genie_onnx.reconstruct.sensitivity import damage, log_probabilities, sensitivities
+from genie_onnx.reconstruct.sensitivity import damage, log_probabilities, sensitivities, value_sensitivities
 from genie_onnx.reconstruct.store import ActivationStore
 from genie_onnx.reconstruct.twin import Twin
 from genie_onnx.reconstruct.walk import BlockResult, learned_blocks, new_weights, reconstruct, simulate
@@ -16,6 +17,7 @@ __all__ = [
     "Twin",
     "affines",
     "damage",
+    "first_grids",
     "group_grid",
     "learned_blocks",
     "load",
@@ -25,5 +27,6 @@ __all__ = [
     "save",
     "sensitivities",
     "simulate",
+    "value_sensitivities",
     "with_affines",
 ]

@@ -34,6 +34,7 @@ def calibrate(
     pieces: int = 1,
     progress: Callable[[Step], None] = lambda step: None,
     norm: float = NORM,
+    input_range: tuple[float, float] | None = None,
 ) -> dict[str, Grid]:
     """Return the grid of each ActivationSpec by name, from the float values on `images` [N, C, H, W] (first 256).
 
@@ -41,6 +42,8 @@ def calibrate(
     them (by up to half in the last blocks of a ResNet-20), and 8 bits have resolution to spare, 4 bits have not. Grids of
     WIDE_BITS then span `headroom` times the range, all others are searched. `constraints` are those of the target. A batch is
     run in so many `pieces`, for less memory; which elements are looked at stays the same. `norm`: exponent of the error.
+    `input_range` is what real images span where the model takes them: the network's input is 8-bit data already, so its grid is
+    that range, and not searched on images that may span less.
     """
     roots = {value: spec for spec in placement.activations for value in spec.roots}
     if not roots:
@@ -74,6 +77,9 @@ def calibrate(
     for done, spec in enumerate(placement.activations, start=1):
         grids[spec.name] = group_grid(spec, samples, ranges, headroom, constraints, norm)
         tell(len(images) + done)
+    image = placement.activation_of(network.inputs[0])
+    if image is not None and input_range is not None:
+        grids[image.name] = range_grid(*input_range, image.bits, constraints)
     return grids
 
 

@@ -1,20 +1,21 @@
-"""What the weights of each block, at each width, do to the outputs of the network: everything else stays float.
+"""What rounding a part of the network does to its outputs, while everything else stays float: the weights of a block, or a value.
 
-    damage of a block = sum over outputs of  |y' - y|^2 / |y|^2,    of a classifier's scores less their mean over classes
+    damage = sum over outputs of  |y' - y|^2 / |y|^2,    of a classifier's scores less their mean over classes
 
 The divergence of class probabilities (ZeroQ, section 3.3) says more of each image and less of the network: the few images
 near a boundary make nearly all of it. On a CIFAR ResNet-20 the logarithms of the blocks' damages differed by 0.7 to 0.9 (standard
 deviation) between two sets of 64 images by that measure, and by 0.1 by this one.
 
-Measured end to end: a block's values are changed and carried through all later blocks. Earlier blocks are not run again, but
-later ones are, for every block and width: half a pass through the network for each, so few images have to do. A local error would
-cost less, and does not tell a block whose error dies out from one whose error grows.
+Measured end to end: what is changed is carried through all later blocks. Earlier blocks are not run again, but later ones are,
+for every change: half a pass through the network for each, so few images have to do. A local error would cost less, and does
+not tell a block whose error dies out from one whose error grows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -22,12 +23,16 @@ from torch import Tensor
 from genie_onnx.blocks import Block
 from genie_onnx.compute import Compute
 from genie_onnx.importer import Network
-from genie_onnx.placement import Placement
+from genie_onnx.placement import ActivationSpec, Placement
 from genie_onnx.reconstruct.codes import Codes
 from genie_onnx.reconstruct.final import final_block
 from genie_onnx.reconstruct.walk import learned_blocks
 
 BATCH = 16  # images at a time
+
+Function = Callable[..., tuple[Tensor, ...]]
+Change = Mapping[int, Function]  # what blocks become, by their place; the others stay float
+K = TypeVar("K", bound=Hashable)
 
 
 def sensitivities(
@@ -40,7 +45,7 @@ def sensitivities(
     compute: Compute,
     tell: Callable[[int], None] = lambda done: None,
 ) -> dict[str, dict[int, float]]:
-    """Return the damage of every block that learns something, by its name and by width.
+    """Return the damage that the weights of every block that learns something do alone, by its name and by width.
 
     Args:
         codes: of all weights in `placement`, by width.
@@ -49,38 +54,83 @@ def sensitivities(
         tell: is told how many images are done.
     """
     weights_only = replace(placement, activations=())
-    learned = learned_blocks(blocks, placement)
+    learned = set(learned_blocks(blocks, placement))
+    changes = {
+        (block.name, width): {place: final_block(network, block, weights_only, found, compute.device)}
+        for place, block in enumerate(blocks)
+        if block.name in learned
+        for width, found in codes.items()
+    }
+    found = _damages(network, blocks, changes, images, scores, compute, tell)
+    return {name: {width: found[name, width] for width in codes} for name in learned_blocks(blocks, placement)}
+
+
+def value_sensitivities(
+    network: Network,
+    placement: Placement,
+    blocks: Sequence[Block],
+    grids: Sequence[tuple[ActivationSpec, Codes]],
+    images: Tensor,
+    scores: str | None,
+    compute: Compute,
+    tell: Callable[[int], None] = lambda done: None,
+) -> list[float]:
+    """Return the damage that each of `grids` does alone: the values of an ActivationSpec on the grid that the codes have for it.
+
+    `placement` says who reads floats where others read rounded values; the rest as in `sensitivities`.
+    """
+    reads = [_read(network, block) for block in blocks]
+    changes = {}
+    for number, (spec, codes) in enumerate(grids):
+        alone = replace(placement, weights=(), activations=(spec,))
+        touched = [place for place, values in enumerate(reads) if not values.isdisjoint(spec.roots)]
+        changes[number] = {place: final_block(network, blocks[place], alone, codes, compute.device) for place in touched}
+    found = _damages(network, blocks, changes, images, scores, compute, tell)
+    return [found[number] for number in range(len(grids))]
+
+
+def _read(network: Network, block: Block) -> set[str]:
+    """Return the values that something inside `block` reads: a block's outputs are rounded by those who read them."""
+    nodes = network.extract(block.inputs, block.outputs).nodes
+    return {value for value, node in nodes.items() if any(user.op != "output" for user in node.users)}
+
+
+def _damages(
+    network: Network,
+    blocks: Sequence[Block],
+    changes: Mapping[K, Change],
+    images: Tensor,
+    scores: str | None,
+    compute: Compute,
+    tell: Callable[[int], None],
+) -> dict[K, float]:
+    """Return what each of `changes` alone does to the outputs, a mean over `images` [N, C, H, W]."""
     device = compute.device
     floats = [network.extract(block.inputs, block.outputs).module for block in blocks]
-    rounded = {
-        block.name: {width: final_block(network, block, weights_only, found, device) for width, found in codes.items()}
-        for block in blocks
-        if block.name in learned
-    }
-    totals = {name: dict.fromkeys(codes, 0.0) for name in learned}
+    totals = dict.fromkeys(changes, 0.0)
 
-    def onwards(values: dict[str, Tensor], start: int) -> dict[str, Tensor]:
-        """Return `values` with those of the float blocks from `start` on."""
-        for block, function in zip(blocks[start:], floats[start:], strict=True):
-            values.update(zip(block.outputs, function(*(values[v] for v in block.inputs)), strict=True))
+    def onwards(values: dict[str, Tensor], start: int, change: Change) -> dict[str, Tensor]:
+        """Return `values` with those of the blocks from `start` on."""
+        for place in range(start, len(blocks)):
+            function = change.get(place, floats[place])
+            values.update(zip(blocks[place].outputs, function(*(values[v] for v in blocks[place].inputs)), strict=True))
         return values
 
     done = 0
     with torch.no_grad(), Compute(device).products():
         for batch in images.split(BATCH):
             values = {network.inputs[0]: batch.to(device)}
-            expected = onwards(dict(values), 0)
+            expected = onwards(dict(values), 0, {})
             expected = {v: expected[v] for v in network.outputs}
             for place, block in enumerate(blocks):
-                inputs = [values[v] for v in block.inputs]
-                for width, function in rounded.get(block.name, {}).items():
-                    changed = {**values, **dict(zip(block.outputs, function(*inputs), strict=True))}
-                    found = onwards(changed, place + 1)
-                    totals[block.name][width] += len(batch) * float(damage(expected, found, scores))
-                values.update(zip(block.outputs, floats[place](*inputs), strict=True))
+                for key, change in changes.items():
+                    if min(change, default=None) == place:
+                        found = onwards(dict(values), place, change)
+                        totals[key] += len(batch) * float(damage(expected, found, scores))
+                values.update(zip(block.outputs, floats[place](*(values[v] for v in block.inputs)), strict=True))
             done += len(batch)
             tell(done)
-    return {name: {width: total / len(images) for width, total in by_width.items()} for name, by_width in totals.items()}
+    return {key: total / len(images) for key, total in totals.items()}
 
 
 def damage(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], scores: str | None) -> Tensor:

@@ -25,7 +25,7 @@ from genie_onnx.config import ClosedFormConfig, ReconstructConfig
 from genie_onnx.events import Notice, Step, Tally
 from genie_onnx.importer import Network
 from genie_onnx.placement import Placement, WeightSpec
-from genie_onnx.quant import ANY, NORM, range_grid
+from genie_onnx.quant import ANY, NORM
 from genie_onnx.reconstruct.calibrate import calibrate
 from genie_onnx.reconstruct.catching_up import FEW, joined, large_blocks
 from genie_onnx.reconstruct.closed import Solved, solve_block
@@ -78,14 +78,13 @@ def reconstruct(
 ) -> Codes:
     """Return the codes of every weight and the grid of every activation in `placement`.
 
-    `images` is float32 [N, C, H, W], in the space the model takes, and `input_range` what real images span there: the network's
-    input is 8-bit data already, so its grid is that range and is not learned from images that may span less. `headroom` (see
-    `calibrate`) does the same for inner 8-bit values; it is 1 with real images. `finished` gets each block's result as soon as
-    it exists; `done` holds the codes of blocks finished in an earlier run, which are then only carried forward. `constraints`
-    are the target's; scales that have to be powers of two are those found by search. `store` is where the values lie that are
-    carried from block to block; None: on the device. With `closed` each block is rounded in closed form first, piece by piece
-    (blocks.pieces), and learning starts from there; `twin` is what it imitates, where that is not `network` itself. Memory that
-    runs out once is dealt with (relief), and told as a Notice.
+    `images` is float32 [N, C, H, W], in the space the model takes, and `input_range` what real images span there. `headroom` (see
+    `calibrate`) makes good for images that span less in inner 8-bit values; it is 1 with real images. `finished` gets each
+    block's result as soon as it exists; `done` holds the codes of blocks finished in an earlier run, which are then only carried
+    forward. `constraints` are the target's; scales that have to be powers of two are those found by search. `store` is where the
+    values lie that are carried from block to block; None: on the device. With `closed` each block is rounded in closed form
+    first, piece by piece (blocks.pieces), and learning starts from there; `twin` is what it imitates, where that is not `network`
+    itself. Memory that runs out once is dealt with (relief), and told as a Notice.
     In a team every process makes this call, with the same arguments, and has the same codes in the end.
     Raises RunError where a loss or an activation is not finite, ConfigError where a batch is too small for the team.
     """
@@ -105,11 +104,10 @@ def reconstruct(
                 pieces=relief.pieces,
                 progress=progress,
                 norm=NORM if closed is None else SQUARED,
+                input_range=input_range,
             )
         )
     image_spec = placement.activation_of(network.inputs[0])
-    if image_spec is not None:
-        grids[image_spec.name] = range_grid(*input_range, image_spec.bits, constraints)
     twin = Twin(network) if twin is None else Twin(twin.network.to(device), twin.scales)
     setting = (
         None if closed is None else Setting(network, twin, placement, grids, closed, constraints, seed, compute, store, relief)

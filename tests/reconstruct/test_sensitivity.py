@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import onnx_ir as ir
 import pytest
@@ -11,13 +12,24 @@ from graphs import Net
 
 from genie_onnx.blocks import partition
 from genie_onnx.compute import Compute
-from genie_onnx.config import PlacementConfig, ReconstructConfig
+from genie_onnx.config import ClosedFormConfig, PlacementConfig, ReconstructConfig
 from genie_onnx.importer import import_graph
 from genie_onnx.placement import place
-from genie_onnx.reconstruct import Codes, damage, learned_blocks, log_probabilities, reconstruct, sensitivities
+from genie_onnx.quant import ANY, fake_quantize
+from genie_onnx.reconstruct import (
+    Codes,
+    damage,
+    first_grids,
+    learned_blocks,
+    log_probabilities,
+    reconstruct,
+    sensitivities,
+    value_sensitivities,
+)
 
 IMAGES = torch.randn(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))  # no whole number of batches
 CPU = Compute(torch.device("cpu"))
+ABOUT: dict[str, Any] = {"input_range": (-4.0, 4.0), "headroom": 1.5, "seed": 0, "compute": CPU}
 
 
 def residual() -> ir.Model:
@@ -86,6 +98,63 @@ def test_it_is_what_the_network_does_with_that_block_alone_rounded(deploy: ir.Mo
             expected = float(16 * parts[0] + 4 * parts[1]) / 20
             assert found[block.name][width] == pytest.approx(expected, rel=2e-3, abs=1e-6)
         assert found[block.name][2] > 3 * found[block.name][5] > 0
+
+
+@pytest.mark.parametrize(("deploy", "scores"), [(residual(), False), (classifier(), True)], ids=["features", "classes"])
+def test_a_value_is_rounded_alone_wherever_it_is_read(deploy: ir.Model, scores: bool) -> None:
+    config = PlacementConfig(first_last_bits=3, abits=3, other_bits=3)
+    placement, blocks, network = place(deploy, config), partition(deploy), import_graph(deploy)
+    assert {"x"} < {spec.name for spec in placement.activations}
+    alone = []
+    for spec in placement.activations:
+        for bits in (spec.bits, 8):
+            its = dataclasses.replace(spec, bits=bits)
+            its_placement = dataclasses.replace(placement, weights=(), activations=(its,))
+            alone.append((its, first_grids(network, its_placement, IMAGES, constraints=ANY, closed=False, **ABOUT)))
+    output = network.outputs[0]
+    told: list[int] = []
+    found = value_sensitivities(network, placement, blocks, alone, IMAGES, output if scores else None, CPU, told.append)
+    assert told == [16, 20]
+    for (spec, codes), its in zip(alone, found, strict=True):
+        (root,) = spec.roots
+        grid = codes.activations[spec.name]
+        with torch.no_grad():
+            value = network.extract(["x"], [root])({"x": IMAGES})[root]
+            rounded = fake_quantize(value, torch.tensor(grid.scale), int(grid.zero_point), 2**spec.bits - 1)
+            parts = []
+            for k in (slice(0, 16), slice(16, 20)):
+                y = network({"x": IMAGES[k]})
+                # what is behind the value, and what goes past it: that of the float image, or of the rounded one where it is that
+                rest = network.extract(["x", root] if root != "x" else ["x"], [output])
+                z = rest({"x": IMAGES[k], root: rounded[k]})
+                parts.append(float(damage({output: y[output]}, z, output if scores else None)))
+        assert its == pytest.approx((16 * parts[0] + 4 * parts[1]) / 20, rel=1e-4, abs=1e-9)
+    narrow, wide = found[::2], found[1::2]
+    assert all(a > 3 * b > 0 for a, b in zip(narrow, wide, strict=True))
+
+
+def test_first_grids_are_those_that_reconstruction_begins_with() -> None:
+    deploy = residual()
+    placement, blocks, network = place(deploy, PlacementConfig()), partition(deploy), import_graph(deploy)
+    for closed in (None, ClosedFormConfig()):
+        codes = reconstruct(
+            network,
+            placement,
+            blocks,
+            IMAGES,
+            ReconstructConfig(iterations=0),
+            progress=lambda event: None,
+            finished=lambda result: None,
+            closed=closed,
+            constraints=ANY,
+            **ABOUT,
+        )
+        found = first_grids(network, placement, IMAGES, constraints=ANY, closed=closed is not None, **ABOUT)
+        assert found.activations.keys() == codes.activations.keys()
+        for name, grid in codes.activations.items():
+            assert found.activations[name].scale == grid.scale
+            assert found.activations[name].zero_point == grid.zero_point
+            assert found.activations[name].bits == grid.bits
 
 
 def test_scores_count_up_to_what_all_classes_have_in_common() -> None:
