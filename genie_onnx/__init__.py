@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genie_onnx.accuracy import evaluate
-    from genie_onnx.bit_plan import BitPlan, BlockBits
+    from genie_onnx.bit_plan import BitPlan, BlockBits, ValueBits
     from genie_onnx.comparison import compare
     from genie_onnx.config import (
         PRESETS,
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "comparison": ("compare",),
     "accuracy": ("evaluate",),
-    "bit_plan": ("BitPlan", "BlockBits"),
+    "bit_plan": ("BitPlan", "BlockBits", "ValueBits"),
     "config": (
         "PRESETS",
         "BitGoal",
@@ -160,6 +160,7 @@ __all__ = [
     "Target",
     "Team",
     "TimeLeft",
+    "ValueBits",
     "ValueFinding",
     "Verification",
     "WeightFinding",

@@ -1,7 +1,8 @@
-"""Which bits may be chosen, and how many a goal (config.BitGoal) allows together: known before anything runs."""
+"""Which bits may be chosen, and how many a goal (config.BitGoal) allows weights together: known before anything runs."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,23 +11,32 @@ import numpy.typing as npt
 from genie_onnx.config import BitGoal, QuantizeConfig
 from genie_onnx.errors import ConfigError
 from genie_onnx.graph import query
-from genie_onnx.placement import REDUCED, resolve
+from genie_onnx.placement import REDUCED, ActivationSpec, resolve
 from genie_onnx.prepare import Prepared
 from genie_onnx.reconstruct import new_weights
 from genie_onnx.sizes import packed
 
 WIDTHS = (2, 3, 4, 8)
+WIDE = 8  # bits that values may get in place of fewer
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What may be chosen: `parameters` of each block (only weights whose bits are free), and `widths`, ascending."""
+    """What may be chosen: `parameters` of each block (only weights whose bits are free), `widths`, ascending; and the values that
+    may have `wide` bits in place of those asked for."""
 
     blocks: dict[str, tuple[str, ...]]  # free weights by the block that learns them, topological
     parameters: npt.NDArray[np.int64]  # [B]
     widths: tuple[int, ...]
     fixed: dict[str, int]  # bits of the other weights
     other_bits: int  # bits of everything in the model but free weights
+    values: tuple[ActivationSpec, ...]  # with fewer than `wide` bits, which nobody asked for by name; topological
+    wide: int
+
+    @property
+    def parts(self) -> int:
+        """What the choosing consists of: a trial of each width, measuring all of them, and measuring values."""
+        return len(self.widths) + 1 + bool(self.values)
 
     @property
     def total(self) -> int:
@@ -62,7 +72,31 @@ def choices(prepared: Prepared, config: QuantizeConfig) -> Choices:
     arrays = {name: query.constant(value) for name, value in prepared.deploy.graph.initializers.items()}
     counts = [sum(array.size for w in names if (array := arrays[w]) is not None) for names in blocks.values()]
     none = {w: 0 for names in blocks.values() for w in names}
-    return Choices(blocks, np.array(counts, np.int64), widths, fixed, 8 * packed(prepared.deploy, {**fixed, **none})[0])
+    wide = min(WIDE, constraints.value_bits[1])
+    return Choices(
+        blocks=blocks,
+        parameters=np.array(counts, np.int64),
+        widths=widths,
+        fixed=fixed,
+        other_bits=8 * packed(prepared.deploy, {**fixed, **none})[0],
+        values=_values(prepared, asked, wide),
+        wide=wide,
+    )
+
+
+def _values(prepared: Prepared, asked: Collection[str], wide: int) -> tuple[ActivationSpec, ...]:
+    """Return the values below `wide` bits that quantised layers read, but none of those `asked` for bits: what `--bits` can say,
+    and has not said."""
+    placement = prepared.placement
+    layers = {node for spec in placement.weights for node in spec.nodes}
+    reads: dict[str, set[str]] = {}
+    for node in prepared.deploy.graph:
+        value = node.inputs[0] if node.name in layers else None
+        spec = None if value is None else placement.activation_of(str(value.name))
+        if spec is not None:
+            reads.setdefault(spec.name, set()).add(str(node.name))
+    free = {name for name, readers in reads.items() if readers.isdisjoint(asked)}
+    return tuple(spec for spec in placement.activations if spec.bits < wide and spec.name in free)
 
 
 def require_goal(prepared: Prepared, config: QuantizeConfig) -> None:

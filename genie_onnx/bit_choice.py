@@ -1,7 +1,8 @@
-"""Choosing the bits of each block's weights for a goal (config.BitGoal), before the long run.
+"""Choosing the bits of each block's weights for a goal (config.BitGoal), and the few values to go with more, before the long run.
 
 calibration images -> weights of all blocks at 2, 3, 4 and 8 bits, in closed form -> what each block's weights do to the outputs
 at each width (reconstruct.sensitivity) -> the least damage that the goal allows (allocation) -> BitPlan
+calibration images -> what each value does to the outputs at its bits and at 8 -> the few that get 8 (value_choice) -> BitPlan
 
 Nearest rounding would not do: it does 1.3 to 11 times the damage at 2 bits (ResNet-20) of rounding that is learned, so a choice
 by it would shun 2 bits. Without closed form, rounding is learned for a fifth of the iterations. Biases stay as they are: codes of
@@ -12,7 +13,7 @@ for a largest loss (`drop`) it is the smallest allocation whose loss, measured o
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -24,7 +25,7 @@ from genie_onnx import reconstruct
 from genie_onnx.allocation import allocate
 from genie_onnx.atomic import write_text
 from genie_onnx.bit_budget import Choices, budget_of, choices
-from genie_onnx.bit_plan import BitPlan, BlockBits, plan_from_json, with_weight_bits
+from genie_onnx.bit_plan import BitPlan, BlockBits, ValueBits, plan_from_json, with_bits
 from genie_onnx.calibration import Calibration
 from genie_onnx.compute import Compute
 from genie_onnx.config import BitGoal, ClosedFormConfig, QuantizeConfig, rounding_rate
@@ -36,6 +37,7 @@ from genie_onnx.prepare import Prepared
 from genie_onnx.reconstruct import Codes, damage, log_probabilities, sensitivities
 from genie_onnx.rundir import RunDirectory
 from genie_onnx.synthesis import decisive
+from genie_onnx.value_choice import ValueTable, fewest, measured_values
 
 Progress = Callable[[Step | Notice], None]
 Bits = npt.NDArray[np.int64]  # of each block, [B]
@@ -64,25 +66,28 @@ def choose_bits(
     goal, team = config.bit_goal, compute.team
     assert goal is not None
     if (saved := team.once(lambda: _saved(run, progress))) is not None:
-        return saved
+        return _told(saved, progress)
     found = choices(prepared, config)
     search = _Search(prepared, config, calibration, run, compute, progress, found)
     codes = search.codes()
     measured = _others(calibration.images)[:MEASURED]
-    weights_only = dataclasses.replace(prepared.placement, activations=())
     scores = _class_output(prepared, measured, compute)
-    tell = Tally(progress, Step(stage="bits", index=len(found.widths), count=len(found.widths) + 1, iterations=len(measured)))
+    tell = Tally(progress, Step(stage="bits", index=len(found.widths), count=found.parts, iterations=len(measured)))
     by_block = team.once(
-        lambda: sensitivities(prepared.network, weights_only, prepared.blocks, codes, measured, scores, compute, tell)
+        lambda: sensitivities(prepared.network, prepared.placement, prepared.blocks, codes, measured, scores, compute, tell)
     )
     table = np.array([[by_block[block][width] for width in found.widths] for block in found.blocks])
+    values = ValueTable((), np.zeros(0, np.int64), np.zeros((0, 2)), found.wide)
+    if found.values or goal.drop is not None:
+        values = team.once(lambda: measured_values(prepared, config, calibration, found, measured, scores, compute, progress))
     budget = budget_of(goal, found)
     if budget is None:
-        chosen, abits, drop = search.within(goal, table, codes, scores)
+        chosen, wider, drop = search.within(goal, table, codes, values, scores)
     else:
         allocated = allocate(found.parameters, table, found.widths, budget)
         assert allocated is not None  # bit_budget.require_goal
-        chosen, abits, drop = allocated, config.placement.abits, None
+        harm = table[np.arange(len(table)), np.searchsorted(found.widths, allocated)]
+        chosen, wider, drop = allocated, values.few(float(harm.sum())), None
     free = int(found.parameters @ chosen)
     plan = BitPlan(
         goal=str(goal),
@@ -92,13 +97,28 @@ def choose_bits(
             for name, bits, count in zip(found.blocks, chosen, found.parameters, strict=True)
         ),
         weights=found.bits(chosen),
-        abits=abits,
+        abits=config.placement.abits,
         bytes=found.bytes(free),
         bytes_at_8=found.bytes(found.total * found.widths[-1]),
         average=free / found.total,
         drop=drop,
+        values=tuple(
+            ValueBits(
+                values=spec.values,
+                bits=values.wide if spec.name in wider else spec.bits,
+                elements=int(elements),
+                damage={spec.bits: float(narrow), values.wide: float(wide)},
+            )
+            for spec, elements, (narrow, wide) in zip(values.specs, values.elements, values.damage, strict=True)
+        ),
     )
     team.once(lambda: _save(plan, prepared, config, run))
+    return _told(plan, progress)
+
+
+def _told(plan: BitPlan, progress: Progress) -> BitPlan:
+    for text in plan.notices():
+        progress(Notice(text))
     return plan
 
 
@@ -118,61 +138,67 @@ class _Search:
         """Return the weights of all blocks at each width, as they are where nothing else is rounded."""
         made = {}
         for index, width in enumerate(self.found.widths):
-            here = Step(stage="bits", index=index, count=len(self.found.widths) + 1)
+            here = Step(stage="bits", index=index, count=self.found.parts)
             bits = self.found.bits(np.full(len(self.found.blocks), width))
-            placement = dataclasses.replace(self._placement(self.config.placement.abits, bits), activations=())
+            placement = dataclasses.replace(self._placement(bits), activations=())
             made[width] = self._reconstructed(placement, brief(self.config, width), here, _weights_only(self.config.closed_form))
         return made
 
     def within(
-        self, goal: BitGoal, table: npt.NDArray[np.float64], codes: Mapping[int, Codes], scores: str | None
-    ) -> tuple[Bits, int, float]:
-        """Return the fewest bits that lose no more than `goal.drop`, with the bits of activations and the loss.
+        self,
+        goal: BitGoal,
+        table: npt.NDArray[np.float64],
+        codes: Mapping[int, Codes],
+        values: ValueTable,
+        scores: str | None,
+    ) -> tuple[Bits, frozenset[str], float]:
+        """Return the fewest bits that lose no more than `goal.drop`, with the values that have more than asked for, and the loss.
 
-        Activations get 8 bits where those asked for lose too much by themselves. Where all at 8 bits do, that is the answer.
+        As few values get more bits as bring weights at the widest within the loss. Where nothing does, everything at the widest
+        is the answer.
         """
         assert goal.drop is not None
-        found, placement = self.found, self.config.placement
-        most = found.total * found.widths[-1]
-        least = found.total * found.widths[0]
-        wide = min(8, self.config.target.constraints.value_bits[1])
-        for abits in dict.fromkeys((placement.abits, wide)):
-            best = np.full(len(found.blocks), found.widths[-1])
-            at_most = self._placement(abits, found.bits(best))
-            grids = self._reconstructed(at_most, 0, Step(stage="bits", index=len(found.widths), count=len(found.widths) + 1))
-            loss = partial(self._loss, codes, grids, abits, scores)
-            lost = loss(best)
-            if lost <= goal.drop or abits == wide:
-                break
-            text = f"{lost:.1f} points at {placement.abits} bits (--abits) with weights of {found.widths[-1]}"
-            self.progress(Notice(f"Activations alone lose {text}, and at most {goal.drop:g} may be lost: they get {wide} bits."))
+        found, asked = self.found, self.config.placement.abits
+        loss = partial(self._loss, codes, values, scores)
+        best = np.full(len(found.blocks), found.widths[-1])
+        wider: frozenset[str] = frozenset()
+        lost = loss(wider, best)
+        if lost > goal.drop and values.specs:
+            text = f"Activations alone lose {lost:.1f} points at {asked} bits (--abits) with weights of {found.widths[-1]}"
+            count, lost = fewest(lambda count: loss(values.costliest(count), best), len(values.specs), goal.drop)
+            wider = values.costliest(count)
+            what = "they get" if count == len(values.specs) else f"{count} of {len(values.specs)} must have"
+            self.progress(Notice(f"{text}, and at most {goal.drop:g} may be lost: {what} {found.wide} bits."))
         if lost > goal.drop:
             self.progress(
                 Notice(
                     f"At most {goal.drop:g} points lost cannot be promised: with all weights at {found.widths[-1]} bits and "
-                    f"activations at {abits}, {lost:.1f} are lost before anything is learned. The run goes on with these bits."
+                    f"activations at {found.wide if wider else asked}, {lost:.1f} are lost before anything is learned. The run "
+                    "goes on with these bits."
                 )
             )
-            return best, abits, lost
-        low, high = least, most  # bits of all weights: too few, or not known to do; enough
+            return best, wider, lost
+        low, high = found.total * found.widths[0], found.total * found.widths[-1]  # bits of all weights: too few; enough
         for _ in range(HALVINGS):
             middle = (low + high) // 2
             chosen = allocate(found.parameters, table, found.widths, middle)
-            assert chosen is not None  # the budget is at least `least`
-            now = loss(chosen)
+            assert chosen is not None  # the budget is at least that of the smallest width
+            now = loss(wider, chosen)
             if now <= goal.drop:
                 best, lost, high = chosen, now, middle
             else:
                 low = middle
-        return best, abits, lost
+        return best, wider, lost
 
-    def _loss(self, codes: Mapping[int, Codes], grids: Codes, abits: int, scores: str | None, chosen: Bits) -> float:
+    def _loss(
+        self, codes: Mapping[int, Codes], values: ValueTable, scores: str | None, wider: frozenset[str], chosen: Bits
+    ) -> float:
         """Return what the whole network loses at these bits, in percentage points (config.BitGoal)."""
         bits = self.found.bits(chosen)
         narrow = {name: width for names, width in zip(self.found.blocks.values(), chosen, strict=True) for name in names}
         weights = {name: codes[narrow.get(name, self.found.widths[-1])].weights[name] for name in bits}
-        mixed = Codes(weights, grids.activations)
-        placement = self._placement(abits, bits)
+        mixed = Codes(weights, values.mixed(wider))
+        placement = self._placement(bits, wider)
         images, device = _others(self.calibration.images)[:JUDGED], self.compute.device
         network = self.prepared.network.to(device)
 
@@ -188,9 +214,10 @@ class _Search:
 
         return 100 * self.compute.team.once(lambda: sum(count * part for count, part in losses()) / len(images))
 
-    def _placement(self, abits: int, bits: Mapping[str, int]) -> Placement:
-        config = dataclasses.replace(self.config.placement, abits=abits)
-        return with_weight_bits(self.prepared, config, self.config.target.constraints, bits)
+    def _placement(self, bits: Mapping[str, int], wider: Collection[str] = ()) -> Placement:
+        """Return the placement with weights of these `bits`, and the values of these names at `found.wide`."""
+        config, constraints = self.config.placement, self.config.target.constraints
+        return with_bits(self.prepared, config, constraints, bits, dict.fromkeys(wider, self.found.wide))
 
     def _reconstructed(self, placement: Placement, iterations: int, here: Step, closed: ClosedFormConfig | None = None) -> Codes:
         config = dataclasses.replace(self.config.reconstruct, iterations=iterations, rounding_lr=rounding_rate(iterations))

@@ -1,6 +1,6 @@
-"""The bits of each block's weights, chosen for a goal: a table that is printed, saved in the run directory and applied.
+"""The bits of each block's weights and of the costliest values, chosen for a goal: printed, saved in the run directory, applied.
 
-bits.json    the plan, with the damage that each block does at each width
+bits.json    the plan, with the damage that each block and each value does at each width
 bits.toml    the same as options about single layers: `--layers bits.toml` quantizes to these bits without measuring again
 """
 
@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from genie_onnx.config import PlacementConfig
 from genie_onnx.errors import RunError
@@ -18,6 +19,7 @@ from genie_onnx.prepare import Prepared
 from genie_onnx.targets import Constraints
 
 FLOAT_INPUT = 8  # bits of an input that is not rounded (the image, with --points layer-inputs): asking for bits rounds it
+NAMED = 5  # values in a sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +33,23 @@ class BlockBits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ValueBits:
+    """A grid whose bits were free. `damage` at those asked for, and at more, is in the unit of the plan: what it does alone."""
+
+    values: tuple[str, ...]  # that share the grid, topological; it is named after the first
+    bits: int
+    elements: int  # of one image
+    damage: Mapping[int, float]
+
+    @property
+    def wider(self) -> bool:
+        """Whether it has more bits than were asked for."""
+        return self.bits > min(self.damage)
+
+
+@dataclass(frozen=True, kw_only=True)
 class BitPlan:
-    """`weights` has the bits of every quantised weight by the name of its initializer, `abits` are those of activations."""
+    """`weights` has the bits of every quantised weight by the name of its initializer, `abits` are those asked for (--abits)."""
 
     goal: str
     unit: str  # of damages
@@ -43,6 +60,28 @@ class BitPlan:
     bytes_at_8: int
     average: float  # bits of a weight whose bits are free
     drop: float | None = None  # as BitGoal has it, measured at these bits with briefly learned rounding
+    values: tuple[ValueBits, ...] = ()  # topological
+
+    @property
+    def wider(self) -> tuple[ValueBits, ...]:
+        """The values that have more bits than were asked for."""
+        return tuple(value for value in self.values if value.wider)
+
+    def notices(self) -> list[str]:
+        """Return what a user should know of it: which values have more bits, in a sentence."""
+        if not self.wider:
+            return []
+        elements = sum(value.elements for value in self.values)
+        both = [min(value.damage) for value in self.values], [value.bits for value in self.values]
+        asked, given = (sum(v.elements * bits for v, bits in zip(self.values, widths, strict=True)) / elements for widths in both)
+        harm, of_those = (sum(value.damage[min(value.damage)] for value in values) for values in (self.values, self.wider))
+        names = [f"'{value.values[0]}'" for value in self.wider]
+        named = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        return [
+            f"{max(value.bits for value in self.wider)} bits for {len(names)} of {len(self.values)} values, those with "
+            f"{100 * of_those / max(harm, 1e-30):.0f} % of the damage that rounding values does: {named} (on average {given:.1f} "
+            f"bits, {asked:g} asked for)."
+        ]
 
     def to_json(self) -> str:
         """Return the plan as JSON text."""
@@ -51,7 +90,8 @@ class BitPlan:
     def applied(self, prepared: Prepared, config: PlacementConfig, constraints: Constraints) -> Prepared:
         """Return `prepared`, placed with `config` for the bits of the plan. Raises RunError for the plan of another model."""
         config = dataclasses.replace(config, abits=self.abits)
-        return prepared.placed(with_weight_bits(prepared, config, constraints, self.weights))
+        wider = {name: value.bits for value in self.wider for name in value.values}
+        return prepared.placed(with_bits(prepared, config, constraints, self.weights, wider))
 
     def to_toml(self, prepared: Prepared) -> str:
         """Return the bits as `--layers` takes them, each layer with the bits that the value it reads has in `prepared`."""
@@ -66,16 +106,28 @@ class BitPlan:
         return "\n".join(lines) + "\n"
 
 
-def with_weight_bits(
-    prepared: Prepared, config: PlacementConfig, constraints: Constraints, weights: Mapping[str, int]
+def with_bits(
+    prepared: Prepared,
+    config: PlacementConfig,
+    constraints: Constraints,
+    weights: Mapping[str, int],
+    wider: Mapping[str, int],
 ) -> Placement:
-    """Return the placement of `config` with `weights` having these bits."""
+    """Return the placement of `config` with `weights` having these bits, and the grids of the values `wider` at least these.
+
+    Raises RunError where the weights are not those of the model.
+    """
     placement = place(prepared.deploy, config, constraints, prepared.placement.own_grids)
     unknown = weights.keys() ^ {spec.value for spec in placement.weights}
     if unknown:
         raise RunError(f"the plan of bits is of another model: {', '.join(sorted(unknown)[:3])}")
     return dataclasses.replace(
-        placement, weights=tuple(dataclasses.replace(spec, bits=weights[spec.value]) for spec in placement.weights)
+        placement,
+        weights=tuple(dataclasses.replace(spec, bits=weights[spec.value]) for spec in placement.weights),
+        activations=tuple(
+            dataclasses.replace(spec, bits=max(spec.bits, *(wider.get(value, 0) for value in spec.values)))
+            for spec in placement.activations
+        ),
     )
 
 
@@ -83,10 +135,13 @@ def plan_from_json(text: str) -> BitPlan:
     """Return what `BitPlan.to_json` wrote. Raises RunError where it is not that."""
     try:
         raw = json.loads(text)
-        blocks = tuple(
-            BlockBits(**{**block, "damage": {int(width): float(d) for width, d in block["damage"].items()}})
-            for block in raw.pop("blocks")
-        )
-        return BitPlan(blocks=blocks, **raw)
+        blocks = tuple(BlockBits(**_with_widths(block)) for block in raw.pop("blocks"))
+        values = tuple(ValueBits(**{**_with_widths(v), "values": tuple(v["values"])}) for v in raw.pop("values", []))
+        return BitPlan(blocks=blocks, values=values, **raw)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RunError(f"this is no plan of bits: {error!r}") from error
+
+
+def _with_widths(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `raw` with the widths of its damage as numbers, as they were before they became keys of JSON."""
+    return {**raw, "damage": {int(width): float(damage) for width, damage in raw["damage"].items()}}

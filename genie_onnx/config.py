@@ -162,7 +162,8 @@ class ClosedFormConfig:
 class BitGoal:
     """What decides the bits of each block's weights, in place of `wbits` and `first_last_bits`: exactly one of these.
 
-    Bits are 2, 3, 4 or 8, chosen by what they are measured to do to the outputs (bit_choice). Layers of `layer_bits` keep theirs.
+    Bits are 2, 3, 4 or 8, chosen by what they are measured to do to the outputs (bit_choice). The few values that do most to them
+    get 8 (value_choice). Layers of `layer_bits` keep theirs.
     """
 
     average: float | None = None  # bits of a quantised weight on average, 2..8

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from genie_onnx.atomic import save_npz
-from genie_onnx.bit_budget import choices
+from genie_onnx.bit_budget import Choices, choices
 from genie_onnx.bit_choice import HALVINGS, brief
 from genie_onnx.bit_choice import IMAGES as IMAGES_TRIED
 from genie_onnx.bit_choice import JUDGED as IMAGES_JUDGED
@@ -105,7 +105,7 @@ def estimate(plan: ImagePlan) -> Estimate:
         if len(finished) < len(learned) or not run.grids.exists():
             grids = len(prepared.placement.activations)
             if config.bit_goal is not None and not run.bits.exists():
-                parts += bit_parts(blocks, config, choices(prepared, config).widths, rates)
+                parts += bit_parts(blocks, config, choices(prepared, config), rates)
             closed, iterations = config.closed_form is not None, config.reconstruct.iterations
             if closed:
                 parts.append(Part("equalise", 0, min(config.samples, EQUALISED) * forward))
@@ -160,20 +160,24 @@ def block_parts(
     return parts
 
 
-def bit_parts(blocks: Sequence[BlockCost], config: QuantizeConfig, widths: Sequence[int], rates: Rates) -> list[Part]:
-    """Return the choosing of bits: every block at each of `widths`, then what each does to the outputs, by half a pass each."""
+def bit_parts(blocks: Sequence[BlockCost], config: QuantizeConfig, found: Choices, rates: Rates) -> list[Part]:
+    """Return the choosing of bits: every block at each width, then what each does to the outputs, by half a pass each, and values
+    likewise."""
     samples = min(config.samples, IMAGES_TRIED)
     parts = []
-    for k, width in enumerate(widths):
+    for k, width in enumerate(found.widths):
         closed = config.closed_form is not None
         tried = block_parts(blocks, (), samples, brief(config, width), 0, rates, closed=closed)
         parts.append(Part("bits", k, sum(part.seconds for part in tried)))
     forward = sum(cost.forward for cost in blocks)
-    learned = sum(cost.step is not None for cost in blocks)
-    passes = learned * len(widths) / 2 * min(config.samples, IMAGES_MEASURED)
+    learned, measured = sum(cost.step is not None for cost in blocks), min(config.samples, IMAGES_MEASURED)
+    passes = [learned * len(found.widths) / 2 * measured]
+    if found.values:
+        passes.append(2 * (samples + len(found.values) / 2 * measured))
     if config.bit_goal is not None and config.bit_goal.drop is not None:
-        passes += (HALVINGS + 2) * (1 + STUDENT) * min(config.samples, IMAGES_JUDGED)
-    return [*parts, Part("bits", len(widths), passes * forward)]
+        trials = HALVINGS + 2 + len(found.values).bit_length()
+        passes[-1] += trials * (1 + STUDENT) * min(config.samples, IMAGES_JUDGED)
+    return [*parts, *(Part("bits", len(found.widths) + k, count * forward) for k, count in enumerate(passes))]
 
 
 def export_part(rates: Rates, forward: float, weights: int) -> Part:

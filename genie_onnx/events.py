@@ -60,7 +60,7 @@ class Step:
     save         the images are written
     selections   what a Slice, Split or Gather passes on is looked at: does a grid of its own pay; an iteration is an image
     bits         the bits of each block are chosen; a part is a width that all blocks are tried at, an iteration a block; in
-                 the last part all of that is measured, an iteration is an image
+                 the next part all of that is measured, and in the last one values are; an iteration is an image
     equalise     the ranges of channels are measured; an iteration is an image
     grids        the step sizes of activations are searched; iterations are images, then grids
     targets      the teacher's outputs of a block; an iteration is an image

@@ -138,7 +138,9 @@ def test_a_loss_that_cannot_be_promised_is_said_and_everything_gets_8_bits(model
     settings = dataclasses.replace(QUICK, bit_goal=BitGoal(drop=1e-9), placement=PlacementConfig(abits=2))
     genie_onnx.quantize(model, config=settings, progress=events.append)
     plan = chosen(events)
-    assert (plan.abits, {block.bits for block in plan.blocks}) == (8, {8})
+    assert {block.bits for block in plan.blocks} == {8}
+    assert plan.wider == plan.values
+    assert {value.bits for value in plan.values} == {8}
     notices = [event.text for event in events if isinstance(event, Notice)]
     assert any(text.startswith("Activations alone lose ") and "they get 8 bits" in text for text in notices)
     assert any("cannot be promised" in text for text in notices)
@@ -280,6 +282,6 @@ def test_settings_and_plan_survive_json(averaged: tuple[genie_onnx.Result, BitPl
 
 def test_the_estimate_knows_of_it(model: Path) -> None:
     with_goal = genie_onnx.estimate(genie_onnx.plan(model, config=dataclasses.replace(QUICK, bit_goal=BitGoal(drop=2))))
-    assert [part.index for part in with_goal.parts if part.stage == "bits"] == [0, 1, 2, 3, 4]
+    assert [part.index for part in with_goal.parts if part.stage == "bits"] == [0, 1, 2, 3, 4, 5]
     without = genie_onnx.estimate(genie_onnx.plan(model, config=QUICK))
     assert not [part for part in without.parts if part.stage == "bits"]

@@ -113,7 +113,12 @@ TABLE = {
     "bit_choice": Row(
         LEAVES
         | {"allocation", "bit_budget", "bit_plan", "calibration", "compute", "graph", "placement", "prepare", "reconstruct"}
-        | {"rundir", "synthesis"},
+        | {"rundir", "synthesis", "value_choice"},
+        ONNX | RUNTIME | CLICK,
+    ),
+    "value_choice": Row(
+        LEAVES
+        | {"allocation", "bit_budget", "bit_plan", "calibration", "compute", "placement", "prepare", "qparams", "reconstruct"},
         ONNX | RUNTIME | CLICK,
     ),
     "bn_file": Row(LEAVES | {"graph", "prepare"}, ONNX | RUNTIME | CLICK),
