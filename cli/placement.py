@@ -196,7 +196,8 @@ bits_by_goal = combined(
     click.option(
         "--avg-bits",
         type=click.FloatRange(2, 8),
-        help="Choose the bits of each block's weights (2, 3, 4 or 8) by what they do to the outputs, so many on average.",
+        help="Choose the bits of each block's weights (2, 3, 4 or 8) by what they do to the outputs, so many on average. The few "
+        "values below 8 bits that do most to the outputs get 8.",
     ),
     click.option(
         "--target-size",

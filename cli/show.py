@@ -78,7 +78,7 @@ def plan(todo: ImagePlan, expected: Estimate, preset: str | None) -> None:
 
 
 def bit_plan(chosen: BitPlan) -> None:
-    """Print the bits of each block, and what each would do to the outputs at each width."""
+    """Print the bits of each block, and what each would do to the outputs at each width; and the values with more than asked."""
     widths = sorted(chosen.blocks[0].damage)
     rows = table("block", "weights", "bits", *(f"at {width} bits" for width in widths))
     for block in chosen.blocks:
@@ -86,11 +86,25 @@ def bit_plan(chosen: BitPlan) -> None:
         rows.add_row(block.block, str(block.parameters), str(block.bits), *harm)
     console.print(f"\nbits for {chosen.goal}; the damage of each block is the {chosen.unit}:")
     console.print(rows)
+    if chosen.wider:
+        console.print(value_bits(chosen))
+    few = f" ({len(chosen.wider)} of {len(chosen.values)} with {chosen.wider[0].bits})" if chosen.wider else ""
+    activations = f"{chosen.abits}{few}"
     drop = "" if chosen.drop is None else f", {chosen.drop:.1f} points lost before anything is learned"
     console.print(
-        f"{chosen.average:.2f} bits on average, activations {chosen.abits}: {size(chosen.bytes)} "
+        f"{chosen.average:.2f} bits on average, activations {activations}: {size(chosen.bytes)} "
         f"({100 * chosen.bytes / chosen.bytes_at_8:.0f} % of 8 bits everywhere){drop}\n"
     )
+
+
+def value_bits(chosen: BitPlan) -> Table:
+    """Return the values with more bits than were asked for, and what each alone would do to the outputs with either."""
+    widths = sorted({width for value in chosen.wider for width in value.damage})
+    rows = table("value", "elements", "bits", *(f"at {width} bits" for width in widths))
+    for value in chosen.wider:
+        harm = (f"{value.damage[width]:.2g}" if width in value.damage else "" for width in widths)
+        rows.add_row(value.values[0], str(value.elements), str(value.bits), *harm)
+    return rows
 
 
 def result(done: Result) -> None:

@@ -84,6 +84,7 @@ def render(contents: Contents) -> str:
         at_widths=[(f"at {width}", "num wide", "number") for width in contents.bits["blocks"][0]["damage"]]
         if contents.bits
         else [],
+        wider=_wider(contents.bits or {}),
         # The browser compares this digest with that of the script, and runs no other.
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         script=script,
@@ -95,6 +96,11 @@ def render(contents: Contents) -> str:
             "steps": contents.steps,
         },
     )
+
+
+def _wider(bits: Json) -> list[Json]:
+    """Return the values of a plan that have more bits than were asked for; a plan of earlier versions knows none."""
+    return [value for value in bits.get("values", []) if value["bits"] > min(map(int, value["damage"]))]
 
 
 def _rows(contents: Contents) -> list[dict[str, Any]]:

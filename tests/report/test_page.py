@@ -160,6 +160,19 @@ def test_the_widths_shown_are_those_of_the_plan() -> None:
     assert found.text.count("0.0625") == 2
 
 
+def test_values_with_more_bits_than_asked_for_are_shown() -> None:
+    mixed = plan()
+    mixed["values"] = [
+        {"values": ["early", "early again"], "bits": 8, "elements": 1234, "damage": {"4": 0.625, "8": 0.015625}},
+        {"values": ["late"], "bits": 4, "elements": 5678, "damage": {"4": 0.0078125, "8": 0.001}},
+    ]
+    found = page(contents(bits=mixed))
+    for text in ("1,234", "0.625", "0.0156"):
+        assert text in found.text
+    assert "5,678" not in found.text
+    assert "more bits than were asked for" not in page(contents(bits=plan())).text
+
+
 def test_a_run_of_which_little_is_known() -> None:
     bare = contents(
         curves=(), comparison=None, blocks=(), steps={}, pictures=(), machines=(), command=None, missing=("No curves: x.",)
