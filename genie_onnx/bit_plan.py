@@ -71,6 +71,9 @@ class BitPlan:
         """Return what a user should know of it: which values have more bits, in a sentence."""
         if not self.wider:
             return []
+        wide = max(value.bits for value in self.wider)
+        if len(self.wider) == len(self.values):
+            return [f"{wide} bits for all values that had fewer by --abits, {len(self.values)} in all."]
         elements = sum(value.elements for value in self.values)
         both = [min(value.damage) for value in self.values], [value.bits for value in self.values]
         asked, given = (sum(v.elements * bits for v, bits in zip(self.values, widths, strict=True)) / elements for widths in both)
@@ -78,7 +81,7 @@ class BitPlan:
         names = [f"'{value.values[0]}'" for value in self.wider]
         named = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
         return [
-            f"{max(value.bits for value in self.wider)} bits for {len(names)} of {len(self.values)} values, those with "
+            f"{wide} bits for {len(names)} of {len(self.values)} values, those with "
             f"{100 * of_those / max(harm, 1e-30):.0f} % of the damage that rounding values does: {named} (on average {given:.1f} "
             f"bits, {asked:g} asked for)."
         ]

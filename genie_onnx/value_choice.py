@@ -31,8 +31,8 @@ from genie_onnx.prepare import Prepared
 from genie_onnx.qparams import QParams
 from genie_onnx.reconstruct import Codes, first_grids, value_sensitivities
 
-# Bits: as much memory and traffic as one bit more everywhere, and most of what 8 bits everywhere bring. The costliest values are
-# early and large, each up to a fifth of all elements: half a bit would often not pay for the first of them.
+# Bits: as much memory and traffic as one bit more everywhere. MobileNetV1-0.75 of 3.9-bit weights: outputs at 9.0 dB in place of
+# 7.1 (8.5 with half a bit). The costliest values are early and large, up to a sixth of all elements: less would often not do.
 RISE = 1.0
 WORTH = 0.01  # of the damage that all weights and values do: what a value has to save, or the difference would not show
 IMAGES = 128  # that grids are found on
