@@ -277,10 +277,14 @@ def test_a_block_that_learning_makes_better_has_learned_codes_and_a_smaller_loss
     assert run.error(learned) < first
 
 
-@pytest.mark.parametrize("iterations", [0, 60])
+@pytest.mark.parametrize(("iterations", "parts"), [(0, False), (60, False), (0, True)], ids=["closed", "learned", "in parts"])
 @pytest.mark.parametrize("name", ["conv", "depthwise", "tokens"])
-def test_finished_blocks_are_taken_over_bit_for_bit(name: str, iterations: int) -> None:
+def test_finished_blocks_are_taken_over_bit_for_bit(
+    name: str, iterations: int, parts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whether learning gained or not: those behind them see the same values, to the last bit."""
+    if parts:
+        narrow(monkeypatch, 300)
     run = Run(NETS[name], wbits=2, first_last=2)
     learn = ReconstructConfig(iterations=iterations, rounding_lr=0.02)
     whole = run(ClosedFormConfig(), learn)
