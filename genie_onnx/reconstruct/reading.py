@@ -30,9 +30,9 @@ from genie_onnx.targets import Constraints
 
 HELD = 0.25  # share of the images on which a ridge is judged
 COLUMN_ELEMENTS = 2**22  # of the columns that are made at once: they stay in the caches
-# float64 tensors of the size of H that are there at once: H and G of two folds and of all images (6); A, its factor, and what it
-# is reordered or factorised from (5); and of those in which rows are solved, which are half as large (closed), as much as 3
-COPIES = 14
+# float64 tensors of the size of H that are there at once, as measured: H and G of two folds and of all images (6); A, its factor,
+# and what it is reordered or factorised from (5); and of those in which rows are solved, half as large, as much as 5
+COPIES = 16
 ROOM = 2**32  # bytes for these where nothing is said: a quarter of a machine of 16 GB, as Budget.step
 LEAST = 2**20  # numbers that a tensor may have, whatever the room is: 8 MB
 
