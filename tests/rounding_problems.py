@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from genie_onnx.closed_form import Moments, Sums
+from genie_onnx.closed_form import Moments, Split, Sums
 
 
 class Problem(NamedTuple):
@@ -48,7 +48,8 @@ def on_grid(x: Tensor, step: float, codes: int) -> Tensor:
     return (x / step).round().clamp(0, codes) * step
 
 
-def moments(x: Tensor, x_q: Tensor) -> Moments:
-    found = Sums(x.shape[0], x.shape[2], x.device)
+def moments(x: Tensor, x_q: Tensor, parts: int = 1) -> Moments:
+    """Those of columns [g, M, n], features in so many parts."""
+    found = Sums(x.shape[0], Split(x.shape[2], parts), x.device)
     found.add(x, x_q)
     return found.moments()

@@ -1,4 +1,4 @@
-"""--memory-budget decides where values lie, and nothing else."""
+"""--memory-budget decides where values lie, and nothing else but for layers that read thousands of numbers."""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@ from genie_onnx.closed_form.equalise import DENSE, DEPTHWISE, best_clips, factor
 from genie_onnx.closed_form.moments import Moments, Sums, combined
 from genie_onnx.closed_form.objective import Objective, objective
 from genie_onnx.closed_form.ridge import RIDGES, best_ridge
-from genie_onnx.closed_form.solve import Solution, bias_shift, nearest_solution, solve
+from genie_onnx.closed_form.solve import Solution, bias_shift, nearest_solution, solve, stacked
+from genie_onnx.closed_form.split import Split, split
 
 __all__ = [
     "DENSE",
@@ -16,6 +17,7 @@ __all__ = [
     "Objective",
     "Rows",
     "Solution",
+    "Split",
     "Sums",
     "Windows",
     "best_clips",
@@ -28,4 +30,6 @@ __all__ = [
     "nearest_solution",
     "objective",
     "solve",
+    "split",
+    "stacked",
 ]

@@ -35,12 +35,13 @@ def descend(A: Tensor, T: Tensor, codes: Tensor, scale: Tensor, low: Tensor, hig
 
 
 def refitted(A: Tensor, T: Tensor, codes: Tensor, scale: Tensor, searched: Tensor, together: bool) -> Tensor:
-    """Return the best scales [g, R, 1] of `codes` [g, R, n] within FARTHEST of the `searched` ones.
+    """Return the best scales [g, R, 1] of `codes` [g p, R, m] within FARTHEST of the `searched` ones.
 
     Rows whose codes are all 0 have any, and keep that of `scale`. `together`: all rows have one scale.
     """
     best = (T * codes).sum(2, keepdim=True)
     power = ((codes @ A) * codes).sum(2, keepdim=True)
+    best, power = (part.unflatten(0, (len(scale), -1)).sum(1) for part in (best, power))  # a row's parts share its scale
     if together:
         best, power = best.sum().expand_as(best), power.sum().expand_as(power)
     # E is a parabola of s: where its least point is out of bounds, the nearer bound is the best within

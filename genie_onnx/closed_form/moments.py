@@ -1,6 +1,6 @@
 """Second moments of what a layer reads: all that its rounding needs to know of the images.
 
-    H = cov(x_q, x_q)    G = cov(x, x_q)    E[x]    E[x_q]          [n, n], [n] a group
+    H = cov(x_q, x_q)    G = cov(x, x_q)    E[x]    E[x_q]          [n, n], [n] a group (of wide layers by parts: split)
 
 x is a column of the float network's input of the layer, x_q the same one as the quantised network feeds it. With these the error
 of any weights w_q against the float weights w is known without an image, but for a part that no w_q changes:
@@ -13,16 +13,21 @@ Covariances add up over images and processes, whatever their order. They come fr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from genie_onnx.closed_form.split import Split
+
 
 @dataclass(frozen=True)
 class Moments:
-    """float64: `H` and `G` [g, n, n], `mean` E[x] and `mean_q` E[x_q] [g, n]; of `count` columns."""
+    """float64: `H` and `G` [g p, m, m], `mean` E[x] and `mean_q` E[x_q] [g, n]; of `count` columns.
+
+    Of a layer whose n features are in one part, p = 1 and m = n.
+    """
 
     H: Tensor
     G: Tensor
@@ -31,11 +36,15 @@ class Moments:
     count: int
 
     @property
+    def split(self) -> Split:
+        """The parts that features are in."""
+        return Split(self.mean.shape[1], len(self.H) // len(self.mean))
+
+    @property
     def uncentred(self) -> Moments:
         """The moments about 0, for a layer whose bias cannot take the mean error."""
-        outer = self.mean_q[:, :, None] * self.mean_q[:, None, :]
-        cross = self.mean[:, :, None] * self.mean_q[:, None, :]
-        return Moments(self.H + outer, self.G + cross, self.mean, self.mean_q, self.count)
+        mean, mean_q = (self.split.apart(total[:, None]) for total in (self.mean, self.mean_q))
+        return Moments(self.H + mean_q.mT * mean_q, self.G + mean.mT * mean_q, self.mean, self.mean_q, self.count)
 
     @property
     def without_mismatch(self) -> Moments:
@@ -48,14 +57,15 @@ class Moments:
 
 
 class Sums:
-    """Sums over columns; they add up."""
+    """Sums over columns, of features in parts; they add up."""
 
-    def __init__(self, groups: int, features: int, device: torch.device) -> None:
+    def __init__(self, groups: int, split: Split, device: torch.device) -> None:
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float64, device=device)
 
-        self.parts = [zeros(groups, features, features), zeros(groups, features, features)]
-        self.parts += [zeros(groups, features), zeros(groups, features), zeros(1)]
+        parts, size = groups * split.count, split.size
+        self.split = split
+        self.totals = [zeros(parts, size, size), zeros(parts, size, size), zeros(parts, 1, size), zeros(parts, 1, size), zeros(1)]
 
     def add(self, x: Tensor, x_q: Tensor) -> None:
         """Take in columns [g, M, n] of both networks at the same positions.
@@ -64,14 +74,15 @@ class Sums:
         drown the variance of an input that hardly varies.
         """
         number = x.shape[1]
-        hh, gg, mean, mean_q, count = self.parts
-        own, own_q = x.sum(1, dtype=torch.float64), x_q.sum(1, dtype=torch.float64)
+        x, x_q = self.split.apart(x), self.split.apart(x_q)
+        hh, gg, mean, mean_q, count = self.totals
+        own, own_q = x.sum(1, keepdim=True, dtype=torch.float64), x_q.sum(1, keepdim=True, dtype=torch.float64)
         about, about_q = (total / number for total in (own, own_q))
-        rest, rest_q = x - about.to(x.dtype)[:, None], x_q - about_q.to(x_q.dtype)[:, None]
-        hh += rest_q.transpose(1, 2) @ rest_q
-        gg += rest.transpose(1, 2) @ rest_q
-        hh += own_q[:, :, None] * about_q[:, None, :]
-        gg += own[:, :, None] * about_q[:, None, :]
+        rest, rest_q = x - about.to(x.dtype), x_q - about_q.to(x_q.dtype)
+        hh += rest_q.mT @ rest_q
+        gg += rest.mT @ rest_q
+        hh += own_q.mT * about_q
+        gg += own.mT * about_q
         mean += own
         mean_q += own_q
         count += number
@@ -81,10 +92,11 @@ class Sums:
         return combined([self])
 
 
-def combined(folds: Iterable[Sums]) -> Moments:
+def combined(folds: Sequence[Sums]) -> Moments:
     """Return the moments of the columns of several sums together."""
-    hh, gg, mean, mean_q, count = (sum(parts[1:], parts[0]) for parts in zip(*(fold.parts for fold in folds), strict=True))
+    hh, gg, mean, mean_q, count = (sum(totals[1:], totals[0]) for totals in zip(*(fold.totals for fold in folds), strict=True))
     mean, mean_q = mean / count, mean_q / count
-    H = hh / count - mean_q[:, :, None] * mean_q[:, None, :]
-    G = gg / count - mean[:, :, None] * mean_q[:, None, :]
+    H = (hh / count).sub_(mean_q.mT * mean_q)
+    G = (gg / count).sub_(mean.mT * mean_q)
+    mean, mean_q = (folds[0].split.joined(total)[:, 0] for total in (mean, mean_q))
     return Moments(H, G, mean, mean_q, int(count))

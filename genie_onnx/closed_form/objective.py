@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from genie_onnx.closed_form.moments import Moments
+from genie_onnx.closed_form.split import Split
 
 # Of the squared mean: a smaller variance is what rounding leaves of a constant input (2^-48 in float32, 2^-52 n in the sums), and
 # A could not be relied on to be positive definite
@@ -24,18 +25,19 @@ NOTHING = 2.0**-32
 
 @dataclass(frozen=True)
 class Objective:
-    """`A` [g, n, n] positive definite, `T` [g, R, n]; float64."""
+    """`A` [g p, m, m] positive definite, `T` [g p, R, m]; float64. `split`: the parts that features are in."""
 
     A: Tensor
     T: Tensor
+    split: Split
 
     def __call__(self, weights: Tensor) -> Tensor:
-        """Return E [g, R] of weights [g, R, n]."""
+        """Return E [g, R] of weights [g p, R, m]."""
         w = weights.to(self.A.dtype)
-        return ((w @ self.A - 2 * self.T) * w).sum(2)
+        return self.split.summed(((w @ self.A - 2 * self.T) * w).sum(2))
 
     def optimum(self) -> Tensor:
-        """Return w* [g, R, n]."""
+        """Return w* [g p, R, m]."""
         factor = torch.linalg.cholesky(self.A)
         return torch.cholesky_solve(self.T.transpose(1, 2), factor).transpose(1, 2)
 
@@ -45,7 +47,15 @@ def objective(weight: Tensor, moments: Moments, ridge: float) -> Objective:
 
     An input that is the same everywhere has D = I, so that its weights are rounded to the nearest.
     """
-    power = moments.H.diagonal(dim1=1, dim2=2).mean(1)
+    split = moments.split
+    power = split.joined(moments.H.diagonal(dim1=1, dim2=2)[:, None])[:, 0].mean(1)
     power = torch.where(power > NOTHING * moments.mean_q.square().mean(1), power, torch.ones_like(power))
-    D = torch.diag_embed((ridge * power)[:, None].expand(-1, moments.H.shape[1]))
-    return Objective(moments.H + D, weight.double() @ (moments.G + D))
+    D = split.shared(ridge * power)[:, None]
+    return Objective(_plus(moments.H, D), split.apart(weight.double()) @ _plus(moments.G, D), split)
+
+
+def _plus(matrix: Tensor, diagonal: Tensor) -> Tensor:
+    """Return `matrix` with `diagonal` added to its own."""
+    matrix = matrix.clone()
+    matrix.diagonal(dim1=1, dim2=2).add_(diagonal)
+    return matrix

@@ -27,6 +27,7 @@ def best_ridge(
     ridges: Sequence[float] = RIDGES,
 ) -> float:
     """Return the one of `ridges` whose rounding of `weight` [g, R, n], `rounded(train, ridge)`, is best on `held`."""
-    judge = Objective(held.H, weight.double() @ held.G)
-    errors = torch.stack([judge(rounded(train, ridge).weights).sum() for ridge in ridges])
+    split = held.split
+    judge = Objective(held.H, split.apart(weight.double()) @ held.G, split)
+    errors = torch.stack([judge(split.apart(rounded(train, ridge).weights)).sum() for ridge in ridges])
     return ridges[int(errors.argmin())]

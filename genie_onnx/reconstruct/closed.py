@@ -25,6 +25,7 @@ from genie_onnx.closed_form import (
     bias_shift,
     nearest_solution,
     solve,
+    stacked,
 )
 from genie_onnx.placement import WeightSpec
 from genie_onnx.qparams import QParams, QTensor
@@ -40,6 +41,7 @@ from genie_onnx.reconstruct.student import initializer
 from genie_onnx.targets import Constraints
 
 Function = Callable[..., tuple[Tensor, ...]]
+JUDGES = 1024  # rows, evenly spaced, by which a ridge is chosen: it is a matter of the images and not of single rows
 
 
 @dataclass(frozen=True)
@@ -160,22 +162,35 @@ def _solve_layer(
     weight = layer.columns.rows(value).contiguous() * layer.gain
     movable = layer.bias is not None and config.biases
     reader = Reader(setting, piece, layer, codes, teacher, student)
+    rows = _rows_at_once(setting, weight)
     if spec.bits >= config.wide_bits and movable:
         moments = reader.means()
-        solution = nearest_solution(weight, moments, spec.bits, setting.constraints, RIDGES[0])
+        nearest = partial(nearest_solution, moments=moments, bits=spec.bits, constraints=setting.constraints, ridge=RIDGES[0])
+        solution = stacked([nearest(part) for part in weight.split(rows, 1)])
     else:
-        train, held, moments = reader.folds()
-        if not movable:
-            train, held, moments = train.uncentred, held.uncentred, moments.uncentred
-        if not config.mismatch:
-            train, held, moments = train.without_mismatch, held.without_mismatch, moments.without_mismatch
-        rounded = partial(_rounded, weight, spec.bits, setting.constraints, config.sweeps)
-        ridge = config.ridge if config.ridge is not None else best_ridge(weight, train, held, rounded)
-        solution = rounded(moments, ridge)
-    return setting.compute.team.once(partial(_codes, layer, spec, value, weight, solution, moments, setting, movable))
+        found = list(reader.folds())
+        for k, part in enumerate(found):  # one after the other: they are large
+            part = part if movable else part.uncentred
+            found[k] = part if config.mismatch else part.without_mismatch
+        train, held, moments = found
+        judges = weight[:, :: -(-weight.shape[1] // min(rows, JUDGES))]
+        rounded = partial(_rounded, spec.bits, setting.constraints, config.sweeps)
+        ridge = config.ridge if config.ridge is not None else best_ridge(judges, train, held, partial(rounded, judges))
+        del train, held, found
+        solution = stacked([rounded(part, moments, ridge) for part in weight.split(rows, 1)])
+    return setting.compute.team.once(partial(_codes, layer, spec, value, weight, solution, moments, setting, movable, rows))
 
 
-def _rounded(weight: Tensor, bits: int, constraints: Constraints, sweeps: int, moments: Moments, ridge: float) -> Solution:
+def _rows_at_once(setting: Setting, weight: Tensor) -> int:
+    """Return how many rows of `weight` [g, R, n] are solved at once: half as many numbers as moments have, as rows are there in
+    more copies. All where they share a scale."""
+    groups, rows, features = weight.shape
+    if setting.constraints.weight_scale == "tensor":
+        return rows
+    return max(1, min(rows, setting.elements // (2 * groups * features)))
+
+
+def _rounded(bits: int, constraints: Constraints, sweeps: int, weight: Tensor, moments: Moments, ridge: float) -> Solution:
     return solve(weight, moments, bits, constraints, ridge, sweeps)
 
 
@@ -188,6 +203,7 @@ def _codes(
     moments: Moments,
     setting: Setting,
     movable: bool,
+    rows: int,
 ) -> Codes:
     """Return the solution as integer codes in the shape of the file, and the bias that takes the mean error."""
     grid = Grid(solution.scale.flatten() / layer.gain, solution.zero_point.flatten())
@@ -195,6 +211,7 @@ def _codes(
     codes = Codes(weights={layer.weight: _on_grid(whole, grid, spec, setting.constraints)})
     if movable and layer.bias is not None:
         bias = initializer(setting.network, layer.bias)
-        shift = bias_shift(weight, solution.weights, moments).flatten() / layer.bias_gain
+        pairs = zip(weight.split(rows, 1), solution.weights.split(rows, 1), strict=True)
+        shift = torch.cat([bias_shift(w, w_q, moments) for w, w_q in pairs], 1).flatten() / layer.bias_gain
         codes.biases[layer.bias] = float32((bias.double().flatten() + shift).view(bias.shape))
     return codes

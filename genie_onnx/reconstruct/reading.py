@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from genie_onnx.blocks import Block
-from genie_onnx.closed_form import Columns, Moments, Sums, combined, drawn_positions, mean_column
+from genie_onnx.closed_form import Columns, Moments, Sums, combined, drawn_positions, mean_column, split
 from genie_onnx.compute import Compute
 from genie_onnx.config import ClosedFormConfig
 from genie_onnx.importer import Network
@@ -30,11 +30,19 @@ from genie_onnx.targets import Constraints
 
 HELD = 0.25  # share of the images on which a ridge is judged
 COLUMN_ELEMENTS = 2**22  # of the columns that are made at once: they stay in the caches
+# float64 tensors of the size of H that are there at once, as measured: H and G of two folds and of all images (6); A, its factor,
+# and what it is reordered or factorised from (5); and of those in which rows are solved, half as large, as much as 5
+COPIES = 16
+ROOM = 2**32  # bytes for these where nothing is said: a quarter of a machine of 16 GB, as Budget.step
+LEAST = 2**20  # numbers that a tensor may have, whatever the room is: 8 MB
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What stays the same from block to block. `network` is the one whose weights are rounded, `twin` what it is to imitate."""
+    """What stays the same from block to block. `network` is the one whose weights are rounded, `twin` what it is to imitate.
+
+    `elements`: numbers that a tensor of moments or rows may have (`elements_for`).
+    """
 
     network: Network
     twin: Twin
@@ -46,6 +54,16 @@ class Setting:
     compute: Compute
     store: ActivationStore
     relief: Relief
+    elements: int
+
+
+def elements_for(compute: Compute) -> int:
+    """Return how many numbers a tensor of a layer's moments may have, in all processes of the team alike.
+
+    It decides about codes of layers that are wide, so it is a matter of the option and of the machine, not of what is free.
+    """
+    step = None if compute.budget is None else compute.budget.step
+    return compute.team.once(lambda: max(LEAST, (ROOM if step is None else step) // (8 * COPIES)))
 
 
 @dataclass(frozen=True)
@@ -64,16 +82,17 @@ class Reader:
         count = len(next(iter(self.student.values())))
         first = count - max(1, round(HELD * count)) if count > 1 else count
         groups, _, features = self.layer.columns.rows(initializer(self.setting.network, self.layer.weight)).shape
+        parts = split(features, groups, self.setting.elements)
         sums, means = [], _Means(self.layer.columns)
         for start, stop in ((0, first), (first, count)):
             if start == stop:
                 continue
-            sums.append(Sums(groups, features, self.setting.compute.device))
+            sums.append(Sums(groups, parts, self.setting.compute.device))
             for x, x_q, number in self._batches(start, stop):
                 means.add(x, x_q, number is not None)
                 if number is not None:
                     self._take_in(sums[-1], x, x_q, self._positions(x, count, number))
-        for total in (*(part for fold in sums for part in fold.parts), *means.parts):
+        for total in (*(part for fold in sums for part in fold.totals), *means.parts):
             self.setting.compute.team.add_up(total)
         mean, mean_q = (mean_column(self.layer.columns, x) for x in means.found())
         moments = [combined([fold]).with_means(mean, mean_q) for fold in (sums[0], sums[-1])]
@@ -87,13 +106,13 @@ class Reader:
         for total in means.parts:
             self.setting.compute.team.add_up(total)
         mean, mean_q = (mean_column(self.layer.columns, x) for x in means.found())
-        alike = torch.eye(mean.shape[1], dtype=torch.float64, device=mean.device).expand(len(mean), -1, -1)
+        alike = torch.ones(mean.numel(), 1, 1, dtype=torch.float64, device=mean.device)  # parts of one feature each
         return Moments(alike, alike, mean, mean_q, count)
 
     def _take_in(self, sums: Sums, x: Tensor, x_q: Tensor, positions: Tensor) -> None:
         """Add the columns at `positions` [N, m], of a few samples at a time."""
         columns = self.layer.columns
-        elements = positions.shape[1] * sums.parts[2].numel()
+        elements = positions.shape[1] * sums.totals[2].numel()
         size = max(1, COLUMN_ELEMENTS // max(1, elements))
         for begin in range(0, len(x), size):
             part = slice(begin, begin + size)

@@ -35,7 +35,7 @@ from genie_onnx.reconstruct.forward import FORWARD_BATCH, forward
 from genie_onnx.reconstruct.layout import to_stored
 from genie_onnx.reconstruct.learning import Learning
 from genie_onnx.reconstruct.optimise import BlockData
-from genie_onnx.reconstruct.reading import Setting
+from genie_onnx.reconstruct.reading import Setting, elements_for
 from genie_onnx.reconstruct.relief import Relief
 from genie_onnx.reconstruct.store import ActivationStore, Stored
 from genie_onnx.reconstruct.twin import Twin
@@ -109,9 +109,10 @@ def reconstruct(
         )
     image_spec = placement.activation_of(network.inputs[0])
     twin = Twin(network) if twin is None else Twin(twin.network.to(device), twin.scales)
-    setting = (
-        None if closed is None else Setting(network, twin, placement, grids, closed, constraints, seed, compute, store, relief)
-    )
+    setting = None
+    if closed is not None:
+        elements = elements_for(compute)
+        setting = Setting(network, twin, placement, grids, closed, constraints, seed, compute, store, relief, elements)
     readers = Counter(value for block in blocks for value in block.inputs)
     large = large_blocks(network, blocks, images[:1].to(device)) if closed is not None and len(images) > FEW else 0
     source = _images(store, images[:FEW] if large else images)

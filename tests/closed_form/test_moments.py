@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genie_onnx.closed_form import Moments, Sums, combined, objective
+from genie_onnx.closed_form import Moments, Split, Sums, combined, objective
 
 CPU = torch.device("cpu")
 
@@ -21,7 +21,7 @@ def columns(seed: int = 0, count: int = 60, groups: int = 2, features: int = 3) 
 
 
 def sums(x: Tensor, x_q: Tensor) -> Sums:
-    found = Sums(x.shape[0], x.shape[2], CPU)
+    found = Sums(x.shape[0], Split(x.shape[2]), CPU)
     found.add(x, x_q)
     return found
 
@@ -59,7 +59,7 @@ def test_order_and_parts_do_not_matter() -> None:
     whole = sums(x, x_q).moments()
     mixed = torch.randperm(60, generator=torch.Generator().manual_seed(1))
     assert_same(sums(x[:, mixed], x_q[:, mixed]).moments(), whole)
-    batches = Sums(2, 3, CPU)
+    batches = Sums(2, Split(3), CPU)
     for start, stop in ((0, 1), (1, 40), (40, 60)):
         batches.add(x[:, start:stop], x_q[:, start:stop])
     assert_same(batches.moments(), whole)
@@ -70,7 +70,7 @@ def test_parts_of_several_processes_add_up() -> None:
     """As a team does: number by number."""
     x, x_q = columns()
     one, other = sums(x[:, :25], x_q[:, :25]), sums(x[:, 25:], x_q[:, 25:])
-    for mine, theirs in zip(one.parts, other.parts, strict=True):
+    for mine, theirs in zip(one.totals, other.totals, strict=True):
         mine += theirs
     assert_same(one.moments(), sums(x, x_q).moments())
 

@@ -35,7 +35,7 @@ def test_it_is_the_best_on_what_was_held_back() -> None:
     found = problem(0, features=24, columns=300)
     train, held = parts(found, 120)
     chosen = best_ridge(found.weight, train, held, partial(rounded, found))
-    judge = Objective(held.H, found.weight.double() @ held.G)
+    judge = Objective(held.H, found.weight.double() @ held.G, held.split)
     errors = {ridge: float(judge(rounded(found, train, ridge).weights).sum()) for ridge in RIDGES}
     assert errors[chosen] == min(errors.values())
     assert len(set(errors.values())) == len(RIDGES)
@@ -62,5 +62,5 @@ def test_weights_are_judged_without_a_ridge() -> None:
     train, held = parts(found, 3000)
     zeros = torch.zeros(1, 8, 12)
     near = Solution(found.weight, torch.ones(1, 8), zeros[..., 0], zeros[..., 0])
-    far = replace(near, codes=Objective(train.H, found.weight.double() @ train.G).optimum())
+    far = replace(near, codes=Objective(train.H, found.weight.double() @ train.G, train.split).optimum())
     assert best_ridge(found.weight, train, held, lambda _, ridge: far if ridge == 0.2 else near, (0.1, 0.2, 0.3)) == 0.2

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -19,6 +19,7 @@ from token_nets import CHANNELS_LAST
 from torch import Tensor
 
 from genie_onnx.blocks import Block, partition, pieces
+from genie_onnx.closed_form import Moments, Solution
 from genie_onnx.compute import Compute
 from genie_onnx.config import ClosedFormConfig, PlacementConfig, ReconstructConfig
 from genie_onnx.events import Notice, Step
@@ -26,7 +27,7 @@ from genie_onnx.graph import query, with_own_biases
 from genie_onnx.importer import import_graph
 from genie_onnx.placement import place
 from genie_onnx.qparams import quantize
-from genie_onnx.reconstruct import BlockResult, Codes, Twin, reconstruct, simulate
+from genie_onnx.reconstruct import BlockResult, Codes, Twin, closed, reading, reconstruct, simulate
 from genie_onnx.reconstruct.final import final_block
 from genie_onnx.reconstruct.forward import FORWARD_BATCH
 from genie_onnx.reconstruct.student import initializer
@@ -150,6 +151,33 @@ def test_it_is_nearer_at_the_output_than_nearest_rounding(name: str, bits: int) 
     assert errors[1] < 0.8 * errors[0], f"{name} at W{bits}A4: {errors[1]:.3g}, nearest {errors[0]:.3g}"
 
 
+def narrow(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
+    """Leave so little room that tensors of moments have at most so many numbers."""
+    monkeypatch.setattr(reading, "LEAST", 1)
+    monkeypatch.setattr(reading, "ROOM", elements * 8 * reading.COPIES)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_without_room_layers_are_solved_in_parts_and_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Still better than nearest, and nothing is larger than what it was bounded by."""
+    run = Run(NETS[name], wbits=3, first_last=3)
+    errors = [run.error(run(None))]
+    seen: list[int] = []
+    whole = closed.solve
+
+    def solve(weight: Tensor, moments: Moments, *rest: Any) -> Solution:
+        seen.append(moments.split.count)
+        assert max(moments.H.numel(), moments.G.numel()) <= 300
+        assert weight.numel() <= 150 or weight.shape[1] == 1
+        return whole(weight, moments, *rest)
+
+    monkeypatch.setattr(closed, "solve", solve)
+    narrow(monkeypatch, 300)
+    errors.append(run.error(run(ClosedFormConfig())))
+    assert errors[1] < 0.9 * errors[0]
+    assert max(seen) > 1
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_biases_make_the_mean_of_each_layer_that_of_the_teacher(name: str) -> None:
     """On the images of the run, layer by layer, whatever is rounded before; not so if what the two networks read were swapped."""
@@ -249,10 +277,14 @@ def test_a_block_that_learning_makes_better_has_learned_codes_and_a_smaller_loss
     assert run.error(learned) < first
 
 
-@pytest.mark.parametrize("iterations", [0, 60])
+@pytest.mark.parametrize(("iterations", "parts"), [(0, False), (60, False), (0, True)], ids=["closed", "learned", "in parts"])
 @pytest.mark.parametrize("name", ["conv", "depthwise", "tokens"])
-def test_finished_blocks_are_taken_over_bit_for_bit(name: str, iterations: int) -> None:
+def test_finished_blocks_are_taken_over_bit_for_bit(
+    name: str, iterations: int, parts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whether learning gained or not: those behind them see the same values, to the last bit."""
+    if parts:
+        narrow(monkeypatch, 300)
     run = Run(NETS[name], wbits=2, first_last=2)
     learn = ReconstructConfig(iterations=iterations, rounding_lr=0.02)
     whole = run(ClosedFormConfig(), learn)
@@ -291,9 +323,12 @@ class Threads(Team):
         return found  # type: ignore[return-value]
 
 
+@pytest.mark.parametrize("parts", [False, True], ids=["whole", "in parts"])
 @pytest.mark.parametrize("count", [FORWARD_BATCH // 4, 2 * FORWARD_BATCH + 3], ids=["one batch", "several"])
-def test_every_process_of_a_team_has_the_same_codes(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_process_of_a_team_has_the_same_codes(count: int, parts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where there is a batch for the first of them alone. One process does the same up to the order of sums."""
+    if parts:
+        narrow(monkeypatch, 700)
     # Its flags are of the whole process: threads would leave those of each other behind.
     monkeypatch.setattr(Compute, "_float32", lambda self: nullcontext())
     alone = Run(CONV, count=count)
