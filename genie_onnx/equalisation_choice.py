@@ -16,11 +16,12 @@ import torch
 
 from genie_onnx import graph
 from genie_onnx.atomic import write_text
-from genie_onnx.closed_form import DENSE, DEPTHWISE, best_clips, factors
+from genie_onnx.closed_form import DENSE, DEPTHWISE, EXPONENTS, Reader, best_clips, factors, noise
 from genie_onnx.compute import Compute
 from genie_onnx.equalisation import Equalisation, equalisation_from_json, equalises, narrow_values, quantised_nodes
 from genie_onnx.errors import RunError
 from genie_onnx.events import Notice, Step, Tally
+from genie_onnx.graph import Channels, query
 from genie_onnx.importer import Network
 from genie_onnx.prepare import Prepared
 from genie_onnx.rundir import RunDirectory
@@ -65,7 +66,7 @@ def choose_equalisation(
     floats = network() if equalises(constraints) else None  # which all processes make together
 
     def made() -> Equalisation:
-        chosen = Equalisation() if floats is None else equalise(prepared, floats, images, seed, compute, progress)
+        chosen = Equalisation() if floats is None else equalise(prepared, floats, images, constraints, seed, compute, progress)
         write_text(run.equalisation, chosen.to_json())
         return chosen
 
@@ -76,11 +77,15 @@ def equalise(
     prepared: Prepared,
     network: Network,
     images: torch.Tensor,
+    constraints: Constraints,
     seed: int,
     compute: Compute,
     progress: Callable[[Step], None],
 ) -> Equalisation:
-    """Return the factors for what `network`, the float one, makes of `images` [N, C, H, W], of which some are looked at."""
+    """Return the factors for what `network`, the float one, makes of `images` [N, C, H, W], of which some are looked at.
+
+    `constraints` are the target's.
+    """
     layers = quantised_nodes(prepared)
     found = graph.channels(prepared.deploy, layers)
     bits = {value: width for value, width in narrow_values(prepared).items() if len(found.free(value))}
@@ -89,13 +94,9 @@ def equalise(
     rows = _sampled(network, tuple(bits), images[:IMAGES], seed, compute, progress)
     logs: dict[int, list[float]] = {}
     for value, width in bits.items():
-        free = found.free(value)
-        variables = found.of[value][free]
-        clips = best_clips(rows[value][torch.from_numpy(free)], width)
-        alpha = torch.tensor([DENSE if int(v) in found.dense else DEPTHWISE for v in variables])
-        ceilings = torch.tensor([found.ceiling.get(int(v), float("inf")) for v in variables])
-        for variable, factor in zip(variables.tolist(), factors(clips, alpha, ceilings).log().tolist(), strict=True):
-            logs.setdefault(variable, []).append(factor)
+        variables, scaling = found.of[value], _scaling(prepared, found, value, width, rows[value], constraints)
+        for k in found.free(value).tolist():
+            logs.setdefault(int(variables[k]), []).append(float(scaling[k].log()))
     factor_of = {variable: float(np.exp(np.mean(all_))) for variable, all_ in logs.items()}
     written = {str(n.outputs[0].name) for n in prepared.deploy.graph if n.name in layers}
     result = {}
@@ -104,6 +105,45 @@ def equalise(
         if not bool((own == 1).all()):
             result[value] = own
     return Equalisation(dict(sorted(result.items())))
+
+
+def _scaling(
+    prepared: Prepared, found: Channels, value: str, bits: int, samples: torch.Tensor, constraints: Constraints
+) -> torch.Tensor:
+    """Return the factors e [C] of all channels of a value that do best for it alone: 1 where they are pinned."""
+    free = torch.from_numpy(found.free(value))
+    dense = torch.tensor([int(v) in found.dense for v in found.of[value]])[free]
+    ceilings = torch.tensor([found.ceiling.get(int(v), float("inf")) for v in found.of[value]])
+    clips = best_clips(samples[free], bits)
+
+    def scaled(alpha: float) -> torch.Tensor:
+        exponents = torch.where(dense, alpha, DEPTHWISE)
+        return torch.ones(len(samples)).index_copy(0, free, factors(clips, exponents, ceilings[free]))
+
+    readers = _readers(prepared, value) if bool(dense.any()) else []
+    if not readers:
+        return scaled(DENSE)
+    return min(map(scaled, EXPONENTS), key=lambda e: noise(samples, e, ceilings, bits, readers, constraints))
+
+
+def _readers(prepared: Prepared, value: str) -> list[Reader]:
+    """Return the quantised layers that read `value` itself."""
+    found = []
+    for node, place in query.value_map(prepared.deploy)[value].uses():
+        if place != 0 or node.domain != "" or node.op_type not in query.WEIGHTED_OPS:
+            continue
+        spec = prepared.placement.weight_of(str(query.weight(node).name))
+        if spec is None:
+            continue
+        weight = torch.from_numpy(np.asarray(query.constant(query.weight(node)), np.float32).copy())
+        if node.op_type == "Conv":
+            rows = weight.flatten(2).unflatten(0, (query.attribute(node, "group", 1), -1))
+        elif node.op_type == "Gemm" and query.attribute(node, "transB", 0):
+            rows = weight[None, :, :, None]
+        else:  # inputs first; a ConvTranspose of one group, as others are not scaled
+            rows = weight.flatten(1).unflatten(1, (weight.shape[1], -1)).transpose(0, 1)[None]
+        found.append(Reader(rows.contiguous(), spec.bits))
+    return found
 
 
 def _sampled(

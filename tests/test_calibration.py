@@ -118,14 +118,13 @@ def test_refined_images_live_in_the_input_space_of_the_model(tmp_path: Path) -> 
 def test_made_images_have_no_pixels_that_nobody_could_have(folded: Prepared, tmp_path: Path, images: str) -> None:
     """Channel by channel: what 0 and 255 are in the first one is far outside in the last."""
     mean, std = (0.1, 0.5, 0.9), (0.1, 1.0, 0.5)
-    config = QuantizeConfig(
-        samples=24, images=images, distill=DistillConfig(refine_iterations=3), input_mean=mean, input_std=std
-    )
+    config = QuantizeConfig(samples=24, images=images, distill=DistillConfig(refine_iterations=3), input_mean=mean, input_std=std)
     choice = choose_images(folded, config, ())
     calibration = made_images(folded, config, choice, None, directory(tmp_path), COMPUTE, lambda event: None)
     for made in (calibration.images, calibration.held_back):
         pixels = made * torch.tensor(std).view(3, 1, 1) + torch.tensor(mean).view(3, 1, 1)
-        assert -1e-5 <= float(pixels.min()) and float(pixels.max()) <= 1 + 1e-5
+        assert float(pixels.min()) >= -1e-5
+        assert float(pixels.max()) <= 1 + 1e-5
         assert bool((pixels.amin((0, 2, 3)) < 0.01).all())  # cut there, and not shrunk
     unknown = replace(config, input_mean=None, input_std=None)
     made = made_images(folded, unknown, choice, None, directory(tmp_path / "unknown"), COMPUTE, lambda event: None).images

@@ -41,7 +41,7 @@ ROUNDING = 2e-5
 
 def chosen(prepared: Prepared, seed: int = 0) -> Equalisation:
     """The equalisation for some images."""
-    return equalise(prepared, prepared.network, torch.from_numpy(images()), seed, CPU, lambda step: None)
+    return equalise(prepared, prepared.network, torch.from_numpy(images()), Constraints(), seed, CPU, lambda step: None)
 
 
 def prepared_net(text: str) -> Prepared:
@@ -129,10 +129,10 @@ def test_channels_are_more_alike_afterwards(text: str) -> None:
 def test_what_a_selection_reads_is_left_alone_so_that_its_grid_may_be_chosen_before() -> None:
     """Grids of selections are measured on channels as they are: they must be so afterwards, with and without such a grid."""
     model = selecting()
-    prepared = prepare(model, PlacementConfig(wbits=8, abits=4, setting="qdrop")).with_own_biases()
+    prepared = prepare(model, QDROP).with_own_biases()
     own = prepared.placed(place(prepared.deploy, QDROP, PORTABLE.constraints, {"half"}))
     shared_factors, own_factors = (
-        equalise(one, one.network, torch.from_numpy(images()), 0, CPU, lambda step: None).applied(one).factors
+        equalise(one, one.network, torch.from_numpy(images()), Constraints(), 0, CPU, lambda step: None).applied(one).factors
         for one in (prepared, own)
     )
     for factors in (shared_factors, own_factors):

@@ -18,6 +18,7 @@ from genie_onnx.importer import Network
 from genie_onnx.prepare import Prepared, prepare
 from genie_onnx.reconstruct import Affine, affines, with_affines
 from genie_onnx.reconstruct.renorm import STRONGEST, matching
+from genie_onnx.targets import Constraints
 from genie_onnx.twins import closed_form_for, matching_affines, networks
 
 CPU = Compute(torch.device("cpu"))
@@ -134,7 +135,7 @@ def equalised(text: str) -> tuple[Prepared, dict[str, Affine]]:
         wanted[value] = (torch.randn(channels, generator=generator), 0.5 + torch.rand(channels, generator=generator))
     found = affines(prepared.network, wanted, x, CPU)
     network_of = with_affines(prepared.network, found)
-    return equalise(prepared, network_of, x, 0, CPU, lambda step: None).applied(prepared), found
+    return equalise(prepared, network_of, x, Constraints(), 0, CPU, lambda step: None).applied(prepared), found
 
 
 @pytest.mark.parametrize("matched", [False, True])

@@ -1,7 +1,7 @@
 """Rounding in closed form: second moments of what a layer reads in, integer codes, scales and biases out; no gradient."""
 
 from genie_onnx.closed_form.columns import Columns, Rows, Windows, drawn_positions, mean_column
-from genie_onnx.closed_form.equalise import DENSE, DEPTHWISE, best_clips, factors
+from genie_onnx.closed_form.equalise import DENSE, DEPTHWISE, EXPONENTS, Reader, best_clips, factors, noise
 from genie_onnx.closed_form.moments import Moments, Sums, combined
 from genie_onnx.closed_form.objective import Objective, objective
 from genie_onnx.closed_form.ridge import RIDGES, best_ridge
@@ -11,10 +11,12 @@ from genie_onnx.closed_form.split import Split, split
 __all__ = [
     "DENSE",
     "DEPTHWISE",
+    "EXPONENTS",
     "RIDGES",
     "Columns",
     "Moments",
     "Objective",
+    "Reader",
     "Rows",
     "Solution",
     "Split",
@@ -28,6 +30,7 @@ __all__ = [
     "factors",
     "mean_column",
     "nearest_solution",
+    "noise",
     "objective",
     "solve",
     "split",
