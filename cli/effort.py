@@ -52,14 +52,14 @@ def closed_form_config(given: Mapping[str, Any]) -> ClosedFormConfig | None:
 def distill_config(effort: Effort, given: Mapping[str, Any], most_pixels: int | None = None) -> DistillConfig:
     """Return the settings of distillation from an effort and the values of `options.distillation`.
 
-    Images of more than `most_pixels` stay as painted, unless steps or a start are asked for.
+    Images of no more than `most_pixels` together are distilled, unless so many are asked for.
     """
     return DistillConfig(
         iterations=effort.distill_iterations,
         batch_size=given["distill_batch"],
         swing=given["swing"],
         start=given["start"] or effort.start,
-        most_pixels=None if given["distill_iters"] or given["start"] else most_pixels,
+        most_pixels=most_pixels if given["samples"] is None else None,
         refine_iterations=given["distill_iters"] or DistillConfig.refine_iterations,
         train_latent=given["train_latent"],
     )

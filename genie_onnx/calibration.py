@@ -137,7 +137,8 @@ def made_images(
         return _amplified(prepared, config, given, run, compute, progress)
     scaling = input_statistics(prepared.shape, config)
     if choice.kind == "distilled":
-        images = _distilled(prepared, config, prepared.statistics, config.samples, scaling, run, compute, progress)
+        settings = replace(config, distill=distillation(prepared, config.distill))
+        images = _distilled(prepared, settings, prepared.statistics, config.samples, scaling, run, compute, progress)
     elif choice.kind == "refined":
         images = _refined(prepared, config, scaling, run, compute, progress)
     else:
@@ -226,8 +227,7 @@ def _amplified(
     scaling = (tuple(mean.tolist()), tuple(std.clamp_min(TINY).tolist()))
     wanted = config.samples - len(real)
     statistics: tuple[BatchNormStatistics, ...] = (*prepared.statistics, *measured)
-    distillation = affordable(prepared, [s.value for s in statistics], config.distill)
-    settings = replace(config, distill=distillation)
+    settings = replace(config, distill=affordable(prepared, [s.value for s in statistics], config.distill))
     made = _distilled(prepared, settings, statistics, wanted, scaling, run, compute, progress)
     return replace(given, images=torch.cat([real, _as_pixels(made, config)]))
 
@@ -284,6 +284,11 @@ def convolved(prepared: Prepared) -> list[str]:
 def refinement(config: DistillConfig) -> DistillConfig:
     """Return the settings with which procedural images are refined, where `config` is for distilled ones."""
     return replace(config, start="leaves", iterations=config.refine_iterations)
+
+
+def distillation(prepared: Prepared, config: DistillConfig) -> DistillConfig:
+    """Return the settings with which images are distilled from the statistics of `prepared`."""
+    return config if config.most_pixels is None else affordable(prepared, [s.value for s in prepared.statistics], config)
 
 
 def affordable(prepared: Prepared, values: Sequence[str], config: DistillConfig) -> DistillConfig:

@@ -4,14 +4,14 @@ data given                                            data
 ... fewer than wanted: --amplify, or very few         amplified: the data, and images distilled to go with it
 no data, BatchNorm statistics (the model's or lent)   distilled
 no data, none, a classifier of convolutions           refined: procedural, fitted to what the network plausibly expects
-... distillation is off, or images are large          procedural, brought to what is known, or plausible, while rounding
+... distillation is off                               procedural, brought to what is known, or plausible, while rounding
 no data, none, another network                        procedural
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +29,7 @@ Kind = Literal["data", "amplified", "distilled", "refined", "procedural"]
 
 AMPLIFIED = 16  # so few images or fewer are amplified unless told otherwise: 8 gain, 32 and 128 do not (benchmarks/RESULTS.md)
 NOT_DISTILLED = "distilling has 0 steps"
+LEAST = 16  # images that are distilled, however large they are
 HELD_BACK = 64  # samples kept for judging the result, when there are more than calibration takes
 EXPORT_CALL = (
     "torch.onnx.export(model.eval(), x, file, dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)"
@@ -77,9 +78,8 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
         return Choice(
             "refined", "refined", "asked for with --images refine", (*_procedural_notices(prepared, config), *_unused(prepared))
         )
-    pixels, most = prepared.shape[1] * prepared.shape[2], config.distill.most_pixels
     brought = config.closed_form is not None and config.closed_form.match
-    painted = not config.distill.iterations or (most is not None and pixels > most and brought)
+    painted = not config.distill.iterations
     if config.images == "distill" and not config.distill.iterations:
         raise ConfigError("--images distill with 0 steps distils nothing: give --distill-iters 1 or more, or --images procedural")
     if prepared.statistics and config.images == "auto" and painted:
@@ -104,6 +104,14 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
     if class_scores(prepared.normalised) is None:  # refined ones served a detector no better (benchmarks/RESULTS.md)
         return Choice("procedural", "procedural", f"{reason}; and it is no classifier to refine them with", notices)
     return Choice("refined", "refined", reason, notices)
+
+
+def with_images_that_pay(config: QuantizeConfig, choice: Choice, shape: tuple[int, int, int]) -> QuantizeConfig:
+    """Return `config` with as many samples [C, H, W] = `shape` as are worth making (DistillConfig.most_pixels)."""
+    most = config.distill.most_pixels
+    if most is None or choice.kind not in ("distilled", "refined"):
+        return config
+    return replace(config, samples=min(config.samples, max(LEAST, most // (shape[1] * shape[2]))))
 
 
 def input_statistics(

@@ -83,7 +83,8 @@ class DistillConfig:
     start: Start = "generator"  # images are G(z) (paper), or pixels that begin as dead leaves or as noise
     pixel_lr: float = 0.02  # Adam learning rate of pixels that began as dead leaves, reduced on plateau
     refine_iterations: int = 60  # optimiser steps for each batch of procedural images that are refined, >= 1
-    most_pixels: int | None = None  # images [H, W] of more stay as painted where nobody asks for distilled ones; None: none do
+    most_pixels: int | None = None  # of all images together: of large ones fewer than `samples` are made, in batches that take
+    # little memory. None: as many as asked for
     swing: bool = True  # strided convolutions read a randomly shifted input while distilling, and so do dead leaves
     train_latent: bool = True  # False: z stays as drawn and only the generator learns ("GBA")
 
@@ -273,8 +274,8 @@ def _beyond(target: Target, placement: PlacementConfig) -> list[str]:
 @dataclass(frozen=True, kw_only=True)
 class Effort:
     """How much work a preset spends: images, distillation iterations a batch and from where, learning iterations a block behind
-    the closed form, and as many where weights have NARROWEST bits; images of more than `most_pixels` are not distilled, which
-    takes most of an hour on a CPU at 224x224.
+    the closed form, and as many where weights have NARROWEST bits; of large images so many are distilled that they have
+    `most_pixels` together.
 
     At 3 and 4 bits learning gains nothing over the closed form that seeds would show, at 2 bits about a point (CIFAR ResNet-20).
     60 steps from dead leaves make images that serve better than 180 of a generator, and than 150 (benchmarks/RESULTS.md).
@@ -295,7 +296,7 @@ PRESETS: dict[Preset, Effort] = {
         start="leaves",
         reconstruct_iterations=0,
         narrow_iterations=250,
-        most_pixels=128 * 128,
+        most_pixels=64 * 224 * 224,
     ),
     "balanced": Effort(samples=512, distill_iterations=60, start="leaves", reconstruct_iterations=1000, narrow_iterations=1000),
     # as published, but for the start: --no-closed-form

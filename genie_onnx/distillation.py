@@ -8,7 +8,7 @@ from pathlib import Path
 
 from genie_onnx.bn_file import with_bn_from
 from genie_onnx.calibration import calibration_images
-from genie_onnx.choice import choose_images
+from genie_onnx.choice import choose_images, with_images_that_pay
 from genie_onnx.compute import choose_compute
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike
@@ -62,6 +62,7 @@ def distill(
     compute = choose_compute(config, memory_budget, team=team)
     prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs), bn_from)
     choice = choose_images(prepared, config, ())
+    config = with_images_that_pay(config, choice, prepared.shape)
     progress(ImagePlan(prepared, config, choice, Path(run_dir), compute))
     source = run_source(model, config, input_size, set_inputs, command)
     opened = open_run(Path(run_dir), run_identity(prepared, config, None), source, machine(compute), progress)

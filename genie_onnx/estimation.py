@@ -26,7 +26,7 @@ from genie_onnx.bit_choice import HALVINGS, brief
 from genie_onnx.bit_choice import IMAGES as IMAGES_TRIED
 from genie_onnx.bit_choice import JUDGED as IMAGES_JUDGED
 from genie_onnx.bit_choice import MEASURED as IMAGES_MEASURED
-from genie_onnx.calibration import affordable, batch_pieces, convolved, refinement
+from genie_onnx.calibration import affordable, batch_pieces, convolved, distillation, refinement
 from genie_onnx.choice import HELD_BACK, input_statistics
 from genie_onnx.config import DistillConfig, QuantizeConfig
 from genie_onnx.importer import Network, import_graph
@@ -237,12 +237,16 @@ def _distillation(
     prepared, config, device = plan.prepared, plan.config, plan.compute.device
     if plan.choice.kind == "distilled":
         if input_statistics(prepared.shape, config)[0] is not None:
-            return prepared.statistics, config.distill, []
+            return prepared.statistics, distillation(prepared, config.distill), []
         first = network.extract(network.inputs, (prepared.statistics[0].value,)).to(device).module
         images = torch.zeros(SAMPLES, *prepared.shape, device=device)
         with torch.no_grad():
             trial = seconds_once(lambda: mean_std(first(images)[0]), device)
-        return prepared.statistics, config.distill, [Part("statistics", 0, TRIALS * trial + SAMPLES * rates.painted)]
+        return (
+            prepared.statistics,
+            distillation(prepared, config.distill),
+            [Part("statistics", 0, TRIALS * trial + SAMPLES * rates.painted)],
+        )
     values = convolved(prepared)
     count, settings = image_count(prepared.shape), refinement(config.distill)
     if plan.choice.kind == "amplified":

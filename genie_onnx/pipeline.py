@@ -47,7 +47,7 @@ from genie_onnx.rundir import RunDirectory, open_run
 from genie_onnx.saved_blocks import SavedBlock, fit, load_blocks, load_grids, save_block
 from genie_onnx.seeds import stream
 from genie_onnx.team import ALONE, Team
-from genie_onnx.twins import closed_form_for, matching_affines, networks
+from genie_onnx.twins import closed_form_for, headroom, matching_affines, networks
 
 Event: TypeAlias = ImagePlan | BitPlan | Step | Notice  # the plan (of `quantize` a Plan) comes first
 Progress = Callable[[Event], None]
@@ -133,7 +133,7 @@ def quantize(
         memory_budget=memory_budget,
         team=team,
     )
-    prepared = todo.prepared
+    prepared, config = todo.prepared, todo.config
     given = data_images(prepared, config, data) if data else None
     progress(todo)
     count = config.samples if given is None or todo.choice.kind != "data" else len(given.images)
@@ -274,7 +274,7 @@ def _reconstruct(
                 calibration.images,
                 config.reconstruct,
                 input_range=calibration.input_range,
-                headroom=calibration.headroom,
+                headroom=headroom(affines(), calibration.headroom),
                 seed=config.seed,
                 compute=compute,
                 progress=progress,

@@ -13,7 +13,7 @@ from typing import Any
 from genie_onnx import exporter, reconstruct
 from genie_onnx.bit_budget import require_goal
 from genie_onnx.bn_file import with_bn_from
-from genie_onnx.choice import Choice, choose_images
+from genie_onnx.choice import Choice, choose_images, with_images_that_pay
 from genie_onnx.compute import Compute, choose_compute
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike, listed
@@ -96,6 +96,7 @@ def plan(
     if config.closed_form is not None:
         prepared = prepared.with_own_biases()
     choice = choose_images(prepared, config, listed(data))
+    config = with_images_that_pay(config, choice, prepared.shape)
     require_goal(prepared, config)
     exporter.require_form(prepared.deploy, prepared.placement, config.target)
     folder = Path(run_dir) if run_dir is not None else beside(path, "genie")

@@ -13,7 +13,7 @@ from PIL import Image
 from small_bn_net import SHAPE, small_bn_net
 
 from genie_onnx import ConfigError, DataError, DistillConfig, QuantizeConfig, ReconstructConfig, distill, plan, quantize
-from genie_onnx.choice import choose_images
+from genie_onnx.choice import LEAST, Choice, choose_images, with_images_that_pay
 from genie_onnx.config import ClosedFormConfig, PlacementConfig
 from genie_onnx.graph import fold_batchnorm, load, normalise
 from genie_onnx.prepare import Prepared, prepare
@@ -54,18 +54,28 @@ def test_without_data_the_statistics_decide(kept: Prepared, folded: Prepared) ->
         choose_images(folded, replace(QUICK, images="distill"), ())
 
 
-def test_large_images_stay_as_painted_where_something_brings_them_to_statistics(kept: Prepared, folded: Prepared) -> None:
-    small = replace(QUICK, distill=replace(QUICK.distill, most_pixels=SHAPE[1] * SHAPE[2]))
-    large = replace(QUICK, distill=replace(QUICK.distill, most_pixels=SHAPE[1] * SHAPE[2] - 1))
-    assert [choose_images(p, small, ()).kind for p in (kept, folded)] == ["distilled", "refined"]
-    assert [choose_images(p, large, ()).kind for p in (kept, folded)] == ["procedural", "procedural"]
-    assert "brought to" in choose_images(kept, large, ()).reason
-    assert "plausible" in choose_images(folded, large, ()).reason
+def test_no_more_large_images_are_made_than_are_worth_it(kept: Prepared, folded: Prepared) -> None:
+    """So many pixels together, but a few images at least; those of the user, and painted ones, cost next to nothing."""
+    pixels = SHAPE[1] * SHAPE[2]
+    config = replace(QUICK, samples=100, distill=replace(QUICK.distill, most_pixels=40 * pixels + 1))
+    asked = {"distilled": 40, "refined": 40, "procedural": 100, "data": 100, "amplified": 100}
+    found = {kind: with_images_that_pay(config, Choice(kind, kind, ""), SHAPE).samples for kind in asked}
+    assert found == asked
+    distilled = choose_images(kept, config, ())
+    few = replace(config, distill=replace(config.distill, most_pixels=pixels))
+    assert with_images_that_pay(few, distilled, SHAPE).samples == LEAST
+    assert with_images_that_pay(replace(few, samples=3), distilled, SHAPE).samples == 3
+    assert with_images_that_pay(QUICK, distilled, SHAPE) == QUICK
+
+
+def test_images_stay_as_painted_where_distilling_has_no_steps(kept: Prepared, folded: Prepared) -> None:
+    off = replace(QUICK, distill=replace(QUICK.distill, iterations=0))
+    assert [choose_images(p, off, ()).kind for p in (kept, folded)] == ["procedural", "procedural"]
+    assert "brought to" in choose_images(kept, off, ()).reason
+    assert "plausible" in choose_images(folded, off, ()).reason
     for closed in (None, ClosedFormConfig(match=False)):
-        nothing = replace(large, closed_form=closed)
-        assert [choose_images(p, nothing, ()).kind for p in (kept, folded)] == ["distilled", "refined"]
-        off = replace(nothing, distill=replace(QUICK.distill, iterations=0))
-        assert choose_images(kept, off, ()).reason == "distilling has 0 steps", "nothing brings them anywhere"
+        nothing = replace(off, closed_form=closed)
+        assert choose_images(kept, nothing, ()).reason == "distilling has 0 steps", "nothing brings them anywhere"
 
 
 def test_distilling_that_is_asked_for_has_steps(kept: Prepared) -> None:

@@ -19,7 +19,7 @@ from genie_onnx.prepare import Prepared, prepare
 from genie_onnx.reconstruct import Affine, affines, with_affines
 from genie_onnx.reconstruct.renorm import STRONGEST, matching
 from genie_onnx.targets import Constraints
-from genie_onnx.twins import closed_form_for, matching_affines, networks
+from genie_onnx.twins import MATCHED_HEADROOM, closed_form_for, headroom, matching_affines, networks
 
 CPU = Compute(torch.device("cpu"))
 NOISE = torch.randn(32, *SHAPE, generator=torch.Generator().manual_seed(2))  # no dead leaves, on which the net was trained
@@ -174,3 +174,10 @@ def test_a_part_of_the_teacher_takes_and_gives_values_at_the_scale_of_the_studen
     torch.testing.assert_close(u, at["u"] * twin.of("u", at["u"]), rtol=1e-4, atol=1e-4)
     (scores,) = twin.function(("image",), ("scores",))(x)
     torch.testing.assert_close(scores, twin.network({"image": x})["scores"])
+
+
+def test_matched_images_need_less_headroom_and_real_ones_none() -> None:
+    affine = {"a": Affine(torch.ones(2), torch.zeros(2))}
+    assert headroom(affine, 2.0) == MATCHED_HEADROOM < 2.0
+    assert headroom({}, 2.0) == 2.0
+    assert headroom(affine, 1.0) == 1.0
