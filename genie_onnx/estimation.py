@@ -236,8 +236,9 @@ def _distillation(
     """Return what images of `plan` are distilled from, with which settings, and what comes before the first batch."""
     prepared, config, device = plan.prepared, plan.config, plan.compute.device
     if plan.choice.kind == "distilled":
+        settings = distillation(prepared, config.distill)
         if input_statistics(prepared.shape, config)[0] is not None:
-            return prepared.statistics, distillation(prepared, config.distill), []
+            return prepared.statistics, settings, []
         first = network.extract(network.inputs, (prepared.statistics[0].value,)).to(device).module
         images = torch.zeros(SAMPLES, *prepared.shape, device=device)
         with torch.no_grad():

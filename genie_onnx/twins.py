@@ -22,8 +22,8 @@ from genie_onnx.prepare import Prepared
 from genie_onnx.reconstruct import Affine, Twin, affines, with_affines
 
 MADE_RIDGE = 0.3  # MobileNetV1 W4A8, painted images: 73.0 %, and 72.0 with ridges that are chosen on held-back (painted) ones
-# Values that were brought to the mean and deviation of real ones reach about as far. MobileNetV1, painted images, W4A8: 74.0 % with
-# 1, 72.6 with 2 (and 10.3 dB, 9.7); CIFAR ResNet-20, W4A4: 91.4 / 80.04 with 1.25, 91.05 / 80.20 with 2 (two seeds)
+# Values that were brought to the mean and deviation of real ones reach about as far. MobileNetV1, painted images, W4A8: 74.0 %
+# with 1, 72.6 with 2 (and 10.3 dB, 9.7); CIFAR ResNet-20, W4A4: 91.4 / 80.04 with 1.25, 91.05 / 80.20 with 2 (two seeds)
 MATCHED_HEADROOM = 1.25
 
 
