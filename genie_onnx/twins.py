@@ -36,7 +36,8 @@ def headroom(found: Mapping[str, Affine], made: float) -> float:
 
 def closed_form_for(choice: Choice, config: ClosedFormConfig | None) -> ClosedFormConfig | None:
     """Return the settings of closed form for these images: painted ones cannot tell how far to trust painted ones."""
-    if config is None or config.ridge is not None or "procedural" not in choice.images.split("+"):
+    painted = choice.made and "procedural" in choice.images.split("+")
+    if config is None or config.ridge is not None or not painted:
         return config
     return replace(config, ridge=PAINTED_RIDGE)
 
