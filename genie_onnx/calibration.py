@@ -43,7 +43,7 @@ from genie_onnx.synthesis import (
 
 MADE_HEADROOM = 2.0  # real images reach up to twice as far in the last block of a ResNet-20 as procedural ones (measured)
 JUDGED = 32  # procedural images that tell a classifier from other networks with an output [N, K]
-BATCH_BYTES = 2**31  # of activations that a batch of refined or amplified images may take: few at a time for detectors
+BATCH_BYTES = 2**30  # of activations that a batch of made images may take: few at a time for detectors
 _DAMAGED = (
     OSError,
     ValueError,
