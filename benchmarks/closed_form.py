@@ -158,7 +158,8 @@ class Build:
     @classmethod
     def of(cls, place: Path, out: Path) -> Build:
         """Return the build of a checkout, or of an interpreter."""
-        python, environment, commit = str(place), one_thread(), ""
+        # The folder that this runs in may be a checkout too, and would be looked into first.
+        python, environment, commit = str(place), {**one_thread(), "PYTHONSAFEPATH": "1"}, ""
         if place.is_dir():
             # An installed build would give its own command line to whatever genie_onnx comes first.
             shutil.rmtree(out, ignore_errors=True)
