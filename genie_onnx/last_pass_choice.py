@@ -23,7 +23,8 @@ from genie_onnx.errors import RunError
 from genie_onnx.events import Notice, Step
 from genie_onnx.importer import Network
 from genie_onnx.prepare import Prepared
-from genie_onnx.reconstruct import Codes, Errors, LastPass, Twin
+from genie_onnx.reconstruct import Codes, Twin
+from genie_onnx.reconstruct.last_pass import Errors, LastPass, last_pass
 from genie_onnx.rundir import RunDirectory
 
 
@@ -54,7 +55,7 @@ def choose_last_pass(
     found = team.once(saved)
     if found is None:
         network, twin = networks()
-        made = reconstruct.last_pass(
+        made = last_pass(
             network,
             prepared.placement,
             prepared.blocks,

@@ -3,7 +3,6 @@
 from genie_onnx.reconstruct.calibrate import group_grid
 from genie_onnx.reconstruct.codes import Codes, load, save
 from genie_onnx.reconstruct.first_grids import first_grids
-from genie_onnx.reconstruct.last_pass import Errors, LastPass, last_pass
 from genie_onnx.reconstruct.renorm import Affine, affines, with_affines
 from genie_onnx.reconstruct.sensitivity import damage, log_probabilities, sensitivities, value_sensitivities
 from genie_onnx.reconstruct.store import ActivationStore
@@ -15,14 +14,11 @@ __all__ = [
     "Affine",
     "BlockResult",
     "Codes",
-    "Errors",
-    "LastPass",
     "Twin",
     "affines",
     "damage",
     "first_grids",
     "group_grid",
-    "last_pass",
     "learned_blocks",
     "load",
     "log_probabilities",
