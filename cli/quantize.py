@@ -57,6 +57,14 @@ from genie_onnx_cli.placement import bit_goal, bits_by_goal, placement, placemen
     show_default=True,
     help="QDrop: chance that an element inside a block stays unrounded in a step. A block's inputs are mixed 1:1 at any DROP.",
 )
+@click.option(
+    "--last-pass",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Epochs in which scales, steps and biases of the whole network learn together at the end; kept only if images held back "
+    "gain.",
+)
 @options.target
 @options.seed
 @options.computing
@@ -97,6 +105,7 @@ def quantize(model: Path, **given: Any) -> None:
             drop_probability=given["drop"],
         ),
         closed_form=closed_form_config(given),
+        last_pass=given["last_pass"],
         bit_goal=bit_goal(given),
         images=given["images"],
         samples=effort.samples,

@@ -38,10 +38,12 @@ def by_bits(bits: Iterable[int]) -> str:
 
 def rounding(config: QuantizeConfig) -> str:
     """Say how weights are rounded."""
-    iterations = config.reconstruct.iterations
+    iterations, epochs = config.reconstruct.iterations, config.last_pass
     if config.closed_form is None:
-        return f"{iterations} reconstruction steps a block" if iterations else "nearest rounding"
-    return f"closed form, then {iterations} learning steps a block" if iterations else "closed form, nothing is learned"
+        stages = [f"{iterations} reconstruction steps a block" if iterations else "nearest rounding"]
+    else:
+        stages = ["closed form", f"then {iterations} learning steps a block" if iterations else "nothing is learned"]
+    return ", ".join(stages + [f"a last pass of {epochs} epochs"] * (epochs > 0))
 
 
 def plan(todo: ImagePlan, expected: Estimate, preset: str | None) -> None:

@@ -13,6 +13,7 @@ from genie_onnx import RunStatus
 _STAGES = {
     "images": "calibration images",
     "reconstruction": "reconstruction",
+    "last-pass": "last pass",
     "export": "export and verification",
     "finished": "finished",
 }

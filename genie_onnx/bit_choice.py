@@ -71,7 +71,7 @@ def choose_bits(
     search = _Search(prepared, config, calibration, run, compute, progress, found)
     codes = search.codes()
     measured = _others(calibration.images)[:MEASURED]
-    scores = _class_output(prepared, measured, compute)
+    scores = class_output(prepared, measured, compute)
     tell = Tally(progress, Step(stage="bits", index=len(found.widths), count=found.parts, iterations=len(measured)))
     by_block = team.once(
         lambda: sensitivities(prepared.network, prepared.placement, prepared.blocks, codes, measured, scores, compute, tell)
@@ -274,7 +274,7 @@ def points_lost(expected: Tensor, found: Tensor) -> Tensor:
     return (taken[:, 0] - taken[:, 1]).mean()
 
 
-def _class_output(prepared: Prepared, images: Tensor, compute: Compute) -> str | None:
+def class_output(prepared: Prepared, images: Tensor, compute: Compute) -> str | None:
     """Return the output [N, K] by which the network chooses between classes; None where it does not."""
     if class_scores(prepared.deploy) is None:
         return None

@@ -209,6 +209,7 @@ class QuantizeConfig:
     distill: DistillConfig = field(default_factory=DistillConfig)
     reconstruct: ReconstructConfig = field(default_factory=ReconstructConfig)
     closed_form: ClosedFormConfig | None = field(default_factory=ClosedFormConfig)  # None: learning starts from nearest rounding
+    last_pass: int = 0  # epochs in which scales, steps and biases of the whole network learn together, codes frozen, >= 0
     bit_goal: BitGoal | None = None  # bits of weights are chosen block by block; None: those of `placement`
     images: Images = "auto"  # where calibration images come from when no data is given
     samples: int = 1024  # calibration images, >= 1; paper 1024
@@ -226,6 +227,7 @@ class QuantizeConfig:
     def __post_init__(self) -> None:
         problems: list[str] = []
         _require(problems, self.samples >= 1, f"samples must be at least 1, not {self.samples}")
+        _require(problems, self.last_pass >= 0, f"epochs of the last pass must be at least 0, not {self.last_pass}")
         _require(problems, self.images in get_args(Images), f"images must be one of {get_args(Images)}, not {self.images!r}")
         _require(
             problems,

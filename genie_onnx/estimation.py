@@ -35,7 +35,8 @@ from genie_onnx.quant import activation_grid, weight_grid
 from genie_onnx.reconstruct import learned_blocks
 from genie_onnx.reconstruct.calibrate import ELEMENTS
 from genie_onnx.reconstruct.calibrate import IMAGES as CALIBRATED
-from genie_onnx.reconstruct.timing import BlockCost, block_costs
+from genie_onnx.reconstruct.learning import held_back
+from genie_onnx.reconstruct.timing import BACKWARD, BlockCost, block_costs
 from genie_onnx.rundir import RunDirectory
 from genie_onnx.stopwatch import seconds_once
 from genie_onnx.synthesis import BatchNormStatistics, batch_sizes, measure, procedural
@@ -110,6 +111,8 @@ def estimate(plan: ImagePlan) -> Estimate:
             if closed:
                 parts.append(Part("equalise", 0, min(config.samples, EQUALISED) * forward))
             parts += block_parts(blocks, finished, config.samples, iterations, grids, rates, team.size, closed)
+        if config.last_pass and not run.last_errors.exists():
+            parts.append(last_part(forward, config.samples, config.last_pass, team.size))
         weights = sum(cost.weights for cost in blocks)
         parts.append(export_part(rates, forward, weights))
         parts.append(Part("values", 0, COMPARED_FORWARDS * forward))
@@ -178,6 +181,14 @@ def bit_parts(blocks: Sequence[BlockCost], config: QuantizeConfig, found: Choice
         trials = HALVINGS + 2 + len(found.values).bit_length()
         passes[-1] += trials * (1 + STUDENT) * min(config.samples, IMAGES_JUDGED)
     return [*parts, *(Part("bits", len(found.widths) + k, count * forward) for k, count in enumerate(passes))]
+
+
+def last_part(forward: float, samples: int, epochs: int, processes: int = 1) -> Part:
+    """Return the last pass of a network that takes `forward` seconds an image: powers first, then epochs."""
+    held = held_back(samples)
+    learned = epochs * (samples - held) * (1 + STUDENT * (1 + BACKWARD))
+    judged = (epochs + 1) * held * (1 + STUDENT)
+    return Part("last-pass", 0, (samples + learned + judged) / processes * forward)
 
 
 def export_part(rates: Rates, forward: float, weights: int) -> Part:

@@ -1,7 +1,7 @@
 """What a run tells while it goes: where it stands, and what only turned up on the way.
 
-    check, statistics, images, judges, save, selections, bits, grids, of each block targets, weights, learn and carry, export,
-    values (for the HTML report)
+    check, statistics, images, judges, save, selections, bits, grids, of each block targets, weights, learn and carry,
+    last-pass, export, values (for the HTML report)
 
 The first and the last step of each part are told, and at most two a second in between. Every function with `progress` keeps this
 contract:
@@ -40,6 +40,7 @@ Stage = Literal[
     "weights",
     "learn",
     "carry",
+    "last-pass",
     "export",
     "reference",
     "runtimes",
@@ -67,6 +68,7 @@ class Step:
     weights      the step sizes of a block's weights are searched; an iteration is a weight
     learn        a block is optimised; parts are the blocks that learn something, an iteration is an optimiser step
     carry        the quantised block's outputs; an iteration is an image
+    last-pass    scales, steps and biases of the whole network are learned, where that is asked for; an iteration is a step
     export       the file is made and verified; an iteration is a check of it
     reference    `verify`: the file is computed node by node; an iteration is a batch
     runtimes     `verify`: a part is a runtime, `name` its name; told again while it runs

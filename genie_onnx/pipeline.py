@@ -36,6 +36,7 @@ from genie_onnx.equalisation_choice import choose_equalisation
 from genie_onnx.events import Notice, Step
 from genie_onnx.history import record
 from genie_onnx.importer import Network
+from genie_onnx.last_pass_choice import choose_last_pass
 from genie_onnx.memory import memory_errors
 from genie_onnx.own_grid_choice import choose_own_grids
 from genie_onnx.planning import ImagePlan, Plan, plan, planned_identity
@@ -176,6 +177,9 @@ def quantize(
 
         fitted = dataclasses.replace(config, closed_form=closed_form_for(todo.choice, config.closed_form))
         codes, losses = _reconstruct(prepared, affines, fitted, calibration, run, todo.compute, tell)
+        if config.last_pass:
+            pair = partial(_pair, prepared, affines)
+            codes = choose_last_pass(prepared, pair, codes, calibration.images, config, run, todo.compute, tell)
 
         metadata = {"version": versions()["genie-onnx"], "images": todo.choice.images, "settings": to_json(config)}
 
@@ -230,6 +234,10 @@ def _matched(prepared: Prepared, affines: Callable[[], Mapping[str, Affine]]) ->
     return reconstruct.with_affines(prepared.network, affines())
 
 
+def _pair(prepared: Prepared, affines: Callable[[], Mapping[str, Affine]]) -> tuple[Network, reconstruct.Twin]:
+    return networks(prepared, affines())
+
+
 def _reconstruct(
     prepared: Prepared,
     affines: Callable[[], Mapping[str, Affine]],
@@ -252,7 +260,8 @@ def _reconstruct(
             blocks.clear()
         grids = load_grids(run, [spec.name for spec in prepared.placement.activations], progress)
         if grids is None or len(blocks) < len(names):
-            run.grids.unlink(missing_ok=True)  # of blocks that are made again
+            for file in (run.grids, run.last_errors):  # of blocks that are made again
+                file.unlink(missing_ok=True)
         return blocks, grids
 
     blocks, grids = team.once(finished)

@@ -20,6 +20,7 @@ from genie_onnx.delivery import beside, deliver, report_path, write
 from genie_onnx.equalisation import Equalisation, equalisation_from_json
 from genie_onnx.errors import ConfigError, RunError
 from genie_onnx.fitting import unmet
+from genie_onnx.last_pass_choice import load_last_pass
 from genie_onnx.memory import memory_errors
 from genie_onnx.own_grids import OwnGrids, own_grids_from_json
 from genie_onnx.pipeline import Event, Result, quantize
@@ -94,6 +95,8 @@ def export(
     if config.closed_form is not None and config.closed_form.equalise:
         prepared = _equalisation(found.run).applied(prepared)
     codes = _codes(found.run, prepared)
+    if config.last_pass:
+        codes = codes.merged(load_last_pass(found.run).codes)
     problems = unmet(prepared.placement, codes, wanted, target.constraints)
     if problems and reoptimize:
         return quantize(

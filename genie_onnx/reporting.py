@@ -227,8 +227,9 @@ def _pictures(run: RunDirectory, shape: list[int]) -> tuple[list[str], str]:
 def _steps(run: RunDirectory, blocks: int) -> dict[str, tuple[float, float, float]]:
     """Return the smallest, the median and the largest step size of each weight."""
     found = {}
-    for index in range(blocks):
-        for name, weight in reconstruct.load(run.block(index)).weights.items():
+    last = [run.last_pass] if run.last_errors.exists() else []
+    for file in [*map(run.block, range(blocks)), *last]:
+        for name, weight in reconstruct.load(file).weights.items():
             steps = weight.qparams.scale
             found[name] = (float(steps.min()), float(np.median(steps)), float(steps.max()))
     return found

@@ -20,7 +20,7 @@ from genie_onnx.errors import ConfigError, RunError
 from genie_onnx.report import finite
 from genie_onnx.rundir import RunDirectory, finished_block, read_settings, read_source
 
-RunStage = Literal["images", "reconstruction", "export", "finished"]
+RunStage = Literal["images", "reconstruction", "last-pass", "export", "finished"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ def status(run_dir: str | os.PathLike[str]) -> RunStatus:
         model=source.get("model"),
         digest=str(identity["model"]),
         config=config,
-        stage=_stage(run, blocks, only_images=output is None),
+        stage=_stage(run, blocks, only_images=output is None, last_pass=config.last_pass > 0),
         working=working,
         process=process if working else None,
         idle=max(0.0, time.time() - max(found.st_mtime for path, found in files.items() if path != run.lock)),
@@ -96,7 +96,7 @@ def status(run_dir: str | os.PathLike[str]) -> RunStatus:
         damaged=tuple(damaged),
         sizes={
             "images": _size(files, run.images, run.contact_sheet, run.batches.parent),
-            "codes": _size(files, run.grids, run.block(0).parent),
+            "codes": _size(files, run.grids, run.last_pass, run.block(0).parent),
             "all": _size(files, run.path),
         },
         output=output,
@@ -128,12 +128,14 @@ def _batches(run: RunDirectory) -> tuple[int | None, int]:
         return None, done
 
 
-def _stage(run: RunDirectory, blocks: dict[str, tuple[float, float] | None], *, only_images: bool) -> RunStage:
+def _stage(run: RunDirectory, blocks: dict[str, tuple[float, float] | None], *, only_images: bool, last_pass: bool) -> RunStage:
     if run.report.is_file() or (only_images and run.images.is_file()):
         return "finished"
     if not run.images.is_file():
         return "images"
-    return "reconstruction" if None in blocks.values() or not run.grids.is_file() else "export"
+    if None in blocks.values() or not run.grids.is_file():
+        return "reconstruction"
+    return "last-pass" if last_pass and not run.last_errors.is_file() else "export"
 
 
 def _files(folder: Path) -> dict[Path, os.stat_result]:

@@ -12,6 +12,8 @@ bits.json, bits.toml        the bits that were chosen for a goal, and the same f
 codes/0000.safetensors ...  each reconstructed block (codes, scales)
 codes/0000.json             ... its losses and the digest of that file; written last, it says that the block is finished
 grids.safetensors           all grids of values, when the last block is done
+last_pass.safetensors       all codes, scales and biases behind a last pass that was kept
+last_pass.json              what it gained, and the digest of that file; written last, it says that the pass is finished
 values/, values1/ ...       what is carried from block to block and does not fit into memory, of each process of a team; deleted
                             at the end of every run
 history.jsonl               the losses that were told, a line each
@@ -67,6 +69,16 @@ class RunDirectory:
     def grids(self) -> Path:
         """The grids of all values of the finished run."""
         return self.path / "grids.safetensors"
+
+    @property
+    def last_pass(self) -> Path:
+        """All codes behind the last pass; none where it was not kept."""
+        return self.path / "last_pass.safetensors"
+
+    @property
+    def last_errors(self) -> Path:
+        """What the last pass gained, with the digest of its codes: it is finished."""
+        return self.last_pass.with_suffix(".json")
 
     @property
     def images(self) -> Path:

@@ -19,7 +19,7 @@ from genie_onnx.events import Stage, Step
 RUN_WEIGHT, STAGE_WEIGHT, PART_WEIGHT = 0.07, 0.01, 0.1
 
 IMAGES: frozenset[Stage] = frozenset({"statistics", "images", "judges", "save"})
-RECONSTRUCTION: frozenset[Stage] = frozenset({"targets", "weights", "learn", "carry"})
+RECONSTRUCTION: frozenset[Stage] = frozenset({"targets", "weights", "learn", "carry", "last-pass"})
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,9 @@ TABLE = {
     "equalisation_choice": Row(
         LEAVES | {"closed_form", "compute", "equalisation", "graph", "importer", "prepare", "rundir"}, ONNX | RUNTIME | CLICK
     ),
+    "last_pass_choice": Row(
+        LEAVES | {"bit_choice", "compute", "importer", "prepare", "reconstruct", "rundir"}, ONNX | RUNTIME | CLICK
+    ),
     "twins": Row(
         LEAVES | {"calibration", "choice", "compute", "graph", "importer", "prepare", "reconstruct"}, ONNX | RUNTIME | CLICK
     ),
@@ -147,6 +150,7 @@ TABLE = {
             "delivery",
             "equalisation",
             "fitting",
+            "last_pass_choice",
             "memory",
             "pipeline",
             "prepare",
@@ -179,6 +183,7 @@ TABLE = {
             "calibration",
             "delivery",
             "equalisation_choice",
+            "last_pass_choice",
             "history",
             "reporting",
             "twins",

@@ -38,7 +38,7 @@ from genie_onnx.seeds import stream
 from genie_onnx.targets import Constraints
 
 DOUBT = 0.3  # a weight is put so much of its way from the code that closed form chose: learning starts on its side, near to it
-LEAST = 4  # images held back at least, to say whether learning a block was worth it
+LEAST = 4  # images held back at least, to say whether learning was worth it
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Learning:
             if first is None:  # else they were searched, and told, in closed form
                 tell(done)
         count = len(data.student[0])
-        held = min(max(LEAST, round(HELD * count)), count // 2) if first is not None else 0
+        held = held_back(count) if first is not None else 0
         begun = dataclasses.replace(begun, iterations=config.iterations)
         progress(begun)
 
@@ -188,6 +188,11 @@ class Learning:
                 outputs = function(*(from_stored(x.slice(begin, end)) for x in data.student))
             total += sum(_squares(to_stored(y), t.slice(begin, end)) for y, t in zip(outputs, data.target, strict=True))
         return total / max(1, len(data.student[0]) - start)
+
+
+def held_back(count: int) -> int:
+    """Return how many of `count` images nothing is learned on, the last ones; 0 of a single one."""
+    return min(max(LEAST, round(HELD * count)), count // 2)
 
 
 def _error(data: BlockData, outputs: Sequence[Stored], start: int) -> float:
