@@ -21,7 +21,7 @@ from genie_onnx.placement.demands import Demand, demands, weight_bits
 from genie_onnx.placement.ends import written_last
 from genie_onnx.placement.groups import AVERAGES, between, connected, roots
 from genie_onnx.placement.layers import Layers, find_layers
-from genie_onnx.placement.operators import activations, is_activation
+from genie_onnx.placement.operators import activations, is_activation, reads_near_a_pole
 from genie_onnx.placement.selections import float_readers, read_rounded, selections
 from genie_onnx.placement.specs import ActivationSpec, Placement, WeightSpec
 from genie_onnx.targets import PORTABLE, Constraints
@@ -99,7 +99,8 @@ def _activations(
     candidates = layers.feeding if config.points == "full" else between(nodes, by_value)
     if constraints.outputs == "rounded":
         candidates = {*candidates, *written_last(graph, layers)}
-    candidates = {v for v in candidates if v not in layers.probabilities}
+    read_by_layer = {d.value for d in asked if d.by_layer}
+    candidates = {v for v in candidates if v not in layers.probabilities and (v in read_by_layer or not reads_near_a_pole(v))}
     specs = []
     shared = AVERAGES if constraints.pools == "shared" else frozenset[str]()
     floats = float_readers(own)
