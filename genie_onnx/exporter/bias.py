@@ -73,14 +73,7 @@ def _add_behind(builder: Builder, node: ir.Node, value: ir.Value, bias: FloatArr
     add = builder.node("Add", [product, addend], product.name, f"{product.name}_product")
     total = add.outputs[0]
     builder.graph.insert_after(node, add)
-    for reader, index in readers:
-        reader.replace_input_with(index, total)
-    outputs = builder.graph.outputs
-    for index, output in enumerate(outputs):
-        if output is product:
-            outputs[index] = total
-    product.name, total.name = total.name, product.name
-    total.type, total.shape = product.type, product.shape
+    builder.take_over(product, total, readers)
 
 
 def binary_grid(bias: FloatArray) -> tuple[IntArray, FloatArray]:
