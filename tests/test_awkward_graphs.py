@@ -1,0 +1,79 @@
+"""Kinds of graphs that made runs fail, or outputs worthless, each by its smallest network: quantized, and as good as others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from awkward_nets import decibels, net, quantized
+from onnx import numpy_helper
+
+GOOD = 30.0  # dB at 8 bits; what these tests are about costs it all, or ends the run
+
+
+@pytest.mark.parametrize(
+    ("piece", "tensors"),
+    [
+        ("y = Pad(a, four, , spatial)", {"four": [1, 2, 1, 2], "spatial": [2, 3]}),
+        ('y = Resize<mode="linear", axes=[2,3]>(a, , two)', {"two": np.array([2, 2], np.float32)}),
+        ('y = Resize<mode="linear", axes=[-1]>(a, , , ten)', {"ten": [10]}),
+    ],
+    ids=["pad", "scales", "sizes"],
+)
+def test_named_axes(tmp_path: Path, piece: str, tensors: dict[str, list[int]]) -> None:
+    _, report = quantized(net(piece, opset=18, **tensors), tmp_path)
+    assert decibels(report) > GOOD
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "kernel_shape=[3,3], dilations=[2,2]",
+        "kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1], ceil_mode=1, count_include_pad=1",
+    ],
+    ids=["dilated", "counted beyond"],
+)
+def test_average_pools_without_integer_kernel(tmp_path: Path, attributes: str) -> None:
+    _, report = quantized(net(f"y = AveragePool<{attributes}>(a)", opset=19), tmp_path)
+    assert decibels(report) > GOOD
+
+
+@pytest.mark.parametrize("batch", ["N", "1"])
+@pytest.mark.parametrize("way", ["initializer", "node", "computed"])
+def test_outputs_that_no_image_reaches(tmp_path: Path, way: str, batch: str) -> None:
+    table = np.arange(32, dtype=np.float32).reshape(8, 4)
+    piece = {"initializer": "", "node": "priors = Constant<value_float=7.0>()", "computed": "priors = Mul(table, table)"}[way]
+    shape = "" if way == "node" else "[8, 4]"
+    proto = net(f"y = Relu(a) {piece}", batch=batch, outputs=f", float{shape} priors", table=table)
+    if way == "initializer":
+        proto.graph.initializer.append(numpy_helper.from_array(table, "priors"))
+    file, report = quantized(proto, tmp_path)
+    images = {"image": np.ones((1, 3, 16, 16), np.float32)}
+    ours, theirs = (ort.InferenceSession(str(path)).run(["priors"], images)[0] for path in (file, tmp_path / "float.onnx"))
+    np.testing.assert_array_equal(ours, theirs)
+    assert decibels(report) > GOOD
+    assert [o["agreement"] is None for o in report.comparison["outputs"]] == [False, True]
+    assert [o.name for o in onnx.load(file).graph.output] == ["scores", "priors"]
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "cube = Pow(a, three) pool = GlobalAveragePool(cube) wide = Expand(pool, square) y = Pow(wide, third)",
+        "c = Conv<pads=[1,1,1,1]>(a, w, low) r = Relu(c) y = Sqrt(r)",
+        "c = Conv<pads=[1,1,1,1]>(a, w, low) r = Relu(c) y = LpNormalization<axis=2>(r)",
+        "c = Conv<pads=[1,1,1,1]>(a, w) r = Clip(c, tiny) y = Log(r)",
+        "c = Conv<pads=[1,1,1,1]>(a, w) r = Clip(c, minus, one) y = Acos(r)",
+    ],
+    ids=["generalised mean", "root", "norm", "logarithm", "arc cosine"],
+)
+def test_slopes_and_poles(tmp_path: Path, piece: str) -> None:
+    """While learning: slopes that are infinite at 0, where half of the channels are, and poles that rounding would reach."""
+    floats = {"three": 3.0, "third": 1 / 3, "tiny": 1e-6, "minus": -1.0, "one": 1.0}
+    tensors = {name: np.float32(number) for name, number in floats.items()}
+    low = np.where(np.arange(8) < 4, -40, 0.1).astype(np.float32)
+    _, report = quantized(net(piece, low=low, square=np.array([1, 8, 4, 4]), **tensors), tmp_path, iterations=12)
+    assert decibels(report) > GOOD
