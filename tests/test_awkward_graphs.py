@@ -77,3 +77,41 @@ def test_slopes_and_poles(tmp_path: Path, piece: str) -> None:
     low = np.where(np.arange(8) < 4, -40, 0.1).astype(np.float32)
     _, report = quantized(net(piece, low=low, square=np.array([1, 8, 4, 4]), **tensors), tmp_path, iterations=12)
     assert decibels(report) > GOOD
+
+
+PADDED = {
+    "pad": "p = Pad(x, one, low) y = MaxPool<kernel_shape=[3,3], strides=[2,2]>(p)",
+    "pad, rounded up": "p = Pad(x, one, low) y = MaxPool<kernel_shape=[3,3], strides=[3,3], ceil_mode=1>(p)",
+    "wide pad": "p = Pad(x, wide, low) y = MaxPool<kernel_shape=[2,2], strides=[3,3]>(p)",
+    "pad for two": "p = Pad(x, one, low) m = MaxPool<kernel_shape=[3,3]>(p) n = MaxPool<kernel_shape=[3,3], strides=[1,1]>(p) "
+    "y = Add(m, n)",
+    "global": "p = Pad(x, one, low) g = GlobalMaxPool(p) y = Expand(g, square)",
+    "concat": "p = Concat<axis=2>(x, rows) y = MaxPool<kernel_shape=[3,3], strides=[2,2]>(p)",
+    "mask": "p = Where(mask, x, low) y = MaxPool<kernel_shape=[4,4], strides=[4,4]>(p)",
+    "mask, turned": "p = Where(mask, x, low) t = Transpose<perm=[0,1,3,2]>(p) y = MaxPool<kernel_shape=[4,4]>(t)",
+    "before a Relu": "p = Pad(x, one, low) y = Relu(p)",
+    "before a Clip": "p = Pad(x, one, low) y = Clip(p, nought)",
+    "before a Relu, then a maximum": "p = Pad(x, one, low) r = Relu(p) y = MaxPool<kernel_shape=[3,3]>(r)",
+}
+
+UNPADDED = 15.0  # dB: the same networks without the padding have 17 to 25, and with the number on a grid 0 to 6
+
+
+@pytest.mark.parametrize("low", [-1e4, -np.inf])
+@pytest.mark.parametrize("way", PADDED)
+def test_padding_that_no_result_has(tmp_path: Path, way: str, low: float) -> None:
+    """x has both signs, so it is not zeros that could pad it."""
+    mask = np.ones((1, 1, 16, 16), bool)
+    mask[..., 14:] = False
+    tensors = {
+        "low": np.float32(low),
+        "rows": np.full((1, 8, 1, 16), low, np.float32),
+        "nought": np.float32(0),
+        "mask": mask,
+        "one": np.array([0, 0, 0, 0, 0, 0, 1, 1]),
+        "wide": np.array([0, 0, 1, 1, 0, 0, 2, 2]),
+        "square": np.array([1, 8, 4, 4]),
+    }
+    proto = net(f"x = Conv<pads=[1,1,1,1]>(a, w, b) {PADDED[way]}", batch="1" if way == "concat" else "N", **tensors)
+    _, report = quantized(proto, tmp_path)
+    assert decibels(report) > UNPADDED

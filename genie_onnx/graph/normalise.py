@@ -30,6 +30,7 @@ from genie_onnx.graph.full_axes import write_out_axes
 from genie_onnx.graph.inference_mode import inference_mode
 from genie_onnx.graph.joined_constants import add_joined_constants
 from genie_onnx.graph.names import fix_names
+from genie_onnx.graph.pool_pads import absorb_padding
 from genie_onnx.graph.whole_gather import reshape_whole_gathers
 
 
@@ -57,6 +58,7 @@ def _canonical(model: ir.Model, *, bind: bool) -> ir.Model:
         add_joined_constants(model)
     explicit_pads(model)
     drop_counted_pads(model)
+    absorb_padding(model)
     RemoveUnusedNodesPass()(model)
     return fix_names(model)
 

@@ -21,6 +21,7 @@ from genie_onnx.placement.demands import Demand, demands, weight_bits
 from genie_onnx.placement.ends import written_last
 from genie_onnx.placement.groups import AVERAGES, between, connected, roots
 from genie_onnx.placement.layers import Layers, find_layers
+from genie_onnx.placement.masks import masked
 from genie_onnx.placement.operators import activations, is_activation, reads_near_a_pole
 from genie_onnx.placement.selections import float_readers, read_rounded, selections
 from genie_onnx.placement.specs import ActivationSpec, Placement, WeightSpec
@@ -100,12 +101,14 @@ def _activations(
     if constraints.outputs == "rounded":
         candidates = {*candidates, *written_last(graph, layers)}
     read_by_layer = {d.value for d in asked if d.by_layer}
-    candidates = {v for v in candidates if v not in layers.probabilities and (v in read_by_layer or not reads_near_a_pole(v))}
+    behind_masks = masked(graph)
+    unrounded = layers.probabilities | behind_masks.keys()
+    candidates = {v for v in candidates if v not in unrounded and (v in read_by_layer or not reads_near_a_pole(v))}
     specs = []
     shared = AVERAGES if constraints.pools == "shared" else frozenset[str]()
     floats = float_readers(own)
     handed_out = graph.graph.outputs if constraints.outputs == "rounded" else ()
-    for joined in connected(nodes, [v for v in order if v in candidates], shared, own):
+    for joined in connected(nodes, [v for v in order if v in candidates], shared, own, behind_masks):
         group = [v for v in joined if read_rounded(v, floats) or v in handed_out]
         wishes = [d for v in group for d in by_value.get(v, [])]
         by_layer = [d.bits for d in wishes if d.by_layer]
