@@ -46,7 +46,7 @@ def net(piece: str, opset: int = 17, batch: str = "N", outputs: str = "", **tens
             conv1 = Conv<pads=[1,1,1,1]>(image, first, zeros)
             a = Relu(conv1)
             {piece}
-            conv2 = Conv<pads=[1,1,1,1]>(y, second)
+            [conv2] conv2 = Conv<pads=[1,1,1,1]>(y, second)
             late = Relu(conv2)
             mean = GlobalAveragePool(late)
             flat = Flatten(mean)

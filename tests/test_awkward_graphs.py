@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from awkward_nets import decibels, net, quantized
+from awkward_nets import ALL_TARGETS, decibels, he, net, quantized
 from onnx import numpy_helper
 
 GOOD = 30.0  # dB at 8 bits; what these tests are about costs it all, or ends the run
@@ -94,7 +94,7 @@ PADDED = {
     "before a Relu, then a maximum": "p = Pad(x, one, low) r = Relu(p) y = MaxPool<kernel_shape=[3,3]>(r)",
 }
 
-UNPADDED = 15.0  # dB: the same networks without the padding have 17 to 25, and with the number on a grid 0 to 6
+UNPADDED = 15.0  # dB: of paddings, the same networks without the padding have 17 to 25, and with the number on a grid 0 to 6
 
 
 @pytest.mark.parametrize("low", [-1e4, -np.inf])
@@ -115,3 +115,40 @@ def test_padding_that_no_result_has(tmp_path: Path, way: str, low: float) -> Non
     proto = net(f"x = Conv<pads=[1,1,1,1]>(a, w, b) {PADDED[way]}", batch="1" if way == "concat" else "N", **tensors)
     _, report = quantized(proto, tmp_path)
     assert decibels(report) > UNPADDED
+
+
+def joined(gain: float, piece: str = "p = Mul(r, gain) y = Concat<axis=1>(p, q)") -> onnx.ModelProto:
+    """Four channels that span `gain` times as much as four others, read by a convolution with weights that make up for it."""
+    rng = np.random.default_rng(5)
+    proto = net(
+        f"c = Conv(a, half) r = Relu(c) d = Conv(a, other) q = Sigmoid(d) {piece}",
+        half=he(rng, 4, 8, 1, 1),
+        other=he(rng, 4, 8, 1, 1),
+        gain=np.float32(gain),
+    )
+    weights = next(t for t in proto.graph.initializer if t.name == "second")
+    fitting = numpy_helper.to_array(weights).copy()
+    fitting[:, :4] /= gain
+    weights.CopyFrom(numpy_helper.from_array(fitting, "second"))
+    return proto
+
+
+@pytest.mark.parametrize("target", ALL_TARGETS)
+def test_operands_that_one_grid_cannot_hold(tmp_path: Path, target: str) -> None:
+    _, report = quantized(joined(500), tmp_path, target)
+    assert decibels(report) > UNPADDED
+    assert "'y'" in report.kept_float["conv2"]
+    assert any("'q' at 8 bits" in text and "dB" in text for text in report.notices)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_operands_behind_a_pool_and_a_second_join(tmp_path: Path, bits: int) -> None:
+    piece = "p = Mul(r, gain) j = Concat<axis=1>(p, q) y = MaxPool<kernel_shape=[2,2]>(j)"
+    _, report = quantized(joined(500, piece), tmp_path, bits=bits)
+    assert "conv2" in report.kept_float
+
+
+def test_operands_of_like_range_stay_in_integers(tmp_path: Path) -> None:
+    _, report = quantized(joined(3), tmp_path)
+    assert not report.kept_float
+    assert not any("Concat" in text for text in report.notices)
