@@ -15,6 +15,7 @@ from torch import Tensor
 
 from genie_onnx import exporter, graph
 from genie_onnx.atomic import write_text
+from genie_onnx.bias_room import with_room_for_biases
 from genie_onnx.choice import Kind
 from genie_onnx.equalisation import equalisation_of
 from genie_onnx.errors import RunError
@@ -47,6 +48,8 @@ def deliver(
     progress: Callable[[Step], None],
 ) -> Delivery:
     """Export `codes` for `target` and judge the result on `samples` ([N, C, H, W], of `kind`), which the verdict says."""
+    if target.form.style == "qdq":  # a float bias, too: whoever computes in integers rounds it by itself
+        codes = with_room_for_biases(prepared.deploy, prepared.placement, codes, target.constraints)
     tell = Tally(progress, Step(stage="export", iterations=CHECKS))
     placement = prepared.placement
     blocks = {block.name: block.nodes for block in prepared.blocks}

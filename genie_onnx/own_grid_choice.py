@@ -10,31 +10,25 @@ plates read became 2 %.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+import dataclasses
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 
 from genie_onnx.atomic import write_text
 from genie_onnx.calibration import Calibration
 from genie_onnx.compute import Compute
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.errors import RunError
-from genie_onnx.events import Notice, Step, Tally
+from genie_onnx.events import Notice, Step
+from genie_onnx.join_choice import lost_operands
 from genie_onnx.own_grids import OwnGrid, OwnGrids, own_grids_from_json
-from genie_onnx.placement import ActivationSpec, Placement, hand_out_floats, place, selections
+from genie_onnx.placement import Placement, hand_out_floats, layers_behind, place, selections
 from genie_onnx.prepare import Prepared
-from genie_onnx.quant import fake_quantize
-from genie_onnx.reconstruct import group_grid
 from genie_onnx.rundir import RunDirectory
-from genie_onnx.seeds import stream
+from genie_onnx.value_samples import look
 
 GAIN = 6.0  # dB, what one bit more brings: an integer kernel is not given up for less
 ENOUGH = 30.0  # dB on the shared grid: values that are this near lose nothing that shows beside 4-bit weights (20 dB)
-IMAGES, BATCH, BATCH_PIXELS = 64, 16, 128 * 128  # images looked at, and at a time up to this resolution
-ELEMENTS = 2**16  # of each value that are looked at
 
 
 def choose_own_grids(
@@ -52,9 +46,11 @@ def choose_own_grids(
 
     def choose() -> OwnGrids:
         saved = _saved(run, progress)
-        found = measured(prepared, config, calibration, compute, progress) if saved is None else saved
-        if saved is None:
-            write_text(run.own_grids, found.to_json())
+        if saved is not None:
+            return saved
+        found = measured(prepared, config, calibration, compute, progress)
+        found = with_lost(found, prepared, lost_operands(prepared, config, calibration, compute, progress))
+        write_text(run.own_grids, found.to_json())
         return found
 
     chosen = compute.team.once(choose)
@@ -63,9 +59,24 @@ def choose_own_grids(
     return chosen
 
 
+def with_lost(found: OwnGrids, prepared: Prepared, lost: tuple[OwnGrid, ...]) -> OwnGrids:
+    """Return `found` with the Concats of `lost`, unless no layer would be left to quantize."""
+    layers = layers_behind(prepared.deploy, {value for grid in lost for value in grid.values})
+    quantised = {node for spec in prepared.placement.weights for node in spec.nodes}
+    gone = tuple(node for node in layers if node in quantised)
+    return dataclasses.replace(found, lost=lost, float_layers=gone) if quantised.difference(gone) else found
+
+
 def notices(chosen: OwnGrids) -> list[str]:
     """Return what a user should know of the grids chosen: a sentence for each, and what they cost."""
     texts = [f"A selection gets a grid of its own: {grid}." for grid in chosen.grids]
+    texts += [f"Nothing would be left of one operand of a Concat: {grid}." for grid in chosen.lost]
+    if chosen.float_layers:
+        nodes = ", ".join(f"'{node}'" for node in chosen.float_layers)
+        texts.append(
+            f"What reads it stays in float: {nodes}. To have integers there, scale that branch in the model, and the weights "
+            "that read it by the inverse."
+        )
     if chosen.float_nodes:
         nodes = ", ".join(f"'{node}'" for node in chosen.float_nodes)
         texts.append(f"What is selected from is not rounded before, so {nodes} must hand out floats: no integer kernel there.")
@@ -94,13 +105,8 @@ def measured(
         return OwnGrids(grids=(), float_nodes=())
     touched = {spec.name: spec for values in candidates for v in values if (spec := prepared.placement.activation_of(v))}
     wanted = {v for spec in touched.values() for v in (*spec.values, *spec.roots)}
-    seen = _look(prepared, wanted, calibration.images[:IMAGES], config.seed, compute, progress)
-
-    def sqnr(value: str, spec: ActivationSpec) -> float:
-        scale, zero_point = group_grid(spec, seen.samples, seen.ends, calibration.headroom, constraints)
-        x = torch.cat(seen.samples[value])
-        noise = (fake_quantize(x, scale, int(zero_point), 2**spec.bits - 1) - x).square().sum()
-        return 10 * math.log10(max(float(x.square().sum() / noise.clamp_min(1e-30)), 1e-30))
+    seen = look(prepared, wanted, calibration.images, config.seed, compute, progress)
+    sqnr = partial(seen.sqnr, headroom=calibration.headroom, constraints=constraints)
 
     chosen: list[OwnGrid] = []
     for values in candidates:
@@ -129,42 +135,6 @@ def measured(
 def _on_grid_of(image: str, values: Iterable[str], placement: Placement) -> bool:
     groups = (placement.activation_of(v) for v in values)
     return any(spec is None or image in spec.values for spec in groups)
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """Of values by name, from each batch: elements [K], and the least and the largest of all [2]."""
-
-    samples: Mapping[str, list[Tensor]]
-    ends: Mapping[str, list[Tensor]]
-
-
-def _look(
-    prepared: Prepared,
-    values: Collection[str],
-    images: Tensor,
-    seed: int,
-    compute: Compute,
-    progress: Callable[[Step], None],
-) -> _Seen:
-    """Run the float network on `images` [N, C, H, W] and look at `values`."""
-    network = prepared.network.to(compute.device)
-    part = network.extract(network.inputs, sorted(values))
-    generator = stream(seed, "own grids", compute.device)
-    size = max(1, min(BATCH, BATCH * BATCH_PIXELS // images[0, 0].numel()))
-    wanted = math.ceil(ELEMENTS / math.ceil(len(images) / size))
-    seen = _Seen({v: [] for v in part.outputs}, {v: [] for v in part.outputs})
-    tell = Tally(progress, Step(stage="selections", iterations=len(images)))
-    for done, batch in enumerate(images.split(size), start=1):
-        with torch.no_grad(), Compute(compute.device).products():
-            found = part({network.inputs[0]: batch.to(compute.device)})
-        for value, x in found.items():
-            flat = x.flatten()
-            few = torch.randint(len(flat), (wanted,), generator=generator, device=flat.device) if len(flat) > wanted else None
-            seen.samples[value].append(flat if few is None else flat[few])
-            seen.ends[value].append(torch.stack(flat.aminmax()))
-        tell(min(done * size, len(images)))
-    return seen
 
 
 def _saved(run: RunDirectory, progress: Callable[[Notice], None]) -> OwnGrids | None:

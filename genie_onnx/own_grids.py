@@ -1,6 +1,9 @@
-"""Which selections have a grid of their own (placement.selections): a table that is told, saved in the run directory and applied.
+"""Which selections have a grid of their own, and which Concats none: a table that is told, saved and applied.
 
-own_grids.json    the selections that were measured to lose much on the grid of what they are selected from; often none
+placement.selections and placement.joins say what becomes of it.
+
+own_grids.json    the selections that were measured to lose much on the grid of what they are selected from, and the Concats that
+                  lose an operand; often none
 """
 
 from __future__ import annotations
@@ -37,15 +40,21 @@ class OwnGrid:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnGrids:
-    """All of them, topological, and the nodes that hand out floats for it: they are no integer kernels in onnxruntime then."""
+    """All of them, topological, and the nodes that hand out floats for it: they are no integer kernels in onnxruntime then.
+
+    `lost` are Concats (`values`) whose operand `value` nothing would be left of on their one grid: layers that read them are
+    `float_layers`, which compute in float.
+    """
 
     grids: tuple[OwnGrid, ...]
     float_nodes: tuple[str, ...]
+    lost: tuple[OwnGrid, ...] = ()
+    float_layers: tuple[str, ...] = ()
 
     @property
     def values(self) -> frozenset[str]:
-        """The selections with a grid of their own."""
-        return frozenset(value for grid in self.grids for value in grid.values)
+        """The selections with a grid of their own, and the Concats without one."""
+        return frozenset(value for grid in (*self.grids, *self.lost) for value in grid.values)
 
     def applied(self, prepared: Prepared, config: PlacementConfig, constraints: Constraints) -> Prepared:
         """Return `prepared`, placed with `config` and these grids."""
@@ -60,7 +69,11 @@ def own_grids_from_json(text: str) -> OwnGrids:
     """Return what `OwnGrids.to_json` wrote. Raises RunError where it is not that."""
     try:
         raw = json.loads(text)
-        grids = tuple(OwnGrid(**{**grid, "values": tuple(grid["values"])}) for grid in raw["grids"])
-        return OwnGrids(grids=grids, float_nodes=tuple(raw["float_nodes"]))
-    except (ValueError, TypeError, KeyError) as error:
+        grids, lost = (
+            tuple(OwnGrid(**{**grid, "values": tuple(grid["values"])}) for grid in raw.get(part, ()))
+            for part in ("grids", "lost")
+        )
+        layers = tuple(raw.get("float_layers", ()))
+        return OwnGrids(grids=grids, float_nodes=tuple(raw["float_nodes"]), lost=lost, float_layers=layers)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RunError(f"this is no table of grids: {error!r}") from error

@@ -30,6 +30,7 @@ Array = npt.NDArray[Any]
 class Codes:
     weights: dict[str, QTensor] = field(default_factory=dict)
     activations: dict[str, QParams] = field(default_factory=dict)
+    biases: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -107,9 +107,12 @@ TABLE = {
     "bit_plan": Row(LEAVES | {"placement", "prepare"}, THIRD),
     "own_grids": Row(LEAVES | {"placement", "prepare"}, THIRD),
     "own_grid_choice": Row(
-        LEAVES | {"calibration", "compute", "own_grids", "placement", "prepare", "quant", "reconstruct", "rundir"},
-        ONNX | RUNTIME | CLICK,
+        LEAVES | {"calibration", "compute", "join_choice", "own_grids", "placement", "prepare", "rundir", "value_samples"}, THIRD
     ),
+    "join_choice": Row(
+        LEAVES | {"calibration", "compute", "equalisation", "graph", "own_grids", "placement", "prepare", "value_samples"}, THIRD
+    ),
+    "value_samples": Row(LEAVES | {"compute", "placement", "prepare", "quant", "reconstruct"}, ONNX | RUNTIME | CLICK),
     "bit_choice": Row(
         LEAVES
         | {"allocation", "bit_budget", "bit_plan", "calibration", "compute", "graph", "placement", "prepare", "reconstruct"}
@@ -163,9 +166,22 @@ TABLE = {
         ONNX | RUNTIME | TORCH | CLICK,
     ),
     "sizes": Row(LEAVES | {"graph"}, TORCH | RUNTIME | CLICK),
+    "bias_room": Row(LEAVES | {"graph", "placement", "qparams", "reconstruct"}, TORCH | RUNTIME | CLICK),
     "delivery": Row(
         LEAVES
-        | {"equalisation", "exporter", "graph", "validate", "reconstruct", "prepare", "rundir", "choice", "judge", "sizes"},
+        | {
+            "bias_room",
+            "equalisation",
+            "exporter",
+            "graph",
+            "validate",
+            "reconstruct",
+            "prepare",
+            "rundir",
+            "choice",
+            "judge",
+            "sizes",
+        },
         RUNTIME | CLICK,
     ),
     "pipeline": Row(

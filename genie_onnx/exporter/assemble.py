@@ -21,6 +21,7 @@ from genie_onnx.exporter.bias import quantize_biases
 from genie_onnx.exporter.builder import Builder
 from genie_onnx.exporter.containers import needs_opset
 from genie_onnx.exporter.float_layers import float_layers, keep_float
+from genie_onnx.exporter.float_pools import keep_float_pools
 from genie_onnx.exporter.interface import minimal_ir_version, restore_interface
 from genie_onnx.exporter.matmul_bias import keep_matmul_biases
 from genie_onnx.exporter.rounded_weights import round_weights
@@ -90,6 +91,7 @@ def _in_qdq_form(model: ir.Model, placement: Placement, codes: Codes, target: Ta
         for node in floats:
             if node.op_type != "MatMul":
                 keep_float(builder, node)
+    keep_float_pools(builder, grids)
     weights = quantize_weights(builder, placement.weights, codes.weights, target.form)
     values = query.value_map(model)
     return weights, quantize_activations(builder, values, placement.activations, codes.activations, target, placement.from_floats)

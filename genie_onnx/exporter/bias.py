@@ -2,13 +2,7 @@
 
     scale_b = scale_x * scale_w,   codes = round(b / scale_b)          (qparams.bias_scale, bias_codes)
 
-This is the only form that integer kernels take. A bias that overflows INT32 in it has to stay as it is, but not as a
-float initializer: onnxruntime from 1.21 on would quantise that by itself (WeightBiasQuantization), saturating it. So
-
-    Conv, ConvTranspose   INT32 too, but exactly, on the binary grid of its own float32 numbers: b = m * 2^e with codes m
-                          of at most 24 bits and scale 2^e. onnxruntime sees a scale that is not scale_b and computes the
-                          layer in float.
-    Gemm                  is fused without a look at that scale (1.31.1), so its bias, times beta, moves to an Add behind it.
+This is the only form that integer kernels take. The scales of weights leave room for it (bias_room).
 """
 
 from __future__ import annotations
@@ -30,7 +24,8 @@ _MIN_EXPONENT = -126  # of a normal float32
 def quantize_bias(builder: Builder, node: ir.Node, weight: QTensor, activation: QParams) -> None:
     """Bring the constant bias of `node` into the form above in place; a node without one is left alone.
 
-    `weight` is the quantised input 1 of `node` and `activation` the grid of its input 0.
+    `weight` is the quantised input 1 of `node` and `activation` the grid of its input 0. Raises ValueError where INT32 cannot
+    hold the bias, which would leave it to onnxruntime to saturate (from 1.21 on: WeightBiasQuantization).
     """
     value = query.bias(node)
     bias = query.constant(value)
@@ -40,10 +35,7 @@ def quantize_bias(builder: Builder, node: ir.Node, weight: QTensor, activation: 
     scale = bias_scale(activation.scale, weight.qparams.scale)
     codes = bias_codes(floats, scale)
     if codes is None:
-        if node.op_type == "Gemm":
-            _add_behind(builder, node, value, floats)
-            return
-        codes, scale = binary_grid(floats)
+        raise ValueError(f"{node.op_type} '{node.name}': INT32 cannot hold its bias in steps of {scale.min()}")
     replace_bias(builder, node, value, codes, scale)
 
 
@@ -60,27 +52,6 @@ def replace_bias(builder: Builder, node: ir.Node, value: ir.Value, codes: IntArr
     if sole:
         builder.graph.initializers.pop(stem)
         output.name = stem
-
-
-def _add_behind(builder: Builder, node: ir.Node, value: ir.Value, bias: FloatArray) -> None:
-    """Gemm(x, w, b) -> Add(Gemm(x, w), beta b), whose result keeps its name."""
-    beta = np.float32(query.attribute(node, "beta", 1.0))
-    addend = value if beta == 1 else builder.initializer(f"{value.name}_times_beta", beta * bias)
-    product = node.outputs[0]
-    assert product.name is not None
-    node.resize_inputs(2)
-    readers = product.uses()
-    add = builder.node("Add", [product, addend], product.name, f"{product.name}_product")
-    total = add.outputs[0]
-    builder.graph.insert_after(node, add)
-    for reader, index in readers:
-        reader.replace_input_with(index, total)
-    outputs = builder.graph.outputs
-    for index, output in enumerate(outputs):
-        if output is product:
-            outputs[index] = total
-    product.name, total.name = total.name, product.name
-    total.type, total.shape = product.type, product.shape
 
 
 def binary_grid(bias: FloatArray) -> tuple[IntArray, FloatArray]:

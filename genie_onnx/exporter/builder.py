@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,17 @@ class Builder:
         node = ir.node(op, inputs, attributes, name=self.names.fresh(f"{stem}_{op}"))
         node.outputs[0].name = self.names.fresh(output)
         return node
+
+    def take_over(self, value: ir.Value, result: ir.Value, readers: Iterable[tuple[ir.Node, int]]) -> None:
+        """Let `result` stand in for `value` before its `readers` and as graph output, under its name; the two exchange names."""
+        for reader, index in readers:
+            reader.replace_input_with(index, result)
+        outputs = self.graph.outputs
+        for index, output in enumerate(outputs):
+            if output is value:
+                outputs[index] = result
+        value.name, result.name = result.name, value.name
+        result.type, result.shape = value.type, value.shape
 
     def prepend(self, node: ir.Node) -> ir.Value:
         """Put `node` before all others and return its output."""

@@ -29,6 +29,7 @@ from genie_onnx.graph.batch_axis import (
     without_axes,
 )
 from genie_onnx.graph.query import attribute, constant
+from genie_onnx.graph.resize_scales import fitting_scale
 
 _INT64_MAX = 2**63 - 1
 _WHOLE_AXIS = 2**31 - 1  # exporters write INT32_MAX or INT64_MAX for "to the end"
@@ -156,8 +157,7 @@ def resize(node: ir.Node, batches: Batches) -> Moved:
 
 
 def _scale(node: ir.Node, size: int, wanted: int) -> np.float32:
-    scale = np.float32(wanted) / np.float32(size)
-    for candidate in (scale, np.nextafter(scale, np.float32(np.inf))):  # floor(size * scale) must not fall one short
-        if int(np.floor(np.float32(size) * candidate)) == wanted:
-            return np.float32(candidate)
-    raise obstacle(node, f"from {size} to {wanted} has no float32 scale")
+    scale = fitting_scale(size, wanted)
+    if scale is None:
+        raise obstacle(node, f"from {size} to {wanted} has no float32 scale")
+    return scale

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from genie_onnx.graph.query import attribute, dims
+from genie_onnx.graph.query import attribute, dims, image_outputs
 
 CARRIES = frozenset({"Identity", "Flatten", "Reshape", "Squeeze"})  # hand the numbers on as they are
 
@@ -14,9 +14,10 @@ def class_scores(model: ir.Model) -> str | None:
 
     From the shape alone: landmarks and embeddings are [N, K] as well (`distill.classes.decisive` tells them apart).
     """
+    wanted = image_outputs(model)
     for output in model.graph.outputs:
         scores = _before_softmax(output)
-        found = dims(output)
+        found = dims(output) if str(output.name) in wanted else None
         if found is not None and len(found) == 2 and found[1] is not None and found[1] >= 2 and scores.producer() is not None:
             return str(scores.name)
     return None

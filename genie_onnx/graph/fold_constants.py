@@ -57,8 +57,12 @@ def _fold_once(model: ir.Model) -> bool:
 
 
 def _evaluate(node: ir.Node, opsets: dict[str, int]) -> list[np.ndarray] | None:
+    return None if any(v.is_graph_output() for v in node.outputs) else known_results(node, opsets)
+
+
+def known_results(node: ir.Node, opsets: dict[str, int]) -> list[np.ndarray] | None:
     """Return the outputs of `node` where they are known now, else None."""
-    if node.domain != "" or any(v.is_graph_output() for v in node.outputs):
+    if node.domain != "":
         return None
     if node.op_type in ("Shape", "Size"):
         return _shape_of(node)
@@ -66,7 +70,7 @@ def _evaluate(node: ir.Node, opsets: dict[str, int]) -> list[np.ndarray] | None:
         a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()
     ):
         return None
-    if not node.inputs or not all(v is None or is_constant(v) for v in node.inputs):
+    if (not node.inputs and node.op_type != "Constant") or not all(v is None or is_constant(v) for v in node.inputs):
         return None
     if any(
         v.shape is None or not v.shape.is_static() or math.prod(v.shape.numpy()) > MAX_ELEMENTS for v in node.outputs if v.name

@@ -2,6 +2,8 @@
 
     y = Concat<axis>(c [1, ...], x)   ->   y = Pad(x) + [c, 0]       x moved up by the size of c, zeros where c goes
 
+    y = Concat<axis>(c, x), c all -1e9  ->   y = Pad(x, -1e9)        it stands for padding, of a maximum that follows
+
 The class token of a transformer, the coordinates of a CoordConv: an exporter writes them as large as the batch it saw, 1, and a
 Concat wants just that size, whereas addition broadcasts. The numbers are the same to the bit.
 """
@@ -13,6 +15,7 @@ import onnx_ir as ir
 
 from genie_onnx.graph.initializers import add_initializer
 from genie_onnx.graph.names import fresh_name
+from genie_onnx.graph.pool_pads import LOWEST
 from genie_onnx.graph.query import attribute, constant, dims
 
 
@@ -43,6 +46,10 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
     pads[axis] = sum(array.shape[axis] for array in known[:place])
     pads[rank + axis] = sum(array.shape[axis] for array in known[place:])
     name = str(result.name)
+    numbers = np.unique(np.concatenate([array.reshape(-1) for array in known]))
+    if len(numbers) == 1 and numbers[0] <= LOWEST:
+        _pad(graph, node, pads, numbers[0])
+        return
     padding, constants = add_initializer(graph, f"{name}.pads", pads), add_initializer(graph, f"{name}.joined", table)
     moved = ir.node("Pad", [node.inputs[place], padding], name=f"{node.name or name}.pad")
     moved.outputs[0].name = fresh_name(graph, f"{name}.padded")
@@ -53,3 +60,18 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
     result.replace_all_uses_with(added.outputs[0], replace_graph_outputs=True)
     graph.remove(node, safe=True)
     added.outputs[0].name = name
+
+
+def _pad(graph: ir.Graph, node: ir.Node, pads: np.ndarray, number: np.generic) -> None:
+    """Put a Pad of its one computed operand, filled with `number`, in the place of the Concat `node`."""
+    (result,) = node.outputs
+    source = next(value for value in node.inputs if constant(value) is None)
+    name = str(result.name)
+    filling = [add_initializer(graph, f"{name}.pads", pads), add_initializer(graph, f"{name}.filling", np.asarray(number))]
+    pad = ir.node("Pad", [source, *filling], name=node.name)
+    made = pad.outputs[0]
+    made.shape, made.type = result.shape, result.type
+    graph.insert_before(node, pad)
+    result.replace_all_uses_with(made, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    made.name = name

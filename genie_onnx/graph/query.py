@@ -21,6 +21,7 @@ __all__ = [
     "constant",
     "dims",
     "image_input",
+    "image_outputs",
     "input_shape",
     "is_constant",
     "opset",
@@ -42,6 +43,12 @@ def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
     if value is None or not value.is_initializer() or value.const_value is None:
         return None
     return value.const_value.numpy()
+
+
+def image_outputs(model: ir.Model) -> list[str]:
+    """Return the names of the outputs that depend on the image: all but Identities of constants (constant_outputs)."""
+    made = {v: v.producer() for v in model.graph.outputs}
+    return [str(v.name) for v, node in made.items() if not (node and node.op_type == "Identity" and is_constant(node.inputs[0]))]
 
 
 def weighted_nodes(model: ir.Model) -> list[ir.Node]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import operator
 import re
+from dataclasses import replace
 
 import onnx_ir as ir
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor, fx, nn
 from genie_onnx.errors import ModelError
 from genie_onnx.importer import fallback
 from genie_onnx.importer.creation import shared_with
+from genie_onnx.importer.finite_slopes import STEEP_OPS, FiniteSlopes
 from genie_onnx.importer.network import Network
 from genie_onnx.importer.operation import NodeReader, Operation
 from genie_onnx.importer.table import CONVERTERS
@@ -67,7 +69,7 @@ def _convert(node: ir.Node, opset: int) -> Operation:
     for value in node.outputs[operation.outputs :]:
         if value.name and (value.uses() or value.is_graph_output()):
             raise reader.refuse(f"its optional output {value.name!r} is used", f"the first {operation.outputs} outputs")
-    return operation
+    return replace(operation, module=FiniteSlopes(operation.module)) if node.op_type in STEEP_OPS else operation
 
 
 class _HostConstant(nn.Module):

@@ -7,6 +7,7 @@ from genie_onnx.placement.control import resolve
 from genie_onnx.placement.demands import REDUCED
 from genie_onnx.placement.explain import Row, explain, float_operators
 from genie_onnx.placement.groups import joined
+from genie_onnx.placement.joins import joins, layers_behind
 from genie_onnx.placement.place import place
 from genie_onnx.placement.selections import hand_out_floats, selections
 from genie_onnx.placement.specs import ActivationSpec, Placement, WeightSpec
@@ -21,6 +22,8 @@ __all__ = [
     "float_operators",
     "hand_out_floats",
     "joined",
+    "joins",
+    "layers_behind",
     "place",
     "resolve",
     "selections",

@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 from genie_onnx.config import PlacementConfig
 from genie_onnx.placement.ends import fused_into_sums, gates
+from genie_onnx.placement.islands import on_islands
 from genie_onnx.placement.layers import Layers
 from genie_onnx.placement.operators import activations, computes_in_integers, is_activation, written_value
 from genie_onnx.targets import Constraints
@@ -39,11 +40,12 @@ def demands(graph: ir.Model, layers: Layers, config: PlacementConfig, constraint
     quantised = set(layers.quantised)
     fused = fused_into_sums(graph, layers) if constraints.sums == "fused" else frozenset()
     fused |= gates(graph) if constraints.gates == "float" else frozenset()
+    islands = on_islands(graph, layers)
     found: list[Demand] = []
     for node in graph.graph:
         if node in quantised:
             found += _of_layer(node, layers, config)
-        if config.points == "full" and (node in quantised or _in_integers(node, layers)):
+        if config.points == "full" and (node in quantised or (node not in islands and _in_integers(node, layers))):
             found += [d for d in _of_kernel(node, node in quantised, layers, config.other_bits) if d.value not in fused]
         if constraints.outputs == "rounded" and node in quantised and str(node.name) in layers.last:
             found.append(Demand(node.outputs[0], config.other_bits, False, f"written by last layer '{node.name}'"))

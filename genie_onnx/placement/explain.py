@@ -10,6 +10,7 @@ from genie_onnx.config import PlacementConfig
 from genie_onnx.graph.query import WEIGHTED_OPS, weight
 from genie_onnx.placement.control import resolve
 from genie_onnx.placement.demands import beside_kept, reads_probabilities, weight_bits
+from genie_onnx.placement.islands import on_islands
 from genie_onnx.placement.layers import Layers, find_layers
 from genie_onnx.placement.operators import (
     FUSED_ACTIVATIONS,
@@ -23,6 +24,8 @@ from genie_onnx.placement.operators import (
 from genie_onnx.placement.place import analyse
 from genie_onnx.placement.selections import selections
 from genie_onnx.targets import PORTABLE, Constraints
+
+AMONG_FLOATS = "what it reads and what reads it compute in float"
 
 
 class Row(NamedTuple):
@@ -59,11 +62,12 @@ def float_operators(graph: ir.Model, config: PlacementConfig) -> dict[str, str]:
     """
     layers = find_layers(graph, resolve(graph, config))
     fused = {node for producer in graph.graph for node in _fused(producer)}
+    islands = on_islands(graph, layers)
     found = {}
     for node in graph.graph:
         if node.op_type in WEIGHTED_OPS or node in fused or not activations(node.inputs) or repeated_inputs(node):
             continue
-        reason = _reason(node, layers, config)
+        reason = _reason(node, layers, config) or (AMONG_FLOATS if node in islands else None)
         if reason is not None:
             found[str(node.name)] = reason
     return found

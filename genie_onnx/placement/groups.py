@@ -6,8 +6,9 @@ layer-inputs    only values that a layer reads are rounded, and what repeats num
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 
 import onnx_ir as ir
 
@@ -21,11 +22,12 @@ def connected(
     members: Collection[ir.Value],
     shared: Collection[str] = frozenset(),
     own: Collection[ir.Value] = frozenset(),
+    masked: Mapping[ir.Value, ir.Value] = MappingProxyType({}),
 ) -> list[list[ir.Value]]:
     """Return `members` in groups joined by repeating operators, in the order of `members` (groups by their first).
 
     Operators of the types `shared` compute new numbers, but write them on the grid of what they read. The selections `own` are
-    not joined with what they are selected from.
+    not joined with what they are selected from. What reads a value that is `masked` (masks) repeats the one behind the mask.
     """
     parent = {v: v for v in members}
 
@@ -36,6 +38,7 @@ def connected(
 
     for node in nodes:
         repeated = tuple(node.inputs[:1]) if node.op_type in shared else repeated_inputs(node)
+        repeated = tuple(masked.get(v, v) for v in repeated if v is not None)
         written = [v for v in node.outputs if v not in own]
         joined = [v for v in (*repeated, *written) if v in parent] if repeated else []
         for a, b in pairwise(joined):

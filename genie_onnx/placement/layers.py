@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import onnx_ir as ir
 
@@ -41,14 +42,15 @@ class Layers:
     bits: Mapping[str, LayerBits]  # quantised node name -> bits that were asked for it alone
 
 
-def find_layers(graph: ir.Model, control: Control) -> Layers:
-    """Return the weighted layers of a normalised graph with their roles."""
+def find_layers(graph: ir.Model, control: Control, parted: Mapping[str, str] = MappingProxyType({})) -> Layers:
+    """Return the weighted layers of a normalised graph with their roles; those of `parted` stay float, too, for a reason."""
     nodes = list(graph.graph)
     weighted = [n for n in nodes if n.domain == "" and n.op_type in WEIGHTED_OPS]
     never_rounded = probabilities(nodes)
     unfit = {str(n.name): reason for n in weighted if (reason := _reason_to_stay_float(n, never_rounded)) is not None}
     unfit |= _tied(weighted, unfit)
     kept = {str(n.name): f"asked for with --keep-float {p!r}" for n in nodes if (p := control.kept.get(str(n.name)))}
+    kept = {**parted, **kept}
     kept |= _tied(weighted, kept)
     fit = [n for n in weighted if str(n.name) not in unfit]
     quantised = tuple(n for n in fit if str(n.name) not in kept)

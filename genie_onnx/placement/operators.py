@@ -99,6 +99,21 @@ def probabilities(nodes: Iterable[ir.Node]) -> frozenset[ir.Value]:
     return frozenset(found)
 
 
+def reads_near_a_pole(value: ir.Value) -> bool:
+    """Whether a reader of `value` has a pole, or no result beyond an edge: Log of what rounds to 0, Acos of what rounds beyond 1.
+
+    Behind a Clip that keeps a value off that place, rounding puts it back there, and the result is infinite or no number.
+    """
+    return any(use.idx in _POLES.get(use.node.op_type, ()) and use.node.domain == "" for use in value.uses()) or any(
+        use.idx == 0 and use.node.op_type == "Pow" and (power := constant(use.node.inputs[1])) is not None and power.min() < 0
+        for use in value.uses()
+    )
+
+
+_POLES = dict.fromkeys(("Acos", "Acosh", "Asin", "Atanh", "Log", "Reciprocal", "ReduceLogSum"), (0,)) | {"Div": (1,)}
+"""Operators with a pole or an edge, and the operand that must not be moved onto it. An infinite slope alone is none: Sqrt."""
+
+
 def _pads_with_zero_or_copies(node: ir.Node) -> bool:
     if attribute(node, "mode", "constant") != "constant":
         return True

@@ -20,8 +20,10 @@ from genie_onnx.placement.control import refuse_vain_bits, resolve
 from genie_onnx.placement.demands import Demand, demands, weight_bits
 from genie_onnx.placement.ends import written_last
 from genie_onnx.placement.groups import AVERAGES, between, connected, roots
+from genie_onnx.placement.joins import joins, layers_behind
 from genie_onnx.placement.layers import Layers, find_layers
-from genie_onnx.placement.operators import activations, is_activation
+from genie_onnx.placement.masks import masked
+from genie_onnx.placement.operators import activations, is_activation, reads_near_a_pole
 from genie_onnx.placement.selections import float_readers, read_rounded, selections
 from genie_onnx.placement.specs import ActivationSpec, Placement, WeightSpec
 from genie_onnx.targets import PORTABLE, Constraints
@@ -43,16 +45,17 @@ def place(
 ) -> Placement:
     """Return which weights and activations of a deploy graph (normalised, BN folded) are rounded, and to how many bits.
 
-    `constraints` are those of the target. `own` has the names of selections that get a grid of their own, where
-    the target can have that; names of other values are passed over. Raises ConfigError for patterns of `config` that mean nothing
-    in this graph.
+    `constraints` are those of the target. `own` has the names of selections that get a grid of their own, where the target can
+    have that, and of Concats that no grid can hold (joins); names of other values are passed over. Raises ConfigError for
+    patterns of `config` that mean nothing in this graph.
     """
     return analyse(graph, config, constraints, own).placement
 
 
 def analyse(graph: ir.Model, config: PlacementConfig, constraints: Constraints, own: Collection[str] = frozenset()) -> Analysis:
     """Return the same with the layers and demands it follows from."""
-    layers = find_layers(graph, resolve(graph, config))
+    joined = {str(v.name) for v, _ in joins(graph)}.intersection(own)
+    layers = find_layers(graph, resolve(graph, config), layers_behind(graph, joined))
     refuse_vain_bits(graph, config, layers.float_nodes)
     asked = demands(graph, layers, config, constraints)
     names = own if constraints.selections == "own" else frozenset[str]()
@@ -62,7 +65,7 @@ def analyse(graph: ir.Model, config: PlacementConfig, constraints: Constraints, 
         weights=_weights(layers, config),
         activations=_activations(graph, layers, asked, config, constraints, apart),
         float_nodes=layers.float_nodes,
-        own_grids=frozenset(str(v.name) for v in apart),
+        own_grids=frozenset(str(v.name) for v in apart) | joined,
         from_floats=frozenset(str(v.name) for node in floats for v in activations(node.outputs)),
     )
     return Analysis(layers, asked, placement)
@@ -99,12 +102,15 @@ def _activations(
     candidates = layers.feeding if config.points == "full" else between(nodes, by_value)
     if constraints.outputs == "rounded":
         candidates = {*candidates, *written_last(graph, layers)}
-    candidates = {v for v in candidates if v not in layers.probabilities}
+    read_by_layer = {d.value for d in asked if d.by_layer}
+    behind_masks = masked(graph)
+    unrounded = layers.probabilities | behind_masks.keys()
+    candidates = {v for v in candidates if v not in unrounded and (v in read_by_layer or not reads_near_a_pole(v))}
     specs = []
     shared = AVERAGES if constraints.pools == "shared" else frozenset[str]()
     floats = float_readers(own)
     handed_out = graph.graph.outputs if constraints.outputs == "rounded" else ()
-    for joined in connected(nodes, [v for v in order if v in candidates], shared, own):
+    for joined in connected(nodes, [v for v in order if v in candidates], shared, own, behind_masks):
         group = [v for v in joined if read_rounded(v, floats) or v in handed_out]
         wishes = [d for v in group for d in by_value.get(v, [])]
         by_layer = [d.bits for d in wishes if d.by_layer]

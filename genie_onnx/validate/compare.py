@@ -5,7 +5,7 @@ SQNR = 10 log10( sum y^2 / sum (y - y_q)^2 ) in dB,   cosine = y . y_q / (|y| |y
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -62,8 +62,9 @@ def compare_models(
 
     `alive` is called after every few samples.
     """
-    expected = _in_steps(Session(reference), feeds, alive)
-    return compare(expected, _in_steps(Session(other, tuple(expected)), feeds, alive))
+    session = Session(reference)
+    expected = _in_steps(session, feeds, alive)
+    return compare(expected, _in_steps(Session(other, tuple(expected)), feeds, alive), session.constants)
 
 
 def _in_steps(session: Session, feeds: Mapping[str, Array], alive: Callable[[], None]) -> dict[str, Array]:
@@ -72,22 +73,32 @@ def _in_steps(session: Session, feeds: Mapping[str, Array], alive: Callable[[], 
     for start in range(0, len(next(iter(feeds.values()))), STEP):
         parts.append(session({name: x[start : start + STEP] for name, x in feeds.items()}))
         alive()
-    return {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in session.outputs}
+    return {
+        name: parts[0][name] if name in session.constants else np.concatenate([np.atleast_1d(part[name]) for part in parts])
+        for name in session.outputs
+    }
 
 
-def compare(reference: Mapping[str, Array], other: Mapping[str, Array]) -> Comparison:
-    """Compare arrays [n, ...] by name. Raises DataError where a name is missing or shapes differ."""
+def compare(reference: Mapping[str, Array], other: Mapping[str, Array], constants: Collection[str] = frozenset()) -> Comparison:
+    """Compare arrays [n, ...] by name; those of `constants` (any shape) are of no sample.
+
+    Raises DataError where a name is missing or shapes differ.
+    """
     for name, array in reference.items():
         if name not in other or other[name].shape != array.shape:
             found = other[name].shape if name in other else "missing"
             raise DataError(f"output '{name}' is {array.shape} in the reference, {found} in the other model")
     outputs = tuple(
         OutputComparison(
-            name=name, sqnr_db=sqnr(y, other[name]), cosine=cosine(y, other[name]), agreement=_agreement(y, other[name])
+            name=name,
+            sqnr_db=sqnr(y, other[name]),
+            cosine=cosine(y, other[name]),
+            agreement=None if name in constants else _agreement(y, other[name]),
         )
         for name, y in reference.items()
     )
-    return Comparison(samples=len(next(iter(reference.values()))), outputs=outputs)
+    samples = next((len(y) for name, y in reference.items() if name not in constants), 0)
+    return Comparison(samples=samples, outputs=outputs)
 
 
 def sqnr(reference: Array, other: Array) -> float:
@@ -129,7 +140,7 @@ def first_difference(reference: Mapping[str, Array], other: Mapping[str, Array],
         if a.shape != b.shape:
             return Difference(name=name, max_error=float("inf"), index=(), text=f"'{name}' is {a.shape}, not {b.shape}")
         with np.errstate(invalid="ignore"):  # inf - inf
-            error = np.abs(a.astype(np.float64) - b.astype(np.float64))
+            error = np.asarray(np.abs(a.astype(np.float64) - b.astype(np.float64)))  # of a scalar, too
         error[np.isnan(error)] = np.inf
         error[(a == b) | (_isnan(a) & _isnan(b))] = 0
         finite = np.abs(a[np.isfinite(a)]).max(initial=0) if a.size else 0

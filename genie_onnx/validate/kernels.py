@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
-from genie_onnx.validate.session import File, session_options
+from genie_onnx.validate.session import File, runtime_errors, session_options
 
 FLOAT_KERNELS = ("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 _INTEGER = ("QGemm", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat")  # beside QLinear...
@@ -32,13 +32,14 @@ class KernelCounts:
 
 
 def integer_kernels(model: File) -> KernelCounts:
-    """Load `model` in onnxruntime with default options and count its kernels."""
+    """Load `model` in onnxruntime with default options and count its kernels. Raises RunError where it refuses the model."""
     options = session_options(optimise=True)
     with tempfile.TemporaryDirectory() as folder:
         optimised = Path(folder) / "optimised.onnx"
         options.optimized_model_filepath = str(optimised)
         source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
-        ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        with runtime_errors("load"):
+            ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         counts = Counter(node.op_type for node in onnx.load_model(optimised).graph.node)
     return KernelCounts(
         integer={op: n for op, n in sorted(counts.items()) if op.startswith("QLinear") or op in _INTEGER},

@@ -2,13 +2,14 @@
 
 In: a model (path, bytes, ModelProto or ir.Model) and feeds by input name. Out: arrays by value name. Default session options
 unless said otherwise, because that is what a user's program gets. Where the batch dimension is fixed, the samples are
-run batch by batch and put together again.
+run batch by batch and put together again; what no input reaches is the same for all of them, and stays as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ import onnxruntime as ort
 
 from genie_onnx.errors import DataError, RunError
 from genie_onnx.validate.lend import lend_weights
+from genie_onnx.validate.reached import unreached
 from genie_onnx.validate.saturation import has_vnni
 
 Array = npt.NDArray[Any]
@@ -54,7 +56,8 @@ class Session:
             proto = as_proto(model)
             self._check(proto, outputs)
             source = expose(proto, outputs).SerializeToString()
-        with _runtime_errors("load"):
+        self._source = source
+        with runtime_errors("load"):
             if provider == "cuda":
                 ort.preload_dlls()  # those of torch's wheels are found; https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
             self._session = ort.InferenceSession(source, options, providers=_PROVIDERS[provider])
@@ -74,6 +77,11 @@ class Session:
         """The dimensions of each input, None for open ones."""
         return {name: tuple(d if isinstance(d, int) else None for d in shape) for name, shape in self._inputs.items()}
 
+    @cached_property
+    def constants(self) -> frozenset[str]:
+        """The outputs that no input reaches."""
+        return unreached(self._source)
+
     @property
     def metadata(self) -> dict[str, str]:
         """What the file says of itself: its `metadata_props`."""
@@ -89,15 +97,18 @@ class Session:
         samples = len(next(iter(feeds.values())))
         parts = [self._run(_batch(feeds, start, batch)) for start in range(0, samples, batch)]
         for name, array in parts[0].items():
-            if array.ndim == 0 or len(array) != batch:
+            if name not in self.constants and (array.ndim == 0 or len(array) != batch):
                 raise DataError(
                     f"'{name}' has shape {array.shape} for a batch of {batch}: its first dimension does not count samples, so "
                     f"this model can only be run on {batch} samples at a time"
                 )
-        return {name: np.concatenate([part[name] for part in parts])[:samples] for name in self.outputs}
+        return {
+            name: parts[0][name] if name in self.constants else np.concatenate([part[name] for part in parts])[:samples]
+            for name in self.outputs
+        }
 
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        with _runtime_errors("run"):
+        with runtime_errors("run"):
             return dict(zip(self.outputs, self._session.run(list(self.outputs), dict(feeds)), strict=True))
 
     @staticmethod
@@ -149,7 +160,7 @@ def session_options(optimise: bool) -> ort.SessionOptions:
 
 
 @contextmanager
-def _runtime_errors(doing: str) -> Iterator[None]:
+def runtime_errors(doing: str) -> Iterator[None]:
     """Raise RunError with the first line of what onnxruntime has to say."""
     try:
         yield

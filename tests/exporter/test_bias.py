@@ -1,4 +1,4 @@
-"""INT32 biases: integer kernels where they fit, exact floats where they overflow."""
+"""INT32 biases in integer kernels, those that would overflow included: the scales of weights make room (bias_room)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import pytest
 from onnx import numpy_helper
 from simulation import Case, Codes, everywhere, model, quantised
 
+from genie_onnx.bias_room import with_room_for_biases
 from genie_onnx.exporter.bias import binary_grid
 from genie_onnx.qparams import QParams, QTensor, bias_scale
+from genie_onnx.targets import PORTABLE
 from genie_onnx.validate import integer_kernels, run
 
 RNG = np.random.default_rng(1)
@@ -57,12 +59,10 @@ def test_bias_is_int32_on_the_product_grid() -> None:
     assert integer_kernels(case.proto).integer["QLinearConv"] == 1
 
 
-def test_overflowing_conv_bias_stays_exact() -> None:
-    """A float bias would be quantised, and saturated, by onnxruntime itself: off by several codes."""
-    case = _conv(factor=np.float32([1, 1, 1e-9, 1, 1]))
-    _agrees(case, IMAGE)
-    bias = np.asarray(case.deploy.graph.initializers["b"].const_value.numpy())
-    np.testing.assert_array_equal(_stored(case, "b_quantized") * _stored(case, "b_scale"), bias)
+def test_overflowing_bias_is_no_file() -> None:
+    """Left in float it would be quantised, and saturated, by onnxruntime itself: off by several codes."""
+    with pytest.raises(ValueError, match="Conv 'Conv_y': INT32 cannot hold its bias"):
+        _conv(factor=np.float32([1, 1, 1e-9, 1, 1]))
 
 
 @pytest.mark.parametrize("bias", [np.float32([0.1, -3e5, 0, 1e-30, 7]), np.float32([3.4e38, -1.2e-30])])
@@ -86,7 +86,9 @@ def test_gemm(alpha: float, beta: float, trans: int, shape: tuple[int, ...], ove
     place = everywhere(4, 8, "x", "y")
     case = quantised(proto, place, ROWS)
     if overflow:
-        case = quantised(proto, place, ROWS, codes=_rescaled(case, np.where(np.arange(10) == 3, 1e-9, 1)))
+        tight = _rescaled(case, np.where(np.arange(10) == 3, 1e-9, 1))
+        roomy = with_room_for_biases(case.deploy, case.placement, tight, PORTABLE.constraints)
+        case = quantised(proto, place, ROWS, codes=roomy)
     _agrees(case, ROWS)
     if alpha == beta == 1:
         assert integer_kernels(case.proto).integer == {"QGemm": 1}

@@ -81,11 +81,24 @@ def test_an_output_without_samples_needs_the_fixed_batch() -> None:
         run(
             model(
                 """<ir_version: 8, opset_import: ["" : 13]>
-                g (float[2,2] x) => (float[2,2] y, float[3] z) { y = Neg(x) z = Neg(w) }""",
+                g (float[2,2] x) => (float[2,2] y, float[3] z) { y = Neg(x) s = ReduceSum<keepdims=0>(x) z = Add(s, w) }""",
                 w=np.float32([1, 2, 3]),
             ),
             {"x": X},
         )
+
+
+def test_an_output_that_no_input_reaches_is_the_same_for_all_batches() -> None:
+    found = run(
+        model(
+            """<ir_version: 8, opset_import: ["" : 13]>
+            g (float[2,2] x) => (float[2,2] y, float[3] z) { y = Neg(x) z = Neg(w) }""",
+            w=np.float32([1, 2, 3]),
+        ),
+        {"x": X},
+    )
+    np.testing.assert_array_equal(found["y"], -X)
+    np.testing.assert_array_equal(found["z"], [-1, -2, -3])
 
 
 def test_wrong_names_are_refused() -> None:

@@ -59,13 +59,14 @@ def effects(
     variants += [variant for b in switches for variant in ((frozenset({b}), alone[b]), (names - {b}, all_but[b]))]
     runs = -(-len(images) // STEP) * len(variants)
     exact: Mapping[str, Array] = {}
+    wanted = query.image_outputs(reference)
     done = 0
     for start in range(0, len(images), STEP):
         batch = np.ascontiguousarray(images[start : start + STEP])
         for on, tally in variants:
             outputs = session({name: batch, **{switch: np.array(block in on) for block, switch in switches.items()}})
             if tally is None:
-                exact = outputs
+                exact = {output: outputs[output] for output in wanted}
             else:
                 tally.add(exact, outputs)
             done += 1

@@ -47,7 +47,7 @@ def measure(
     ConfigError for fewer images than the file takes at a time, DataError where a value has another shape in the file.
     """
     name = str(query.image_input(reference).name)
-    outputs = [str(v.name) for v in reference.graph.outputs]
+    outputs = query.image_outputs(reference)
     there = query.value_map(file.model)
     plain = [v for v in dict.fromkeys((*outputs, *others)) if v in there and v not in pairing.values]
     where = {v: v for v in plain} | {v: rounded.dequantized for v, rounded in pairing.values.items()}
