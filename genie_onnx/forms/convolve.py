@@ -34,14 +34,15 @@ def convolve(
     """
     low = torch.is_autocast_enabled("cpu")
     off: AbstractContextManager[object] = torch.autocast("cpu", enabled=False) if low else contextlib.nullcontext()
-    dtype = torch.bfloat16 if form.bf16 else torch.float32
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32  # who computes in float64 means it
+    dtype = torch.bfloat16 if form.bf16 else wide
     with off:  # it would choose the type once more
         y = function(
             _brought(x, dtype, form.channels_last),
             _brought(weight, dtype, form.channels_last),
             None if bias is None else bias.to(dtype),
         )
-        return _brought(y, torch.bfloat16 if low else torch.float32, last or has_channels_last(x))
+        return _brought(y, torch.bfloat16 if low else wide, last or has_channels_last(x))
 
 
 def laid_out(x: Tensor, dtype: torch.dtype, channels_last: bool) -> Tensor:
