@@ -203,7 +203,7 @@ TABLE = {
         LEAVES | {"data", "equalisation", "graph", "placement", "synthesis", "prepare", "bn_file", "choice", "sizes"},
         RUNTIME | TORCH | CLICK,
     ),
-    "environment": Row(LEAVES | {"compute", "device", "pipeline", "validate"}, CLICK),
+    "environment": Row(LEAVES | {"compute", "forms", "device", "pipeline", "validate"}, CLICK),
     "naming": Row(frozenset({"errors"}), TORCH | RUNTIME | CLICK),
     "requantize": Row(LEAVES, THIRD),
     "shared_grids": Row(LEAVES | {"graph", "placement"}, TORCH | RUNTIME | CLICK),
