@@ -9,6 +9,7 @@ from genie_onnx import Estimate, Step, TimeLeft
 # What each stage is called; stages of one name are one stage to the user.
 NAMES = {
     "check": "checking the import against onnxruntime",
+    "kernels": "trying convolutions",
     "statistics": "statistics of the network",
     "images": "images",
     "judges": "images to judge on",
@@ -31,6 +32,7 @@ NAMES = {
 }
 WORK = {"targets": "float outputs", "weights": "grids of weights", "carry": "quantized outputs"}  # what is done to a block
 UNITS = {
+    "kernels": "forms",
     "images": "steps",
     "bits": "blocks and images",
     "learn": "steps",

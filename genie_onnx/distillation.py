@@ -12,6 +12,7 @@ from genie_onnx.choice import choose_images, with_images_that_pay
 from genie_onnx.compute import choose_compute
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike
+from genie_onnx.form_choice import choose_forms
 from genie_onnx.memory import memory_errors
 from genie_onnx.pipeline import Progress, machine, run_identity, run_source, silent
 from genie_onnx.planning import ImagePlan
@@ -67,5 +68,6 @@ def distill(
     source = run_source(model, config, input_size, set_inputs, command)
     opened = open_run(Path(run_dir), run_identity(prepared, config, None), source, machine(compute), progress)
     with opened if team.rank == 0 else nullcontext(RunDirectory(Path(run_dir))) as run:
+        prepared = prepared.formed(choose_forms(prepared, config, choice, run, compute, progress))
         calibration_images(prepared, config, choice, None, run, compute, progress)
     return run

@@ -1,5 +1,6 @@
 """What a run will take on this device, measured in a few seconds before it begins.
 
+    kernels          the trials of convolutions that are not known on this machine; until then they are plain, and slower
     images           seconds of an optimiser step                x iterations x batches
     reconstruction   seconds of an optimiser step of each block  x iterations
                      seconds of an image through each block      x samples: the teacher once, the student STUDENT times as long
@@ -29,6 +30,7 @@ from genie_onnx.bit_choice import MEASURED as IMAGES_MEASURED
 from genie_onnx.calibration import affordable, batch_pieces, convolved, distillation, refinement
 from genie_onnx.choice import HELD_BACK, input_statistics
 from genie_onnx.config import DistillConfig, QuantizeConfig
+from genie_onnx.form_choice import estimated_forms
 from genie_onnx.importer import Network, import_graph
 from genie_onnx.planning import ImagePlan, Plan
 from genie_onnx.quant import activation_grid, weight_grid
@@ -81,10 +83,13 @@ def estimate(plan: ImagePlan) -> Estimate:
     """
     team = plan.compute.team
     plan = replace(plan, compute=replace(plan.compute, team=ALONE))
-    prepared, config, device = plan.prepared, plan.config, plan.compute.device
+    config, device = plan.config, plan.compute.device
     run = RunDirectory(plan.run_dir)
+    forms, trials = estimated_forms(plan.prepared, config, plan.choice, run, plan.compute)
+    prepared = plan.prepared.formed(forms)
+    plan = replace(plan, prepared=prepared)
     began = time.perf_counter()
-    network = import_graph(prepared.deploy).to(device)
+    network = import_graph(prepared.deploy, forms).to(device)
     imported = time.perf_counter() - began
     generator = torch.Generator().manual_seed(0)
     images = torch.randn((IMAGES[device.type], *prepared.shape), generator=generator).to(device)
@@ -98,6 +103,8 @@ def estimate(plan: ImagePlan) -> Estimate:
     parts: list[Part] = []
     if quantizes:
         parts.append(check_part(rates, forward))
+    if trials:
+        parts.append(Part("kernels", 0, trials))
     if not run.images.exists():
         parts += _image_parts(plan, rates, run, team.size)
     if quantizes:
@@ -226,7 +233,7 @@ def _image_parts(plan: ImagePlan, rates: Rates, run: RunDirectory, processes: in
         return ends[1:]
     if plan.choice.kind == "procedural":
         return [Part("images", 0, config.samples * rates.painted), *ends]
-    network = import_graph(prepared.normalised)
+    network = import_graph(prepared.normalised, prepared.forms)
     for parameter in network.module.parameters():  # distillation changes weights in place, and these are those of the model
         parameter.data = parameter.data.clone()
     statistics, settings, parts = _distillation(plan, network, rates)

@@ -1,6 +1,6 @@
 """What a run tells while it goes: where it stands, and what only turned up on the way.
 
-    check, statistics, images, judges, save, selections, bits, grids, of each block targets, weights, learn and carry,
+    check, kernels, statistics, images, judges, save, selections, bits, grids, of each block targets, weights, learn and carry,
     last-pass, export, values (for the HTML report)
 
 The first and the last step of each part are told, and at most two a second in between. Every function with `progress` keeps this
@@ -28,6 +28,7 @@ E = TypeVar("E")
 
 Stage = Literal[
     "check",
+    "kernels",
     "statistics",
     "images",
     "judges",
@@ -55,6 +56,7 @@ class Step:
     """`iteration` of `iterations` are done in part `index` of `count` of a stage. A part of a single iteration is not counted.
 
     check        the imported network is compared with onnxruntime
+    kernels      convolutions are tried and timed in several forms; an iteration is a form of one, and time may end it early
     statistics   what images are to have is found out; an iteration is an image to measure on, or a trial of what the input may be
     images       images are made; a part is a batch, an iteration an optimiser step (procedural: one part, an iteration an image)
     judges       procedural images are made to judge the result on; an iteration is an image

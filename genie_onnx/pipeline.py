@@ -34,6 +34,7 @@ from genie_onnx.data import PathLike, listed
 from genie_onnx.delivery import Delivery, deliver, report_path, write
 from genie_onnx.equalisation_choice import choose_equalisation
 from genie_onnx.events import Notice, Step
+from genie_onnx.form_choice import choose_forms
 from genie_onnx.history import record
 from genie_onnx.importer import Network
 from genie_onnx.last_pass_choice import choose_last_pass
@@ -158,6 +159,8 @@ def quantize(
     identity = run_identity(prepared, config, given)
     opened = open_run(todo.run_dir, identity, source, machine(todo.compute), tell)
     with opened if team.rank == 0 else nullcontext(RunDirectory(todo.run_dir)) as run:
+        prepared = prepared.formed(choose_forms(prepared, config, todo.choice, run, todo.compute, tell))
+        todo = dataclasses.replace(todo, prepared=prepared)
         calibration = calibration_images(prepared, config, todo.choice, given, run, todo.compute, tell)
         del given  # the same images once more
         own = choose_own_grids(prepared, config, calibration, run, todo.compute, tell)

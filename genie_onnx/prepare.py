@@ -24,6 +24,7 @@ from genie_onnx import graph
 from genie_onnx.blocks import Block, doubtful, merge, partition, pieces
 from genie_onnx.config import PlacementConfig
 from genie_onnx.errors import ConfigError, ModelError, RunError
+from genie_onnx.forms import Case, Forms
 from genie_onnx.graph import BatchNorm, Coverage, query
 from genie_onnx.importer import Network, import_graph
 from genie_onnx.placement import Placement, place
@@ -52,6 +53,7 @@ class Prepared:
     notices: tuple[str, ...] = ()  # how `user` differs from what is in the file
     floats: ir.Model | None = None  # the deploy graph as it was, where channels of `deploy` are scaled ...
     factors: Mapping[str, npt.NDArray[np.float32]] = dataclasses.field(default_factory=dict)  # ... by so much [C], by value
+    forms: Mapping[Case, Forms] = dataclasses.field(default_factory=dict)  # what its networks compute convolutions in
 
     @cached_property
     def statistics(self) -> tuple[BatchNorm, ...]:
@@ -70,17 +72,17 @@ class Prepared:
     @cached_property
     def network(self) -> Network:
         """The float network of the deploy graph."""
-        return import_graph(self.deploy)
+        return import_graph(self.deploy, self.forms)
 
     @cached_property
     def float_network(self) -> Network:
         """The network that is imitated: that of the deploy graph before its channels were scaled."""
-        return self.network if self.floats is None else import_graph(self.floats)
+        return self.network if self.floats is None else import_graph(self.floats, self.forms)
 
     @cached_property
     def teacher(self) -> Network:
         """The float network with BatchNorm kept, as distillation needs it."""
-        return import_graph(self.normalised)
+        return import_graph(self.normalised, self.forms)
 
     @cached_property
     def pieces(self) -> dict[str, tuple[Block, ...]]:
@@ -98,6 +100,10 @@ class Prepared:
     def equalised(self, deploy: ir.Model, factors: Mapping[str, npt.NDArray[np.float32]]) -> Prepared:
         """Return the same model with the channels of values of its deploy graph scaled by `factors`, as `deploy` has them."""
         return dataclasses.replace(self, deploy=deploy, floats=self.deploy, factors=factors)
+
+    def formed(self, forms: Mapping[Case, Forms]) -> Prepared:
+        """Return the same model with networks that compute convolutions in `forms` on a CPU."""
+        return dataclasses.replace(self, forms=forms)
 
     def placed(self, placement: Placement) -> Prepared:
         """Return the same model with another placement; networks that were made of it are shared."""

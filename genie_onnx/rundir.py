@@ -3,6 +3,7 @@
 settings.json               model digest, data, every setting: a directory belongs to one run; versions that worked in it
 source.json                 how the run was last started: model, output, command; and what it has to do
 lock                        held by the process that works here
+forms.json                  what each convolution is computed in, and the machine that this is for
 images/batches.json         how many images each distilled batch has
 images/batch_000.npz ...    each distilled batch as soon as it is finished
 images.npz, images.png      the calibration images, and a contact sheet of them
@@ -64,6 +65,11 @@ class RunDirectory:
     def lock(self) -> Path:
         """Held by the process that works in the directory; the file itself stays."""
         return self.path / "lock"
+
+    @property
+    def forms(self) -> Path:
+        """What each convolution of the run is computed in on its machine."""
+        return self.path / "forms.json"
 
     @property
     def grids(self) -> Path:

@@ -55,7 +55,8 @@ class Estimate:
         images, reconstruction = self.of(IMAGES), self.of(RECONSTRUCTION)
         shares = (("images", images), ("reconstruction", reconstruction), ("rest", self.seconds - images - reconstruction))
         named = ", ".join(f"{name} {number}" for name, seconds in shares if (number := _number(seconds / size)) != "0")
-        return f"about {_number(self.seconds / size)} {unit} on this {device}" + (f": {named}" if named else "")
+        untried = "; with convolutions as they are before they are tried, so it may be faster" if self.of(["kernels"]) else ""
+        return f"about {_number(self.seconds / size)} {unit} on this {device}" + (f": {named}" if named else "") + untried
 
 
 def _number(count: float) -> str:

@@ -40,19 +40,23 @@ TABLE = {
     "graph": Row(LEAVES, TORCH | RUNTIME | CLICK),
     "placement": Row(LEAVES | {"graph"}, TORCH | RUNTIME | CLICK),
     "blocks": Row(LEAVES | {"graph"}, TORCH | RUNTIME | CLICK),
-    "importer": Row(LEAVES | {"graph"}, RUNTIME | CLICK),
+    "forms": Row(LEAVES, ONNX | RUNTIME | CLICK),
+    "form_choice": Row(LEAVES | {"choice", "compute", "forms", "importer", "prepare", "rundir"}, ONNX | RUNTIME | CLICK),
+    "watchdog": Row(frozenset({"errors"}), THIRD),
+    "importer": Row(LEAVES | {"forms", "graph"}, RUNTIME | CLICK),
     "data": Row(LEAVES, ONNX | RUNTIME | CLICK),
     "quant": Row(LEAVES, ONNX | RUNTIME | CLICK),
     "closed_form": Row(LEAVES | {"quant"}, ONNX | RUNTIME | CLICK),
-    "synthesis": Row(LEAVES | {"importer", "compute", "stopwatch"}, ONNX | RUNTIME | CLICK),
+    "synthesis": Row(LEAVES | {"forms", "watchdog", "importer", "compute", "stopwatch"}, ONNX | RUNTIME | CLICK),
     "reconstruct": Row(
-        LEAVES | {"quant", "closed_form", "blocks", "placement", "importer", "compute", "stopwatch"}, ONNX | RUNTIME | CLICK
+        LEAVES | {"watchdog", "quant", "closed_form", "blocks", "placement", "importer", "compute", "stopwatch"},
+        ONNX | RUNTIME | CLICK,
     ),
     "exporter": Row(LEAVES | {"graph", "placement"}, TORCH | RUNTIME | CLICK),
     "validate": Row(LEAVES | {"graph", "data"}, TORCH | CLICK),
     "report": Row(LEAVES | {"validate", "history"}, TORCH | ONNX | RUNTIME | CLICK),
     # The steps of the pipeline, and the other things that can be asked for: they join the parts above
-    "prepare": Row(LEAVES | {"graph", "placement", "blocks", "importer", "validate"}, RUNTIME | CLICK),
+    "prepare": Row(LEAVES | {"forms", "graph", "placement", "blocks", "importer", "validate"}, RUNTIME | CLICK),
     "atomic": Row(frozenset(), THIRD),
     "events": Row(frozenset({"errors"}), THIRD),
     "differences": Row(frozenset(), THIRD),
@@ -85,6 +89,7 @@ TABLE = {
     "estimation": Row(
         LEAVES
         | {
+            "form_choice",
             "bit_budget",
             "bit_choice",
             "calibration",
@@ -199,6 +204,7 @@ TABLE = {
             "calibration",
             "delivery",
             "equalisation_choice",
+            "form_choice",
             "last_pass_choice",
             "history",
             "reporting",
@@ -210,14 +216,15 @@ TABLE = {
     "evaluation": Row(frozenset({"atomic", "validate"}), ONNX | RUNTIME | TORCH | CLICK),
     "subjects": Row(LEAVES | {"graph", "validate"}, ONNX | RUNTIME | TORCH | CLICK),
     "distillation": Row(
-        LEAVES | {"data", "prepare", "bn_file", "rundir", "compute", "choice", "calibration", "pipeline", "planning"},
+        LEAVES
+        | {"data", "prepare", "bn_file", "rundir", "compute", "choice", "calibration", "pipeline", "planning", "form_choice"},
         ONNX | RUNTIME | CLICK,
     ),
     "inspection": Row(
         LEAVES | {"data", "equalisation", "graph", "placement", "synthesis", "prepare", "bn_file", "choice", "sizes"},
         RUNTIME | TORCH | CLICK,
     ),
-    "environment": Row(LEAVES | {"compute", "device", "pipeline", "validate"}, CLICK),
+    "environment": Row(LEAVES | {"compute", "forms", "device", "pipeline", "validate"}, CLICK),
     "naming": Row(frozenset({"errors"}), TORCH | RUNTIME | CLICK),
     "requantize": Row(LEAVES, THIRD),
     "shared_grids": Row(LEAVES | {"graph", "placement"}, TORCH | RUNTIME | CLICK),

@@ -12,12 +12,14 @@ from genie_onnx.compute import choose_precision
 from genie_onnx.device import choose_device, default_preset, memory_budget
 from genie_onnx.environment.finding import Finding, note, ok, problem
 from genie_onnx.environment.machine import has_driver
+from genie_onnx.forms import verdicts
 
 
 def probe() -> Iterator[Finding]:
-    """torch's devices, the defaults that follow from them, and torchvision, which needs the very same torch."""
+    """torch's devices, the defaults that follow from them, what was tried, and torchvision, which needs the very same torch."""
     yield from _devices()
     yield _defaults()
+    yield _convolutions()
     yield from _torchvision()
 
 
@@ -74,6 +76,21 @@ def _defaults() -> Finding:
         f"a run takes --device {device.type} --preset {default_preset('auto')} --precision {choose_precision(None, device)} "
         f"--memory-budget {budget.compute / 1e9:.1f}GB, {torch.get_num_threads()} threads",
     )
+
+
+def _convolutions() -> Finding:
+    """What is known of convolutions on this CPU: a run tries what it does not know."""
+    known, bad = verdicts.load(), list[str]()
+    for case, found in known.items():
+        bad += [f"{case}, {trial}: {verdict.problem}" for trial, verdict in found.items() if verdict.seconds is None]
+    if not verdicts.can_keep():
+        return note(
+            "convolutions",
+            "verdicts about convolutions cannot be kept in the user's cache, so all are computed in contiguous float32",
+            "make ~/.cache writable, or set XDG_CACHE_HOME to a folder that is",
+        )
+    text = f"{len(known)} were tried on this CPU, in several forms each: {verdicts.verdict_file()}"
+    return ok("convolutions", f"{text}; {len(bad)} forms are bad and never used, such as {bad[0]}" if bad else text)
 
 
 def _torchvision() -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import operator
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 import onnx_ir as ir
@@ -20,7 +21,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from genie_onnx.errors import ModelError
+from genie_onnx.forms import Case, Forms
 from genie_onnx.importer import fallback
+from genie_onnx.importer.conv import Convolution
 from genie_onnx.importer.creation import shared_with
 from genie_onnx.importer.finite_slopes import STEEP_OPS, FiniteSlopes
 from genie_onnx.importer.network import Network
@@ -31,8 +34,8 @@ PIECE = 2**20  # weights looked at together
 MINIMUM_OPSET = 13  # older operators differ (axes as attributes, Softmax on flattened tensors); graph.load raises older models
 
 
-def import_graph(model: ir.Model) -> Network:
-    """The model as a torch network in eval mode, all parameters frozen.
+def import_graph(model: ir.Model, forms: Mapping[Case, Forms] | None = None) -> Network:
+    """The model as a torch network in eval mode, all parameters frozen, its convolutions computed in `forms` on a CPU.
 
     `model` is normalised (genie_onnx.graph.normalise): opset 13 or newer, constants folded, nodes in topological order. It is
     left as it is; weights may share its memory, so they are not to be written to.
@@ -53,6 +56,9 @@ def import_graph(model: ir.Model) -> Network:
             problems += error.problems
     if problems:
         raise ModelError(problems)
+    for operation in operations:
+        if isinstance(operation.module, Convolution):
+            operation.module.forms = forms or {}
     builder = _Builder()
     for value in model.graph.inputs:
         builder.add_input(value)

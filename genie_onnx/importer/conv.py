@@ -8,27 +8,34 @@
 Weight and bias are arguments, not attributes of the module: reconstruction passes computed tensors, and a weight that two nodes
 share is one. ONNX lists pads as all befores, then all afters, and they may differ; torch's own padding is symmetric, so what
 differs is padded or cropped apart.
+
+On a CPU each is computed in the form (layout, type) that `forms` has for its shapes, plain float32 where it has none; on a GPU as
+the tensors come.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genie_onnx.forms import PLAIN, Case, Form, Forms, convolve
 from genie_onnx.importer.operation import NodeReader, Operation
 
 _CONV = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
 _CONV_TRANSPOSE = {1: torch.conv_transpose1d, 2: torch.conv_transpose2d, 3: torch.conv_transpose3d}
 
 
-class _Convolution(nn.Module):
-    """Hyper-parameters common to both directions; one entry for each spatial dimension.
+class Convolution(nn.Module):
+    """What both directions have in common; one entry for each spatial dimension.
 
     stride, dilation   steps of the window and between its taps
     pads               (before, after) for each spatial dimension, in pixels of the side that ONNX pads
     padding            the symmetric part of pads, min(before, after)
     groups             number of groups the channels are divided into
+    forms              the forms of convolutions that were tried, set by who builds the network
     """
 
     def __init__(
@@ -40,12 +47,45 @@ class _Convolution(nn.Module):
         self.padding = tuple(min(before, after) for before, after in pads)
         self.dilation = dilation
         self.groups = groups
+        self.forms: Mapping[Case, Forms] = {}
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}, pads={self.pads}, dilation={self.dilation}, groups={self.groups}"
 
+    def case(self, x: Tensor, weight: Tensor) -> Case:
+        """Return what is convolved for an input `x` [N, C, *S], whatever N is."""
+        return self._case(self._padded(x), weight)
 
-class Conv(_Convolution):
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """See the module."""
+        x = self._padded(x)
+        if x.device.type != "cpu":
+            return self._cropped(self._convolve(x, weight, bias))
+        # Where forms were tried, it was between values with the channels last.
+        return self._cropped(convolve(self._convolve, x, weight, bias, self._form(x, weight), last=bool(self.forms)))
+
+    def _form(self, x: Tensor, weight: Tensor) -> Form:
+        forms = self.forms.get(self._case(x, weight)) if self.forms else None
+        if forms is None:
+            return PLAIN
+        form = forms.steps if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad) else forms.values
+        return PLAIN if form.bf16 and not torch.is_autocast_enabled("cpu") else form
+
+    def _padded(self, x: Tensor) -> Tensor:
+        return x
+
+    def _cropped(self, y: Tensor) -> Tensor:
+        return y
+
+    def _case(self, x: Tensor, weight: Tensor) -> Case:
+        """Return the case of `x` as `_convolve` gets it."""
+        raise NotImplementedError
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+
+class Conv(Convolution):
     """ONNX Conv: forward(x, weight, bias or None).
 
     Asymmetric or negative pads are put on x first (`outer`, in the order of torch's pad), then torch convolves without padding.
@@ -58,15 +98,19 @@ class Conv(_Convolution):
         symmetric = all(before == after >= 0 for before, after in pads)
         self.outer: list[int] | None = None if symmetric else [pad for pair in reversed(pads) for pad in pair]
         self._inner = self.padding if symmetric else (0,) * len(pads)
-        self._convolve = _CONV[len(pads)]
+        self._function = _CONV[len(pads)]
 
-    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if self.outer is not None:
-            x = F.pad(x, self.outer)
-        return self._convolve(x, weight, bias, self.stride, self._inner, self.dilation, self.groups)
+    def _padded(self, x: Tensor) -> Tensor:
+        return x if self.outer is None else F.pad(x, self.outer)
+
+    def _case(self, x: Tensor, weight: Tensor) -> Case:
+        return Case(tuple(x.shape[1:]), tuple(weight.shape), self.stride, self._inner, self.dilation, self.groups)
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return self._function(x, weight, bias, self.stride, self._inner, self.dilation, self.groups)
 
 
-class ConvTranspose(_Convolution):
+class ConvTranspose(Convolution):
     """ONNX ConvTranspose: forward(x, weight, bias or None).
 
     The symmetric part of the pads is torch's padding, the rest is cropped off.
@@ -84,11 +128,17 @@ class ConvTranspose(_Convolution):
         self.output_padding = output_padding
         rest = [self_pad - pad for pair, pad in zip(reversed(pads), reversed(self.padding), strict=True) for self_pad in pair]
         self._crop: list[int] | None = [-pad for pad in rest] if any(rest) else None
-        self._convolve = _CONV_TRANSPOSE[len(pads)]
+        self._function = _CONV_TRANSPOSE[len(pads)]
 
-    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        y = self._convolve(x, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+    def _cropped(self, y: Tensor) -> Tensor:
         return y if self._crop is None else F.pad(y, self._crop)
+
+    def _case(self, x: Tensor, weight: Tensor) -> Case:
+        sample, kernel = tuple(x.shape[1:]), tuple(weight.shape)
+        return Case(sample, kernel, self.stride, self.padding, self.dilation, self.groups, self.output_padding)
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return self._function(x, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
 
 
 def conv(node: NodeReader) -> Operation:

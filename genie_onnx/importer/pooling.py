@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genie_onnx.forms import PLAIN, convolve
 from genie_onnx.importer.calls import Call
 from genie_onnx.importer.conv import spatial_pads
 from genie_onnx.importer.operation import NodeReader, Operation
@@ -131,7 +133,9 @@ class AveragePool(nn.Module):
 def window_sums(x: Tensor, window: Window) -> Tensor:
     """The sum of x [N, C, *S] in each window; x is padded already."""
     weight = x.new_ones((1, 1, *window.kernel))
-    sums = _CONV[window.rank](x.flatten(0, 1).unsqueeze(1), weight, stride=window.stride, dilation=window.dilation)
+    summed = partial(_CONV[window.rank], stride=window.stride, dilation=window.dilation)
+    alone = x.flatten(0, 1).unsqueeze(1)  # a channel
+    sums = convolve(summed, alone, weight, None, PLAIN) if x.device.type == "cpu" else summed(alone, weight)
     return sums.reshape(x.shape[:2] + sums.shape[2:])
 
 

@@ -175,6 +175,7 @@ class Learning:
             report,
             samples=samples,
             moving=[b.bias in started.biases and b.weight in learned for b in student.biases],
+            what=f"learning block '{block.name}' ({', '.join(block.nodes)})",
         )
 
     def _held_error(self, block: Block, data: BlockData, codes: Codes, start: int) -> float:

@@ -24,6 +24,7 @@ from genie_onnx.reconstruct.learner import Fixed, Learned, Learner, Weight, reco
 from genie_onnx.reconstruct.store import Stored, drawn
 from genie_onnx.reconstruct.student import Student
 from genie_onnx.team import Share
+from genie_onnx.watchdog import Watchdog
 
 REPORT_SECONDS = 0.5
 
@@ -88,10 +89,12 @@ def optimise_block(
     report: Report,
     samples: int | None = None,
     moving: Sequence[bool] = (),
+    what: str = "learning a block",
 ) -> Learned:
     """Learn the rounding and steps of `weights` and the steps `scales` (0-dim each, by ActivationSpec name).
 
     Only the first `samples` are learned on (None: all). `moving` says which of the student's biases are learned, too (none).
+    `what` is done here, for the message where a step hangs (watchdog).
     Zero iterations give nearest rounding at the searched steps. Raises RunError when the loss is not finite.
     """
     team, share = compute.team, batch_share(data, config, compute, samples)
@@ -104,24 +107,27 @@ def optimise_block(
 
     losses: list[float] = []
     last_report = time.monotonic()
-    for iteration, rows in enumerate(drawn([*data.teacher, *data.student, *data.target], batches[:, share.start : share.stop])):
-        learner.rates.copy_(rates[iteration])
-        if iteration in (0, penalised):
-            step = learner.steps(iteration >= penalised)
-        slopes = step(*rows)
+    rows_of_steps = drawn([*data.teacher, *data.student, *data.target], batches[:, share.start : share.stop])
+    with Watchdog(what) as dog:
+        for iteration, rows in enumerate(rows_of_steps):
+            learner.rates.copy_(rates[iteration])
+            if iteration in (0, penalised):
+                step = learner.steps(iteration >= penalised)
+            slopes = step(*rows)
+            dog.step()
 
-        now = time.monotonic()
-        end = iteration in (0, config.iterations - 1)
-        if end or now - last_report > REPORT_SECONDS:
-            error = reconstruction_error(slopes, data.channels, share)
-            # the clock is this process's own, so in between no other can be asked: its part stands for the whole
-            error = team.add_up(error) if end else error / share.part
-            losses.append(float(error))  # the only read-back: twice a second
-            if not math.isfinite(losses[-1]):
-                raise RunError(
-                    f"the reconstruction loss became {losses[-1]} at iteration {iteration}: check the calibration images for "
-                    "values far outside the model's input range (--mean, --std)"
-                )
-            report(iteration + 1, losses[-1])
-            last_report = now
+            now = time.monotonic()
+            end = iteration in (0, config.iterations - 1)
+            if end or now - last_report > REPORT_SECONDS:
+                error = reconstruction_error(slopes, data.channels, share)
+                # the clock is this process's own, so in between no other can be asked: its part stands for the whole
+                error = team.add_up(error) if end else error / share.part
+                losses.append(float(error))  # the only read-back: twice a second
+                if not math.isfinite(losses[-1]):
+                    raise RunError(
+                        f"the reconstruction loss became {losses[-1]} at iteration {iteration}: check the calibration images for "
+                        "values far outside the model's input range (--mean, --std)"
+                    )
+                report(iteration + 1, losses[-1])
+                last_report = now
     return learner.learned((losses[0], losses[-1]) if losses else (math.nan, math.nan))

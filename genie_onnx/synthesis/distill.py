@@ -34,6 +34,7 @@ from genie_onnx.synthesis.scaling import TRIALS, Scaling, search
 from genie_onnx.synthesis.sources import source
 from genie_onnx.synthesis.swing_conv import Shifts
 from genie_onnx.synthesis.teacher import teacher
+from genie_onnx.watchdog import Watchdog
 
 REPORT_SECONDS = 1.0  # between two readings of the loss: each makes a GPU wait for the host
 
@@ -97,8 +98,9 @@ def distill(
                 shown = scaling(images_of()).to(device).chunk(pieces)
                 labels = balanced_labels(torch.cat([teach(piece)[-1].cpu() for piece in shown]))
         batch = Batch(teach, stored, images_of, scaling, config, compute, shifts=shifts, labels=labels, pieces=pieces)
-        for iteration, bn in _run(batch, config.iterations):
-            progress(replace(begun, iteration=iteration, loss=bn))
+        with Watchdog(f"distilling batch {index + 1} of {len(sizes)}") as dog:
+            for iteration, bn in _run(batch, config.iterations, dog):
+                progress(replace(begun, iteration=iteration, loss=bn))
         images = batch.images()[: sizes[index]].cpu()
         _require_finite(images, config.iterations)
         return images
@@ -150,11 +152,12 @@ def _usable(network: Network, batchnorms: Sequence[BatchNormStatistics]) -> tupl
     return measured
 
 
-def _run(batch: Batch, iterations: int) -> Iterator[tuple[int, float]]:
+def _run(batch: Batch, iterations: int, dog: Watchdog) -> Iterator[tuple[int, float]]:
     """Make all steps; yield (iteration, Eq. 5) for the first, the last, and about one a second in between."""
     read = time.monotonic()
     for iteration in range(1, iterations + 1):
         bn, loss = batch.step()
+        dog.step()
         if iteration in (1, iterations) or time.monotonic() - read >= REPORT_SECONDS:
             _require_finite(loss, iteration)
             read = time.monotonic()

@@ -1,7 +1,7 @@
 """The network to distil from: images [N, C, H, W] -> what enters each of its BatchNorm layers, and its class scores if wanted.
 
-Frozen, without anything behind the last of these values, with swing convolutions if wanted, and with the channels last, which
-makes its convolutions twice as fast on a CPU (measured), forward and backward, and is what tensor cores want.
+Frozen, without anything behind the last of these values, with swing convolutions if wanted, and with the channels last on a GPU,
+which is what tensor cores want. On a CPU each convolution has a form of its own (forms).
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from genie_onnx.synthesis.swing_conv import Shifts, with_swing
 
 
 def place(module: nn.Module, device: torch.device) -> None:
-    """Move `module` to `device`, in place, its weights in the order of memory in which convolutions are fastest there."""
-    module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub does not know memory_format
+    """Move `module` to `device`, in place, its weights in the order of memory that convolutions want there."""
+    module.to(device)
+    if device.type != "cpu":
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub does not know memory_format
 
 
 def teacher(

@@ -11,10 +11,13 @@ The same sums in another order, for little more than half of the multiplications
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from genie_onnx.forms import PLAIN, convolve
 
 
 def upsampled_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -24,7 +27,9 @@ def upsampled_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """
     h, w, m = x.shape[2], x.shape[3], len(bias)
     kernels = torch.cat([kernel for rows in _two_taps(weight, 2) for kernel in _two_taps(rows, 3)])  # [2 2 M, C, 2, 2]
-    phases = F.conv2d(x, kernels, bias.repeat(4), padding=1)  # [N, 2 2 M, h+1, w+1]; phase (p, q) starts at row p, column q
+    conv, biases = partial(F.conv2d, padding=1), bias.repeat(4)
+    phases = convolve(conv, x, kernels, biases, PLAIN) if x.device.type == "cpu" else conv(x, kernels, biases)
+    # [N, 2 2 M, h+1, w+1]; phase (p, q) starts at row p, column q
     windows = [
         phase[:, :, p : p + h, q : q + w].permute(0, 2, 3, 1)  # [N, h, w, M]
         for phase, (p, q) in zip(phases.split(m, dim=1), itertools.product((0, 1), repeat=2), strict=True)
