@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import fx
@@ -71,7 +72,7 @@ def main(models: list[str]) -> None:
         except ConfigError:
             prepared = prepare(path, PlacementConfig(), SIZE)
         cases = cases_of(prepared.network, prepared.shape)
-        precision = compute.precision
+        precision: Literal["fp32", "bf16"] = "bf16" if low else "fp32"
         known = verdicts.load()
         todo = [t for case in cases for t in trials_of(case, precision) if t.name not in known.get(case.name, {})]
         new = by_case(todo, tried(todo, Limits(all=600)))
