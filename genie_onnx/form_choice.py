@@ -79,7 +79,8 @@ def cases_of(network: Network, shape: Sequence[int]) -> Counter[Case]:
 def pays(cases: Mapping[Case, int], config: QuantizeConfig, choice: Choice) -> bool:
     """Whether the convolutions of a run take so long that trials are worth their time."""
     image = sum(count * max(case.products, PER_ELEMENT * case.elements) for case, count in cases.items()) / RATE
-    made = {"distilled": config.distill.iterations, "refined": config.distill.refine_iterations}.get(choice.kind, 0)
+    steps = {"refined": config.distill.refine_iterations, "data": 0, "procedural": 0}
+    made = steps.get(choice.kind, config.distill.iterations)
     learned = config.reconstruct.iterations * config.reconstruct.batch_size
     return image * (VALUES * config.samples + GRADIENTS * (made * config.samples + learned)) > WORTH
 
