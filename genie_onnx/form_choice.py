@@ -27,7 +27,7 @@ from genie_onnx.importer import Convolution, Network
 from genie_onnx.prepare import Prepared
 from genie_onnx.rundir import RunDirectory
 
-RUN, ESTIMATE = Limits(), Limits(trial=3.0, start=8.0, all=4.0)  # seconds that trials may take
+RUN, ESTIMATE = Limits(), Limits(trial=3.0, start=8.0, all=3.0)  # seconds that trials may take
 # What a plain convolution takes, about: multiplications a second, and so many for an element where there are few of them
 RATE, PER_ELEMENT = 2e10, 64
 VALUES, GRADIENTS = 12.0, 3.0  # passes of an image through closed form and what is around it; what a step takes, in passes
