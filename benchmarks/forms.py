@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import fx
@@ -25,7 +24,7 @@ from genie_onnx.compute import Compute, choose_compute
 from genie_onnx.config import PlacementConfig, QuantizeConfig
 from genie_onnx.errors import ConfigError
 from genie_onnx.form_choice import by_case, cases_of
-from genie_onnx.forms import PLAIN, Case, Form, Forms, Limits, Verdict, chosen, tried, verdicts
+from genie_onnx.forms import PLAIN, Case, Form, Forms, Limits, Precision, Verdict, chosen, tried, verdicts
 from genie_onnx.forms.form import Trial, trials_of
 from genie_onnx.prepare import prepare
 
@@ -62,6 +61,7 @@ def main(models: list[str]) -> None:
     """Print a row for each model."""
     compute = choose_compute(QuantizeConfig(device="cpu"))
     low = compute.precision == "bf16"
+    precision: Precision = "bf16" if low else "fp32"
     print(f"{verdicts.machine_key()['cpu']}, torch {torch.__version__}, {torch.get_num_threads()} threads, {compute.precision}")
     print(
         f"{'model':36} {'cases':>5} {'bad':>4} | values: plain/chosen  one/chosen | steps: plain/chosen  one/chosen   ms chosen"
@@ -72,7 +72,6 @@ def main(models: list[str]) -> None:
         except ConfigError:
             prepared = prepare(path, PlacementConfig(), SIZE)
         cases = cases_of(prepared.network, prepared.shape)
-        precision: Literal["fp32", "bf16"] = "bf16" if low else "fp32"
         known = verdicts.load()
         todo = [t for case in cases for t in trials_of(case, precision) if t.name not in known.get(case.name, {})]
         new = by_case(todo, tried(todo, Limits(all=600)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -142,10 +143,13 @@ def test_a_network_computes_in_its_forms(prepared: Prepared, monkeypatch: pytest
     low = Form(channels_last=True, bf16=True)
     formed = prepared.formed(dict.fromkeys(cases, Forms(values=LAST, steps=low)))
     seen: list[Form] = []
-    monkeypatch.setattr(
-        "genie_onnx.importer.conv.convolve",
-        lambda function, x, weight, bias, form, last: (seen.append(form), function(x, weight, bias))[1],
-    )
+
+    def noted(function: Any, x: torch.Tensor, weight: torch.Tensor, bias: Any, form: Form, last: bool) -> torch.Tensor:
+        seen.append(form)
+        result: torch.Tensor = function(x, weight, bias)
+        return result
+
+    monkeypatch.setattr("genie_onnx.importer.conv.convolve", noted)
     x = torch.zeros(1, *prepared.shape)
     with torch.no_grad():
         formed.network.module(x)

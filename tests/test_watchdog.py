@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
 from genie_onnx.errors import RunError
 from genie_onnx.watchdog import Watchdog
 
-QUICK = {"least": 0.2, "first": 0.4, "grace": 60.0, "pace": 0.02}
+QUICK: dict[str, Any] = {"least": 0.2, "first": 0.4, "grace": 60.0, "pace": 0.02}
 
 
 def test_quick_steps_are_left_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import form_stand_ins
 import pytest
@@ -22,7 +23,12 @@ PLAIN_AND_LAST = [
 def test_two_problems_cost_three_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
     popen = trials.subprocess.Popen
-    monkeypatch.setattr(trials.subprocess, "Popen", lambda *args, **rest: started.append(args) or popen(*args, **rest))
+
+    def counted(*args: Any, **rest: Any) -> Any:
+        started.append(args)
+        return popen(*args, **rest)
+
+    monkeypatch.setattr(trials.subprocess, "Popen", counted)
     told: list[int] = []
     found = trials.tried(PLAIN_AND_LAST, QUICK, told.append, judge="form_stand_ins:judge")
     assert [verdict.seconds for verdict in found] == [0.002, None, 0.002, None, 0.002, None, 0.002, 0.001]
