@@ -15,7 +15,9 @@ from property.strategies import RandomModel, models
 import genie_onnx
 from genie_onnx import DistillConfig, PlacementConfig, QuantizeConfig, ReconstructConfig
 from genie_onnx.graph import fold_batchnorm, load, normalise
+from genie_onnx.own_grids import own_grids_from_json
 from genie_onnx.placement import place
+from genie_onnx.rundir import RunDirectory
 
 PLACEMENTS = st.builds(
     PlacementConfig,
@@ -54,7 +56,8 @@ def hold(model: RandomModel, placement_config: PlacementConfig, name: str) -> No
         assert result.report.parity["ok"]
         file = onnx.load(result.output)
         deploy = fold_batchnorm(normalise(load(proto)))
-        placement = place(deploy, placement_config, target.constraints)
+        own = own_grids_from_json(RunDirectory(result.run_dir).own_grids.read_text(encoding="utf-8"))
+        placement = place(deploy, placement_config, target.constraints, own.values)
         codes = properties.codes_are_those_of_the_run(file, deploy, placement, result.run_dir)
         rounded = properties.as_rounded(deploy, placement, result.run_dir)
     properties.file_computes_what_its_codes_say(file, proto, rounded, placement, codes)
