@@ -143,14 +143,16 @@ def _float_values(deploy: ir.Model, feeds: Mapping[str, Array]) -> Iterator[tupl
 def _values(
     deploy: ir.Model, placement: Placement, codes: Codes, feeds: Mapping[str, Array], rounded: dict[str, QTensor]
 ) -> Iterator[tuple[str, Array]]:
-    """Yield every value before it is rounded; readers get the rounded one."""
+    """Yield every value before it is rounded; readers get the rounded one, but nodes that read floats (Placement.from_floats)."""
     read: dict[str, Array] = {}
+    unrounded: dict[str, Array] = {}
 
     def write(name: str, x: Array) -> tuple[str, Array]:
         spec = placement.activation_of(name)
         if spec is not None:
             rounded[name] = quantize(x, codes.activations[spec.name])
         read[name] = x if spec is None else rounded[name].dequantize()
+        unrounded[name] = x
         return name, x
 
     for value in deploy.graph.initializers.values():
@@ -160,7 +162,8 @@ def _values(
         yield write(name, x)
     opset = query.opset(deploy)
     for node in deploy.graph:
-        inputs = [None if v is None else read[str(v.name)] for v in node.inputs]
+        floats = unrounded if any(v.name in placement.from_floats for v in node.outputs) else {}
+        inputs = [None if v is None else floats.get(str(v.name), read[str(v.name)]) for v in node.inputs]
         if len(inputs) == 3 and inputs[2] is not None and node.op_type in query.WEIGHTED_OPS:
             inputs[2] = _rounded_bias(node, placement, codes, inputs[2])
         for value, x in zip(node.outputs, _run_node(node, inputs, opset), strict=True):
