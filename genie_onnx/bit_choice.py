@@ -26,12 +26,12 @@ from genie_onnx.allocation import allocate
 from genie_onnx.atomic import write_text
 from genie_onnx.bit_budget import Choices, budget_of, choices
 from genie_onnx.bit_plan import BitPlan, BlockBits, ValueBits, plan_from_json, with_bits
-from genie_onnx.calibration import Calibration
 from genie_onnx.compute import Compute
 from genie_onnx.config import BitGoal, ClosedFormConfig, QuantizeConfig, rounding_rate
 from genie_onnx.errors import RunError
 from genie_onnx.events import Notice, Step, Tally
 from genie_onnx.graph import class_scores
+from genie_onnx.kept_images import Calibration
 from genie_onnx.placement import Placement
 from genie_onnx.prepare import Prepared
 from genie_onnx.reconstruct import Codes, damage, log_probabilities, sensitivities

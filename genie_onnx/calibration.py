@@ -1,31 +1,25 @@
 """The calibration images themselves: the user's data, distillation (GENIE-D), procedural ones, refined or not, or a mixture.
 
-Which of them, is decided before (`choice`). What is finished is kept in the run directory and taken from there again; a file that
-is damaged there is made again, which is said.
+Which of them, is decided before (`choice`). What is finished is kept in the run directory, and taken from there again
+(kept_images).
 """
 
 from __future__ import annotations
 
-import json
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import cast, get_args
+from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from genie_onnx.atomic import write_npz, write_text
-from genie_onnx.choice import HELD_BACK, Choice, Kind, input_statistics, made_kinds
+from genie_onnx.atomic import write_npz
+from genie_onnx.choice import HELD_BACK, Choice, input_statistics, made_kinds
 from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig, QuantizeConfig
 from genie_onnx.data import PathLike, load_images
-from genie_onnx.errors import RunError
 from genie_onnx.events import Notice, Step, Tally
 from genie_onnx.graph import class_scores
+from genie_onnx.kept_images import Calibration, finished_batches, save_images, saved_calibration
 from genie_onnx.prepare import Prepared
 from genie_onnx.rundir import RunDirectory
 from genie_onnx.seeds import stream
@@ -38,32 +32,12 @@ from genie_onnx.synthesis import (
     measure,
     plausible,
     procedural,
-    save_contact_sheet,
 )
 
 MADE_HEADROOM = 2.0  # real images reach up to twice as far in the last block of a ResNet-20 as procedural ones (measured)
 JUDGED = 32  # procedural images that tell a classifier from other networks with an output [N, K]
 BATCH_BYTES = 2**30  # of activations that a batch of made images may take: few at a time for detectors
-_DAMAGED = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    zipfile.BadZipFile,
-    zlib.error,
-)  # what numpy says of an npz that is not whole
 TINY = 1e-6  # deviation of a channel in which all given images are flat
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """`images` to calibrate on and others, `held_back`, to judge on: float32 [N, C, H, W] each, in the model's input space."""
-
-    images: Tensor
-    held_back: Tensor
-    held_back_kind: Kind
-    input_range: tuple[float, float]  # what the model's input spans when real images are shown to it
-    headroom: float  # how much further than these images real ones reach inside the network (reconstruct.calibrate)
 
 
 def data_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathLike]) -> Calibration:
@@ -104,7 +78,7 @@ def calibration_images(
 ) -> Calibration:
     """Return the images of the run: as an earlier one left them in `run`, else loaded or made now and saved there."""
     team = compute.team
-    saved = team.once(lambda: _saved(run, prepared.shape, progress))
+    saved = team.once(lambda: saved_calibration(run, prepared.shape, progress))
     if saved is not None:
         return saved
     if given is not None and choice.kind == "data":
@@ -118,7 +92,7 @@ def calibration_images(
 
 
 def _as_read(images: Tensor) -> Tensor:
-    """Return `images` laid out as `_images` reads them: sums depend on the layout, and a run that goes on has these."""
+    """Return `images` laid out as `kept_images` reads them: sums depend on the layout, and a run that goes on has these."""
     return images.contiguous().flatten().view(images.shape)
 
 
@@ -151,60 +125,6 @@ def made_images(
     # A generator's images are nearly two-valued: real ones reach further (measured on digits: -0.8..1.3 against -2.5..3.6).
     span = _pixel_range(config) or _span(images, held_back)
     return Calibration(images, held_back, "procedural", span, MADE_HEADROOM)
-
-
-def save_images(calibration: Calibration, kind: str, run: RunDirectory) -> None:
-    """Write the images to `run` as a contact sheet and, last, as npz (in the model's input space: `--data` takes it).
-
-    `kind` says what they are, as `Choice.images` does. The rest of `calibration` is there too.
-    """
-    save_contact_sheet(calibration.images.numpy(), run.contact_sheet)
-    write_npz(
-        run.images,
-        images=calibration.images.numpy(),
-        kind=kind,
-        held_back=calibration.held_back.numpy(),
-        held_back_kind=calibration.held_back_kind,
-        input_range=calibration.input_range,
-        headroom=calibration.headroom,
-    )
-
-
-def saved_images(run: RunDirectory) -> tuple[Tensor, Kind]:
-    """Return the images that the finished `run` was judged on, and their kind. Raises RunError where its file is not whole."""
-    try:
-        with np.load(run.images, allow_pickle=False) as arrays:
-            kind = str(arrays["held_back_kind"])
-            if kind not in get_args(Kind):
-                raise RunError(f"{run.images} has images of an unknown kind, {kind!r}")
-            return torch.from_numpy(arrays["held_back"]), cast(Kind, kind)
-    except _DAMAGED as error:
-        raise RunError(f"{run.images} does not hold the images of a finished run: {error!r}") from error
-
-
-def _saved(run: RunDirectory, shape: tuple[int, int, int], progress: Callable[[Notice], None]) -> Calibration | None:
-    """Return what `save_images` wrote to `run`; None where there is nothing, or nothing whole."""
-    if not run.images.exists():
-        return None
-    try:
-        held_back, kind = saved_images(run)
-        with np.load(run.images, allow_pickle=False) as arrays:
-            low, high = map(float, arrays["input_range"])
-            headroom = float(arrays["headroom"])
-        return Calibration(_images(run.images, shape), held_back, kind, (low, high), headroom)
-    except (*_DAMAGED, RunError) as error:
-        progress(Notice(f"The images of this run are put together again: {' '.join(str(error).split())}."))
-        return None
-
-
-def _images(path: Path, shape: tuple[int, int, int], count: int | None = None) -> Tensor:
-    """Return the images in an npz file of ours, [count, *shape]. Raises ValueError, or one of _DAMAGED, where it is not whole."""
-    with np.load(path, allow_pickle=False) as arrays:
-        images = arrays["images"]
-    wanted = (len(images) if count is None else count, *shape)
-    if images.dtype != np.float32 or images.shape != wanted or not np.isfinite(images).all():
-        raise ValueError(f"it holds {images.dtype} {list(images.shape)}, or numbers that are not finite, and not {list(wanted)}")
-    return torch.from_numpy(images)
 
 
 def _amplified(
@@ -349,27 +269,10 @@ def _distilled(
         compute=compute,
         progress=progress,
         finished=save,
-        done=team.once(lambda: _finished_batches(run, sizes, prepared.shape, progress)),
+        done=team.once(lambda: finished_batches(run, sizes, prepared.shape, progress)),
         scores=scores,
         pieces=batch_pieces(prepared, [*(s.value for s in statistics), *([scores] if scores else [])], max(sizes), compute),
     )
-
-
-def _finished_batches(
-    run: RunDirectory, sizes: Sequence[int], shape: tuple[int, int, int], progress: Callable[[Notice], None]
-) -> dict[int, Tensor]:
-    """Return the batches that an earlier run left in `run`, and write down there how large all of them are."""
-    write_text(run.batches, json.dumps(sizes))
-    done = {}
-    for index, size in enumerate(sizes):
-        path = run.image_batch(index)
-        try:
-            done[index] = _images(path, shape, size)
-        except FileNotFoundError:
-            continue
-        except _DAMAGED as error:
-            progress(Notice(f"{path} is damaged and is made again ({' '.join(str(error).split())})."))
-    return done
 
 
 def _like(

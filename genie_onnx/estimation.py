@@ -261,11 +261,7 @@ def _distillation(
         images = torch.zeros(SAMPLES, *prepared.shape, device=device)
         with torch.no_grad():
             trial = seconds_once(lambda: mean_std(first(images)[0]), device)
-        return (
-            prepared.statistics,
-            distillation(prepared, config.distill),
-            [Part("statistics", 0, TRIALS * trial + SAMPLES * rates.painted)],
-        )
+        return prepared.statistics, settings, [Part("statistics", 0, TRIALS * trial + SAMPLES * rates.painted)]
     values = convolved(prepared)
     count, settings = image_count(prepared.shape), refinement(config.distill)
     if plan.choice.kind == "amplified":

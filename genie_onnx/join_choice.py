@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from genie_onnx import graph
-from genie_onnx.calibration import Calibration
 from genie_onnx.compute import Compute
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.equalisation import equalises, quantised_nodes
 from genie_onnx.events import Step
+from genie_onnx.kept_images import Calibration
 from genie_onnx.own_grids import OwnGrid
 from genie_onnx.placement import ActivationSpec, joins
 from genie_onnx.prepare import Prepared

@@ -15,12 +15,12 @@ from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
 from genie_onnx.atomic import write_text
-from genie_onnx.calibration import Calibration
 from genie_onnx.compute import Compute
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.errors import RunError
 from genie_onnx.events import Notice, Step
 from genie_onnx.join_choice import lost_operands
+from genie_onnx.kept_images import Calibration
 from genie_onnx.own_grids import OwnGrid, OwnGrids, own_grids_from_json
 from genie_onnx.placement import Placement, hand_out_floats, layers_behind, place, selections
 from genie_onnx.prepare import Prepared

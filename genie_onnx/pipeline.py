@@ -27,7 +27,7 @@ from genie_onnx import reconstruct
 from genie_onnx.atomic import write_text
 from genie_onnx.bit_choice import choose_bits
 from genie_onnx.bit_plan import BitPlan
-from genie_onnx.calibration import Calibration, calibration_images, data_images
+from genie_onnx.calibration import calibration_images, data_images
 from genie_onnx.compute import Compute
 from genie_onnx.config import QuantizeConfig, to_json
 from genie_onnx.data import PathLike, listed
@@ -37,6 +37,7 @@ from genie_onnx.events import Notice, Step
 from genie_onnx.form_choice import choose_forms
 from genie_onnx.history import record
 from genie_onnx.importer import Network
+from genie_onnx.kept_images import Calibration
 from genie_onnx.last_pass_choice import choose_last_pass
 from genie_onnx.memory import memory_errors
 from genie_onnx.own_grid_choice import choose_own_grids

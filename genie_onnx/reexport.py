@@ -13,13 +13,13 @@ from typing import Any
 from genie_onnx import reconstruct
 from genie_onnx.atomic import write_text
 from genie_onnx.bit_plan import BitPlan, plan_from_json
-from genie_onnx.calibration import saved_images
 from genie_onnx.config import QuantizeConfig, from_json, to_json
 from genie_onnx.data import PathLike
 from genie_onnx.delivery import beside, deliver, report_path, write
 from genie_onnx.equalisation import Equalisation, equalisation_from_json
 from genie_onnx.errors import ConfigError, RunError
 from genie_onnx.fitting import unmet
+from genie_onnx.kept_images import saved_images
 from genie_onnx.last_pass_choice import load_last_pass
 from genie_onnx.memory import memory_errors
 from genie_onnx.own_grids import OwnGrids, own_grids_from_json

@@ -22,10 +22,10 @@ from torch import Tensor
 from genie_onnx.allocation import allocate, monotone
 from genie_onnx.bit_budget import Choices
 from genie_onnx.bit_plan import with_bits
-from genie_onnx.calibration import Calibration
 from genie_onnx.compute import Compute
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.events import Step, Tally
+from genie_onnx.kept_images import Calibration
 from genie_onnx.placement import ActivationSpec
 from genie_onnx.prepare import Prepared
 from genie_onnx.qparams import QParams

@@ -47,9 +47,9 @@ TABLE = {
     "data": Row(LEAVES, ONNX | RUNTIME | CLICK),
     "quant": Row(LEAVES, ONNX | RUNTIME | CLICK),
     "closed_form": Row(LEAVES | {"quant"}, ONNX | RUNTIME | CLICK),
-    "synthesis": Row(LEAVES | {"forms", "watchdog", "importer", "compute", "stopwatch"}, ONNX | RUNTIME | CLICK),
+    "synthesis": Row(LEAVES | {"forms", "watchdog", "importer", "compute", "stopwatch", "footprint"}, ONNX | RUNTIME | CLICK),
     "reconstruct": Row(
-        LEAVES | {"watchdog", "quant", "closed_form", "blocks", "placement", "importer", "compute", "stopwatch"},
+        LEAVES | {"watchdog", "quant", "closed_form", "blocks", "placement", "importer", "compute", "stopwatch", "footprint"},
         ONNX | RUNTIME | CLICK,
     ),
     "exporter": Row(LEAVES | {"graph", "placement"}, TORCH | RUNTIME | CLICK),
@@ -66,6 +66,7 @@ TABLE = {
     "saved_blocks": Row(LEAVES | {"placement", "reconstruct", "report", "rundir"}, ONNX | RUNTIME | TORCH | CLICK),
     "device": Row(LEAVES, ONNX | RUNTIME | CLICK),
     "compute": Row(LEAVES | {"device"}, ONNX | RUNTIME | CLICK),
+    "footprint": Row(frozenset(), ONNX | RUNTIME | CLICK),
     "stopwatch": Row(frozenset({"compute"}), ONNX | RUNTIME | CLICK),
     "time_left": Row(frozenset({"events"}), THIRD),
     "planning": Row(
@@ -112,27 +113,30 @@ TABLE = {
     "bit_plan": Row(LEAVES | {"placement", "prepare"}, THIRD),
     "own_grids": Row(LEAVES | {"placement", "prepare"}, THIRD),
     "own_grid_choice": Row(
-        LEAVES | {"calibration", "compute", "join_choice", "own_grids", "placement", "prepare", "rundir", "value_samples"}, THIRD
+        LEAVES | {"kept_images", "compute", "join_choice", "own_grids", "placement", "prepare", "rundir", "value_samples"}, THIRD
     ),
     "join_choice": Row(
-        LEAVES | {"calibration", "compute", "equalisation", "graph", "own_grids", "placement", "prepare", "value_samples"}, THIRD
+        LEAVES | {"kept_images", "compute", "equalisation", "graph", "own_grids", "placement", "prepare", "value_samples"}, THIRD
     ),
     "value_samples": Row(LEAVES | {"compute", "placement", "prepare", "quant", "reconstruct"}, ONNX | RUNTIME | CLICK),
     "bit_choice": Row(
         LEAVES
-        | {"allocation", "bit_budget", "bit_plan", "calibration", "compute", "graph", "placement", "prepare", "reconstruct"}
+        | {"allocation", "bit_budget", "bit_plan", "kept_images", "compute", "graph", "placement", "prepare", "reconstruct"}
         | {"rundir", "synthesis", "value_choice"},
         ONNX | RUNTIME | CLICK,
     ),
     "value_choice": Row(
         LEAVES
-        | {"allocation", "bit_budget", "bit_plan", "calibration", "compute", "placement", "prepare", "qparams", "reconstruct"},
+        | {"allocation", "bit_budget", "bit_plan", "kept_images", "compute", "placement", "prepare", "qparams", "reconstruct"},
         ONNX | RUNTIME | CLICK,
     ),
     "bn_file": Row(LEAVES | {"graph", "prepare"}, ONNX | RUNTIME | CLICK),
     "likely_input": Row(LEAVES | {"prepare", "synthesis"}, ONNX | RUNTIME | CLICK),
     "choice": Row(LEAVES | {"data", "synthesis", "graph", "likely_input", "prepare"}, THIRD),
-    "calibration": Row(LEAVES | {"compute", "graph", "data", "synthesis", "prepare", "rundir", "choice"}, ONNX | RUNTIME | CLICK),
+    "kept_images": Row(LEAVES | {"choice", "rundir", "synthesis"}, ONNX | RUNTIME | CLICK),
+    "calibration": Row(
+        LEAVES | {"compute", "graph", "data", "synthesis", "prepare", "rundir", "choice", "kept_images"}, ONNX | RUNTIME | CLICK
+    ),
     "equalisation": Row(LEAVES | {"graph", "prepare"}, TORCH | RUNTIME | CLICK),
     "equalisation_choice": Row(
         LEAVES | {"closed_form", "compute", "equalisation", "graph", "importer", "prepare", "rundir"}, ONNX | RUNTIME | CLICK
@@ -154,7 +158,7 @@ TABLE = {
             "placement",
             "reconstruct",
             "report",
-            "calibration",
+            "kept_images",
             "delivery",
             "equalisation",
             "fitting",
@@ -202,6 +206,7 @@ TABLE = {
             "saved_blocks",
             "compute",
             "calibration",
+            "kept_images",
             "delivery",
             "equalisation_choice",
             "form_choice",

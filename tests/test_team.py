@@ -7,10 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +17,7 @@ import pytest
 import torch
 from run_in_team import together
 from small_bn_net import small_bn_net
+from team_of_threads import in_threads
 from torch import Tensor, nn
 
 import genie_onnx
@@ -49,35 +47,6 @@ TINY = QuantizeConfig(
     device="cpu",
 )
 BUDGET = "1kB"  # no value fits into memory, nor does a batch of images at once
-
-
-class Threads(Team):
-    """A team of threads of one process."""
-
-    def __init__(self, rank: int, size: int, meeting: threading.Barrier, table: dict[int, object]) -> None:
-        self.rank, self.size, self._meeting, self._table = rank, size, meeting, table
-
-    def given(self, source: int, tensors: Sequence[Tensor] | None) -> Sequence[Tensor]:
-        """See Team."""
-        return self._all(tensors)[source]
-
-    def add_up(self, tensor: Tensor) -> Tensor:
-        """See Team."""
-        return tensor.copy_(torch.stack(self._all(tensor.clone())).sum(0))
-
-    def _all(self, own: T) -> list[T]:
-        self._table[self.rank] = own
-        self._meeting.wait(timeout=60)
-        found = [self._table[rank] for rank in range(self.size)]
-        self._meeting.wait(timeout=60)
-        return found  # type: ignore[return-value]
-
-
-def in_threads(size: int, action: Callable[[Team], T]) -> list[T]:
-    """Return what `action` does in each of a team of threads."""
-    meeting, table = threading.Barrier(size), dict[int, object]()
-    with ThreadPoolExecutor(size) as pool:
-        return list(pool.map(lambda rank: action(Threads(rank, size, meeting, table)), range(size)))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

@@ -15,6 +15,7 @@ the tensors come.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -28,7 +29,7 @@ _CONV = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
 _CONV_TRANSPOSE = {1: torch.conv_transpose1d, 2: torch.conv_transpose2d, 3: torch.conv_transpose3d}
 
 
-class Convolution(nn.Module):
+class Convolution(nn.Module, ABC):
     """What both directions have in common; one entry for each spatial dimension.
 
     stride, dilation   steps of the window and between its taps
@@ -77,12 +78,13 @@ class Convolution(nn.Module):
     def _cropped(self, y: Tensor) -> Tensor:
         return y
 
+    @abstractmethod
     def _case(self, x: Tensor, weight: Tensor) -> Case:
         """Return the case of `x` as `_convolve` gets it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        raise NotImplementedError
+        """Convolve `x`, padded by what torch cannot pad itself."""
 
 
 class Conv(Convolution):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from genie_onnx.blocks import Block
+from genie_onnx.footprint import kept_for_backward
 from genie_onnx.importer import Network
 from genie_onnx.placement import Placement
 from genie_onnx.qparams import QTensor
@@ -106,16 +107,7 @@ class Whole:
 
 def image_bytes(whole: Whole, image: Tensor) -> int:
     """Return the bytes that an `image` [1, C, H, W] adds to a backward pass, >= 1; what weights take is in it once."""
-    sizes: dict[int, int] = {}  # of each piece of memory, by its address
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        whole(image)
-    return max(1, sum(sizes.values()))
+    return max(1, sum(kept_for_backward(lambda: whole(image)).values()))
 
 
 def _along(scale: Tensor, weight: QTensor) -> Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
+from genie_onnx.footprint import kept_for_backward
 from genie_onnx.importer import Network
 
 
@@ -16,15 +16,7 @@ def image_bytes(network: Network, values: Sequence[str], shape: tuple[int, int, 
     Weights are not counted: they are there once, whatever the batch.
     """
     part = network.extract(network.inputs, tuple(values)).module
-    sizes: dict[int, int] = {}  # of each piece of memory, by its address
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        part(torch.zeros(1, *shape, requires_grad=True))
+    sizes = kept_for_backward(lambda: part(torch.zeros(1, *shape, requires_grad=True)))
     for weight in (*part.parameters(), *part.buffers()):
         sizes.pop(weight.untyped_storage().data_ptr(), None)
     return max(1, sum(sizes.values()))

@@ -4,9 +4,6 @@ does not gain, and the same in every process and in a run that goes on."""
 from __future__ import annotations
 
 import dataclasses
-import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
@@ -15,6 +12,7 @@ import onnx_ir as ir
 import pytest
 import torch
 from graphs import graph
+from team_of_threads import OneMemory, in_threads
 from token_nets import CHANNELS_LAST
 from torch import Tensor
 
@@ -297,32 +295,6 @@ def test_finished_blocks_are_taken_over_bit_for_bit(
         assert [r.block for r in run.results] == [r.block for r in results[number + 1 :]]
 
 
-class Threads(Team):
-    """A team of threads of one process."""
-
-    def __init__(self, rank: int, size: int, meeting: threading.Barrier, table: dict[int, object]) -> None:
-        self.rank, self.size, self._meeting, self._table = rank, size, meeting, table
-
-    def given(self, source: int, tensors: Sequence[Tensor] | None) -> Sequence[Tensor]:
-        """See Team."""
-        return self._all(tensors)[source] or ()
-
-    def add_up(self, tensor: Tensor) -> Tensor:
-        """See Team."""
-        return tensor.copy_(torch.stack(self._all(tensor.clone())).sum(0))
-
-    def once(self, action):  # type: ignore[no-untyped-def]
-        """See Team."""
-        return self._all(action() if self.rank == 0 else None)[0]
-
-    def _all(self, own: T) -> list[T]:
-        self._table[self.rank] = own
-        self._meeting.wait(timeout=60)
-        found = [self._table[rank] for rank in range(self.size)]
-        self._meeting.wait(timeout=60)
-        return found  # type: ignore[return-value]
-
-
 @pytest.mark.parametrize("parts", [False, True], ids=["whole", "in parts"])
 @pytest.mark.parametrize("count", [FORWARD_BATCH // 4, 2 * FORWARD_BATCH + 3], ids=["one batch", "several"])
 def test_every_process_of_a_team_has_the_same_codes(count: int, parts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,17 +305,7 @@ def test_every_process_of_a_team_has_the_same_codes(count: int, parts: bool, mon
     monkeypatch.setattr(Compute, "_float32", lambda self: nullcontext())
     alone = Run(CONV, count=count)
     expected = alone(ClosedFormConfig())
-    meeting, table = threading.Barrier(2), dict[int, object]()
-
-    def work(rank: int) -> Codes:
-        try:
-            return Run(CONV, count=count)(ClosedFormConfig(), team=Threads(rank, 2, meeting, table))
-        except BaseException:
-            meeting.abort()
-            raise
-
-    with ThreadPoolExecutor(2) as pool:
-        one, other = pool.map(work, range(2))
+    one, other = in_threads(2, lambda team: Run(CONV, count=count)(ClosedFormConfig(), team=team), OneMemory)
     assert same(one, other)
     assert alone.error(one) == pytest.approx(alone.error(expected), rel=0.1)
     for name, weight in expected.weights.items():

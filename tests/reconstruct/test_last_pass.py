@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from graphs import graph
+from team_of_threads import OneMemory, in_threads
 from torch import Tensor
 
 from genie_onnx.blocks import partition, pieces
@@ -288,50 +286,18 @@ def test_memory_that_runs_out_once_is_dealt_with(run: Run, monkeypatch: pytest.M
     assert any(isinstance(event, Notice) and "memory ran out" in event.text for event in run.events)
 
 
-class Threads(Team):
-    """A team of threads of one process."""
-
-    def __init__(self, rank: int, size: int, meeting: threading.Barrier, table: dict[int, Any]) -> None:
-        self.rank, self.size, self._meeting, self._table = rank, size, meeting, table
-
-    def given(self, source: int, tensors: Sequence[Tensor] | None) -> Sequence[Tensor]:
-        """See Team."""
-        return self._all(tensors)[source] or ()
-
-    def add_up(self, tensor: Tensor) -> Tensor:
-        """See Team."""
-        return tensor.copy_(torch.stack(self._all(tensor.clone())).sum(0))
-
-    def once(self, action):  # type: ignore[no-untyped-def]
-        """See Team."""
-        return self._all(action() if self.rank == 0 else None)[0]
-
-    def _all(self, own: Any) -> list[Any]:
-        self._table[self.rank] = own
-        self._meeting.wait(timeout=60)
-        found = [self._table[rank] for rank in range(self.size)]
-        self._meeting.wait(timeout=60)
-        return found
-
-
 def test_every_process_of_a_team_has_the_same_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     """And they are those of one process, up to the order of sums."""
     # Its flags are of the whole process: threads would leave those of each other behind.
     monkeypatch.setattr(Compute, "_float32", lambda self: nullcontext())
     alone = Run()
     expected = alone(alone.disturbed(), epochs=2)
-    meeting, table = threading.Barrier(2), dict[int, Any]()
 
-    def work(rank: int) -> LastPass:
-        try:
-            run = Run()
-            return run(run.disturbed(), epochs=2, compute=dataclasses.replace(CPU, team=Threads(rank, 2, meeting, table)))
-        except BaseException:
-            meeting.abort()
-            raise
+    def work(team: Team) -> LastPass:
+        run = Run()
+        return run(run.disturbed(), epochs=2, compute=dataclasses.replace(CPU, team=team))
 
-    with ThreadPoolExecutor(2) as pool:
-        one, other = pool.map(work, range(2))
+    one, other = in_threads(2, work, OneMemory)
     assert one.kept
     assert same(one.codes, other.codes)
     assert (one.before, one.after) == (other.before, other.after)

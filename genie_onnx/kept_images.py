@@ -1,0 +1,116 @@
+"""The calibration images of a run in its directory: what is finished is kept, and taken from there again.
+
+A file that is damaged is made again, which is said.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genie_onnx.atomic import write_npz, write_text
+from genie_onnx.choice import Kind
+from genie_onnx.errors import RunError
+from genie_onnx.events import Notice
+from genie_onnx.rundir import RunDirectory
+from genie_onnx.synthesis import save_contact_sheet
+
+_DAMAGED = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)  # what numpy says of an npz that is not whole
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """`images` to calibrate on and others, `held_back`, to judge on: float32 [N, C, H, W] each, in the model's input space."""
+
+    images: Tensor
+    held_back: Tensor
+    held_back_kind: Kind
+    input_range: tuple[float, float]  # what the model's input spans when real images are shown to it
+    headroom: float  # how much further than these images real ones reach inside the network (reconstruct.calibrate)
+
+
+def save_images(calibration: Calibration, kind: str, run: RunDirectory) -> None:
+    """Write the images to `run` as a contact sheet and, last, as npz (in the model's input space: `--data` takes it).
+
+    `kind` says what they are, as `Choice.images` does. The rest of `calibration` is there too.
+    """
+    save_contact_sheet(calibration.images.numpy(), run.contact_sheet)
+    write_npz(
+        run.images,
+        images=calibration.images.numpy(),
+        kind=kind,
+        held_back=calibration.held_back.numpy(),
+        held_back_kind=calibration.held_back_kind,
+        input_range=calibration.input_range,
+        headroom=calibration.headroom,
+    )
+
+
+def saved_images(run: RunDirectory) -> tuple[Tensor, Kind]:
+    """Return the images that the finished `run` was judged on, and their kind. Raises RunError where its file is not whole."""
+    try:
+        with np.load(run.images, allow_pickle=False) as arrays:
+            kind = str(arrays["held_back_kind"])
+            if kind not in get_args(Kind):
+                raise RunError(f"{run.images} has images of an unknown kind, {kind!r}")
+            return torch.from_numpy(arrays["held_back"]), cast(Kind, kind)
+    except _DAMAGED as error:
+        raise RunError(f"{run.images} does not hold the images of a finished run: {error!r}") from error
+
+
+def saved_calibration(run: RunDirectory, shape: tuple[int, int, int], progress: Callable[[Notice], None]) -> Calibration | None:
+    """Return what `save_images` wrote to `run`; None where there is nothing, or nothing whole."""
+    if not run.images.exists():
+        return None
+    try:
+        held_back, kind = saved_images(run)
+        with np.load(run.images, allow_pickle=False) as arrays:
+            low, high = map(float, arrays["input_range"])
+            headroom = float(arrays["headroom"])
+        return Calibration(_images(run.images, shape), held_back, kind, (low, high), headroom)
+    except (*_DAMAGED, RunError) as error:
+        progress(Notice(f"The images of this run are put together again: {' '.join(str(error).split())}."))
+        return None
+
+
+def _images(path: Path, shape: tuple[int, int, int], count: int | None = None) -> Tensor:
+    """Return the images in an npz file of ours, [count, *shape]. Raises ValueError, or one of _DAMAGED, where it is not whole."""
+    with np.load(path, allow_pickle=False) as arrays:
+        images = arrays["images"]
+    wanted = (len(images) if count is None else count, *shape)
+    if images.dtype != np.float32 or images.shape != wanted or not np.isfinite(images).all():
+        raise ValueError(f"it holds {images.dtype} {list(images.shape)}, or numbers that are not finite, and not {list(wanted)}")
+    return torch.from_numpy(images)
+
+
+def finished_batches(
+    run: RunDirectory, sizes: Sequence[int], shape: tuple[int, int, int], progress: Callable[[Notice], None]
+) -> dict[int, Tensor]:
+    """Return the batches that an earlier run left in `run`, and write down there how large all of them are."""
+    write_text(run.batches, json.dumps(sizes))
+    done = {}
+    for index, size in enumerate(sizes):
+        path = run.image_batch(index)
+        try:
+            done[index] = _images(path, shape, size)
+        except FileNotFoundError:
+            continue
+        except _DAMAGED as error:
+            progress(Notice(f"{path} is damaged and is made again ({' '.join(str(error).split())})."))
+    return done
