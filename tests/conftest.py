@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from genie_onnx.user_cache import cache_folder
+
 # The tests' tensors are small, and each core has a process of its own: more threads would only spin against each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Loops are compiled once for all processes that tests start, though these have a cache of their own (below).
+os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder() / "numba"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = frozenset({"atomic", "config", "errors", "events", "framing", "memory", "seeds", "qparams", "targets", "team"})
+LEAVES = frozenset(
+    {"atomic", "config", "errors", "events", "framing", "memory", "seeds", "qparams", "targets", "team", "user_cache"}
+)
 ONNX = frozenset({"onnx", "onnx_ir", "onnxscript", "onnx2torch"})
 RUNTIME = frozenset({"onnxruntime"})
 TORCH = frozenset({"torch", "torchvision", "onnx2torch"})
@@ -34,6 +36,7 @@ TABLE = {
     "framing": Row(frozenset({"errors"}), THIRD),
     "targets": Row(frozenset(), THIRD),
     "errors": Row(frozenset(), THIRD),
+    "user_cache": Row(frozenset(), THIRD),
     "qparams": Row(frozenset({"errors"}), THIRD),
     "seeds": Row(frozenset(), ONNX | RUNTIME | CLICK),
     "team": Row(frozenset({"errors", "memory"}), ONNX | RUNTIME | CLICK),

@@ -10,7 +10,7 @@ from genie_onnx.forms.choose import chosen
 from genie_onnx.forms.convolve import convolve
 from genie_onnx.forms.form import PLAIN, Case, Form, Forms, Precision
 from genie_onnx.forms.trials import Limits, tried
-from genie_onnx.forms.verdicts import Verdict, Verdicts, cache_folder, verdict_file
+from genie_onnx.forms.verdicts import Verdict, Verdicts, verdict_file
 
 __all__ = [
     "PLAIN",
@@ -21,7 +21,6 @@ __all__ = [
     "Precision",
     "Verdict",
     "Verdicts",
-    "cache_folder",
     "chosen",
     "convolve",
     "tried",

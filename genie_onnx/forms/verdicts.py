@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import platform
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from genie_onnx.atomic import write_text
+from genie_onnx.user_cache import cache_folder
 
 CPUINFO = Path("/proc/cpuinfo")
 LOCK_SECONDS = 5.0
@@ -52,18 +52,6 @@ def machine_key() -> dict[str, str]:
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),
     }
-
-
-def cache_folder() -> Path:
-    """Return where this user's programs keep what can be made again, for this program (XDG Base Directory Specification)."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        given = os.environ.get("XDG_CACHE_HOME", "")
-        base = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
-    return base / "genie-onnx"
 
 
 def verdict_file() -> Path:

@@ -7,8 +7,9 @@ Large arrays are shared out among torch's threads, whole words to each.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 from genie_onnx.quant.masks import WORD
+from genie_onnx.user_cache import cache_folder
 
 CHUNK = 1024  # elements worked on at once; their slopes are added up in float32, the sums of chunks in float64
 SPREAD = 2**17  # elements from which on more threads than one are worth waking (measured)
@@ -35,10 +37,23 @@ def compiled(function: Callable[..., Any], fastmath: set[str] | bool = False) ->
     # error_model numpy: no check for division by zero in the loop
     options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "fastmath": fastmath}
     try:
-        kept: Callable[..., Any] = numba.njit(cache=True, **options)(function)
-    except (RuntimeError, OSError):  # numba finds no folder to write to: installed read-only, and no home
+        with _kept_for_the_user():
+            kept: Callable[..., Any] = numba.njit(cache=True, **options)(function)
+    except (RuntimeError, OSError):  # numba finds no folder to write to, or there is no home
         kept = numba.njit(**options)(function)
     return kept
+
+
+@contextmanager
+def _kept_for_the_user() -> Iterator[None]:
+    """Let numba keep what it compiles in the user's cache, and not beside the sources, unless NUMBA_CACHE_DIR says where."""
+    settings: Any = numba.config  # made when it is imported: no stub knows what is in it
+    before = settings.CACHE_DIR
+    settings.CACHE_DIR = before or str(cache_folder() / "numba")
+    try:
+        yield
+    finally:
+        settings.CACHE_DIR = before
 
 
 @intrinsic

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 import torch
 
+from genie_onnx import user_cache
 from genie_onnx.forms import Verdict, verdicts
 
 FOUND = {
@@ -18,7 +18,7 @@ FOUND = {
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(verdicts.sys, "platform", "linux")
+    monkeypatch.setattr(user_cache.sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "genie-onnx"
 
@@ -55,15 +55,3 @@ def test_a_place_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.M
     assert not verdicts.can_keep()
     verdicts.keep(FOUND)
     assert verdicts.load() == {}
-
-
-def test_the_folder_is_where_the_platform_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for given in ("", "relative"):
-        monkeypatch.setenv("XDG_CACHE_HOME", given)
-        assert verdicts.cache_folder() == tmp_path / ".cache" / "genie-onnx"
-    monkeypatch.setattr(verdicts.sys, "platform", "darwin")
-    assert verdicts.cache_folder() == tmp_path / "Library" / "Caches" / "genie-onnx"
-    monkeypatch.setattr(verdicts.sys, "platform", "win32")
-    monkeypatch.setenv("LOCALAPPDATA", os.path.join("C:", "local"))
-    assert verdicts.cache_folder() == Path("C:", "local", "genie-onnx")
