@@ -21,11 +21,12 @@ from genie_onnx.errors import RunError
 from genie_onnx.events import Notice, Step
 from genie_onnx.join_choice import lost_operands
 from genie_onnx.kept_images import Calibration
-from genie_onnx.own_grids import OwnGrid, OwnGrids, own_grids_from_json
-from genie_onnx.placement import Placement, hand_out_floats, layers_behind, place, selections
+from genie_onnx.own_grids import OwnGrid, OwnGrids, WideValue, own_grids_from_json
+from genie_onnx.placement import Placement, hand_out_floats, layers_behind, layers_beside, place, selections
 from genie_onnx.prepare import Prepared
 from genie_onnx.rundir import RunDirectory
 from genie_onnx.value_samples import look
+from genie_onnx.wide_choice import wide_values
 
 GAIN = 6.0  # dB, what one bit more brings: an integer kernel is not given up for less
 ENOUGH = 30.0  # dB on the shared grid: values that are this near lose nothing that shows beside 4-bit weights (20 dB)
@@ -49,7 +50,9 @@ def choose_own_grids(
         if saved is not None:
             return saved
         found = measured(prepared, config, calibration, compute, progress)
-        found = with_lost(found, prepared, lost_operands(prepared, config, calibration, compute, progress))
+        lost = lost_operands(prepared, config, calibration, compute, progress)
+        wide = wide_values(prepared, config, calibration, compute, progress)
+        found = with_float_layers(found, prepared, lost, wide)
         write_text(run.own_grids, found.to_json())
         return found
 
@@ -59,24 +62,33 @@ def choose_own_grids(
     return chosen
 
 
-def with_lost(found: OwnGrids, prepared: Prepared, lost: tuple[OwnGrid, ...]) -> OwnGrids:
-    """Return `found` with the Concats of `lost`, unless no layer would be left to quantize."""
-    layers = layers_behind(prepared.deploy, {value for grid in lost for value in grid.values})
+def with_float_layers(
+    found: OwnGrids, prepared: Prepared, lost: tuple[OwnGrid, ...], wide: tuple[WideValue, ...]
+) -> OwnGrids:
+    """Return `found` with the Concats of `lost` and the values `wide`, unless no layer would be left to quantize."""
+    known = {value for grid in (*found.grids, *lost) for value in grid.values}
+    wide = tuple(value for value in wide if value.value not in known)
+    layers = {
+        **layers_behind(prepared.deploy, {value for grid in lost for value in grid.values}),
+        **layers_beside(prepared.deploy, {value.value for value in wide}),
+    }
     quantised = {node for spec in prepared.placement.weights for node in spec.nodes}
-    gone = tuple(node for node in layers if node in quantised)
-    return dataclasses.replace(found, lost=lost, float_layers=gone) if quantised.difference(gone) else found
+    gone = tuple(str(node.name) for node in prepared.deploy.graph if node.name in layers.keys() & quantised)
+    if not quantised.difference(gone):
+        return found
+    return dataclasses.replace(found, lost=lost, wide=wide, float_layers=gone)
 
 
 def notices(chosen: OwnGrids) -> list[str]:
     """Return what a user should know of the grids chosen: a sentence for each, and what they cost."""
     texts = [f"A selection gets a grid of its own: {grid}." for grid in chosen.grids]
     texts += [f"Nothing would be left of one operand of a Concat: {grid}." for grid in chosen.lost]
+    texts += [f"Too little would be left of the small channels of a value: {value}." for value in chosen.wide]
     if chosen.float_layers:
         nodes = ", ".join(f"'{node}'" for node in chosen.float_layers)
-        texts.append(
-            f"What reads it stays in float: {nodes}. To have integers there, scale that branch in the model, and the weights "
-            "that read it by the inverse."
-        )
+        cure = "scale that branch in the model, and the weights that read it by the inverse"
+        way = f" To have integers there, {cure}." if chosen.lost else ""
+        texts.append(f"Layers beside it stay in float: {nodes}.{way}")
     if chosen.float_nodes:
         nodes = ", ".join(f"'{node}'" for node in chosen.float_nodes)
         texts.append(f"What is selected from is not rounded before, so {nodes} must hand out floats: no integer kernel there.")

@@ -1,9 +1,9 @@
-"""Which selections have a grid of their own, and which Concats none: a table that is told, saved and applied.
+"""Which selections have a grid of their own, and which Concats and other values none: a table that is told, saved and applied.
 
-placement.selections and placement.joins say what becomes of it.
+placement.selections, placement.joins and placement.wide say what becomes of it.
 
 own_grids.json    the selections that were measured to lose much on the grid of what they are selected from, and the Concats that
-                  lose an operand; often none
+                  lose an operand, and values that no grid can hold; often none
 """
 
 from __future__ import annotations
@@ -39,22 +39,38 @@ class OwnGrid:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WideValue:
+    """A value whose channels are too different for one grid."""
+
+    value: str
+    bits: int  # the most that a value may have
+    share: float  # of its channels that rounding leaves nothing of
+    output_db: float  # SQNR of the outputs with this value alone rounded
+
+    def __str__(self) -> str:
+        """Say what it costs: "'silu' at 8 bits: the outputs would have 9.4 dB by it alone"."""
+        return f"'{self.value}' at {self.bits} bits: the outputs would have {self.output_db:.1f} dB by it alone"
+
+
+@dataclass(frozen=True, kw_only=True)
 class OwnGrids:
     """All of them, topological, and the nodes that hand out floats for it: they are no integer kernels in onnxruntime then.
 
-    `lost` are Concats (`values`) whose operand `value` nothing would be left of on their one grid: layers that read them are
-    `float_layers`, which compute in float.
+    `lost` are Concats (`values`) whose operand `value` nothing would be left of on their one grid, `wide` values that no grid can
+    hold: layers beside them are `float_layers`, which compute in float.
     """
 
     grids: tuple[OwnGrid, ...]
     float_nodes: tuple[str, ...]
     lost: tuple[OwnGrid, ...] = ()
     float_layers: tuple[str, ...] = ()
+    wide: tuple[WideValue, ...] = ()
 
     @property
     def values(self) -> frozenset[str]:
-        """The selections with a grid of their own, and the Concats without one."""
-        return frozenset(value for grid in (*self.grids, *self.lost) for value in grid.values)
+        """The selections with a grid of their own, and the values without one."""
+        own = {value for grid in (*self.grids, *self.lost) for value in grid.values}
+        return frozenset(own.union(wide.value for wide in self.wide))
 
     def applied(self, prepared: Prepared, config: PlacementConfig, constraints: Constraints) -> Prepared:
         """Return `prepared`, placed with `config` and these grids."""
@@ -74,6 +90,7 @@ def own_grids_from_json(text: str) -> OwnGrids:
             for part in ("grids", "lost")
         )
         layers = tuple(raw.get("float_layers", ()))
-        return OwnGrids(grids=grids, float_nodes=tuple(raw["float_nodes"]), lost=lost, float_layers=layers)
+        wide = tuple(WideValue(**value) for value in raw.get("wide", ()))
+        return OwnGrids(grids=grids, float_nodes=tuple(raw["float_nodes"]), lost=lost, float_layers=layers, wide=wide)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RunError(f"this is no table of grids: {error!r}") from error

@@ -11,6 +11,7 @@ from genie_onnx.placement.joins import joins, layers_behind
 from genie_onnx.placement.place import place
 from genie_onnx.placement.selections import hand_out_floats, selections
 from genie_onnx.placement.specs import ActivationSpec, Placement, WeightSpec
+from genie_onnx.placement.wide import layers_beside
 
 __all__ = [
     "REDUCED",
@@ -24,6 +25,7 @@ __all__ = [
     "joined",
     "joins",
     "layers_behind",
+    "layers_beside",
     "place",
     "resolve",
     "selections",

@@ -26,6 +26,7 @@ from genie_onnx.placement.masks import masked
 from genie_onnx.placement.operators import activations, is_activation, reads_near_a_pole
 from genie_onnx.placement.selections import float_readers, read_rounded, selections
 from genie_onnx.placement.specs import ActivationSpec, Placement, WeightSpec
+from genie_onnx.placement.wide import layers_beside
 from genie_onnx.targets import PORTABLE, Constraints
 
 
@@ -46,8 +47,8 @@ def place(
     """Return which weights and activations of a deploy graph (normalised, BN folded) are rounded, and to how many bits.
 
     `constraints` are those of the target. `own` has the names of selections that get a grid of their own, where the target can
-    have that, and of Concats that no grid can hold (joins); names of other values are passed over. Raises ConfigError for
-    patterns of `config` that mean nothing in this graph.
+    have that, and of Concats (joins) and other values (wide) that no grid can hold; names that the graph does not have are passed
+    over. Raises ConfigError for patterns of `config` that mean nothing in this graph.
     """
     return analyse(graph, config, constraints, own).placement
 
@@ -55,7 +56,10 @@ def place(
 def analyse(graph: ir.Model, config: PlacementConfig, constraints: Constraints, own: Collection[str] = frozenset()) -> Analysis:
     """Return the same with the layers and demands it follows from."""
     joined = {str(v.name) for v, _ in joins(graph)}.intersection(own)
-    layers = find_layers(graph, resolve(graph, config), layers_behind(graph, joined))
+    chosen = {str(v.name) for v, _ in selections(graph)}
+    wide = {str(v.name) for n in graph.graph for v in n.outputs}.intersection(own) - joined - chosen
+    parted = {**layers_beside(graph, wide), **layers_behind(graph, joined)}
+    layers = find_layers(graph, resolve(graph, config), parted)
     refuse_vain_bits(graph, config, layers.float_nodes)
     asked = demands(graph, layers, config, constraints)
     names = own if constraints.selections == "own" else frozenset[str]()
@@ -65,7 +69,7 @@ def analyse(graph: ir.Model, config: PlacementConfig, constraints: Constraints, 
         weights=_weights(layers, config),
         activations=_activations(graph, layers, asked, config, constraints, apart),
         float_nodes=layers.float_nodes,
-        own_grids=frozenset(str(v.name) for v in apart) | joined,
+        own_grids=frozenset(str(v.name) for v in apart) | joined | wide,
         from_floats=frozenset(str(v.name) for node in floats for v in activations(node.outputs)),
     )
     return Analysis(layers, asked, placement)

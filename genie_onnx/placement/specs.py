@@ -59,7 +59,7 @@ class Placement:
     weights: tuple[WeightSpec, ...]  # in the order of their first node
     activations: tuple[ActivationSpec, ...]  # in topological order of their names
     float_nodes: Mapping[str, str]  # node of WEIGHTED_OPS that stays float -> why
-    own_grids: frozenset[str] = frozenset()  # selections apart from the grid of their source; Concats without one (joins)
+    own_grids: frozenset[str] = frozenset()  # selections apart from their source; what no grid can hold (joins, wide)
     from_floats: frozenset[str] = frozenset()  # values of the nodes that read floats for that, where others read rounded numbers
     _group: dict[str, ActivationSpec] = field(init=False, repr=False, compare=False)
     _weight: dict[str, WeightSpec] = field(init=False, repr=False, compare=False)

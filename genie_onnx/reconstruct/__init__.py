@@ -2,6 +2,7 @@
 
 from genie_onnx.reconstruct.calibrate import group_grid
 from genie_onnx.reconstruct.codes import Codes, load, save
+from genie_onnx.reconstruct.final import settled
 from genie_onnx.reconstruct.first_grids import first_grids
 from genie_onnx.reconstruct.renorm import Affine, affines, with_affines
 from genie_onnx.reconstruct.sensitivity import damage, log_probabilities, sensitivities, value_sensitivities
@@ -26,6 +27,7 @@ __all__ = [
     "reconstruct",
     "save",
     "sensitivities",
+    "settled",
     "simulate",
     "value_sensitivities",
     "with_affines",

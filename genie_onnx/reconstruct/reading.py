@@ -98,16 +98,20 @@ class Reader:
         moments = [combined([fold]).with_means(mean, mean_q) for fold in (sums[0], sums[-1])]
         return moments[0], moments[1], combined(sums).with_means(mean, mean_q)
 
-    def means(self) -> Moments:
-        """Return moments with exact means, and of the covariances only that every input is as strong as any other."""
+    def means(self) -> tuple[Moments, float]:
+        """Return moments with exact means, and of the covariances only that every input is as strong as any other; and the noise
+        in x_q as a share of the power of x, means aside."""
         count, means = len(next(iter(self.student.values()))), _Means(self.layer.columns)
+        noise = torch.zeros(2, dtype=torch.float64, device=self.setting.compute.device)
         for x, x_q, number in self._batches(0, count):
             means.add(x, x_q, number is not None)
-        for total in means.parts:
+            if number is not None:
+                noise += torch.stack([len(x) * part.double().var(correction=0) for part in (x_q - x, x)])
+        for total in (*means.parts, noise):
             self.setting.compute.team.add_up(total)
         mean, mean_q = (mean_column(self.layer.columns, x) for x in means.found())
         alike = torch.ones(mean.numel(), 1, 1, dtype=torch.float64, device=mean.device)  # parts of one feature each
-        return Moments(alike, alike, mean, mean_q, count)
+        return Moments(alike, alike, mean, mean_q, count), float(noise[0] / noise[1].clamp_min(torch.finfo(torch.float64).tiny))
 
     def _take_in(self, sums: Sums, x: Tensor, x_q: Tensor, positions: Tensor) -> None:
         """Add the columns at `positions` [N, m], of a few samples at a time."""

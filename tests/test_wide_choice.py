@@ -1,0 +1,133 @@
+"""Values that no grid can hold: layers beside them stay in float, others do not, and channels that can be scaled are scaled."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from simulation import model as onnx_model
+
+import genie_onnx
+from genie_onnx import PlacementConfig, QuantizeConfig, ReconstructConfig
+from genie_onnx.events import Notice
+from genie_onnx.targets import TARGETS
+
+SHAPE = (3, 12, 12)
+BEHIND = {
+    "silu": "g = Sigmoid(a) v = Mul(a, g)",
+    "hard swish": "v = HardSwish(a)",
+    "gelu": "v = Gelu(a)",
+    "relu": "v = Relu(a)",
+    "leaky": "v = LeakyRelu<alpha=0.1>(a)",
+}
+PINNED = ("silu", "hard swish", "gelu")  # what follows does not commute with scaling
+
+
+def network(activation: str = "silu", ratio: float = 3000.0, *, read: float | None = None) -> onnx.ModelProto:
+    """Half of the channels of the first layer are `ratio` times as large; the next one weighs them by 1 / `read` (all alike)."""
+    rng = np.random.default_rng(5)
+    large = np.where(np.arange(8) < 4, 1.0, ratio).astype(np.float32)
+    inverse = np.where(np.arange(8) < 4, 1.0, 1 / (read or ratio)).astype(np.float32)
+    tensors = {
+        "w1": rng.standard_normal((8, 3, 3, 3)).astype(np.float32) * large[:, None, None, None] / 5,
+        "w2": rng.standard_normal((8, 8, 3, 3)).astype(np.float32) * inverse[None, :, None, None] / 8,
+        "w3": rng.standard_normal((8, 8, 3, 3)).astype(np.float32) / 8,
+        "w4": rng.standard_normal((5, 8)).astype(np.float32),
+    }
+    return onnx_model(
+        f"""
+        <ir_version: 10, opset_import: ["" : 20]>
+        net (float[N, 3, 12, 12] image) => (float[N, 5] scores) {{
+            a = Conv<pads=[1,1,1,1]>(image, w1)
+            {BEHIND[activation]}
+            b = Conv<pads=[1,1,1,1]>(v, w2)
+            c = Relu(b)
+            d = Conv<pads=[1,1,1,1]>(c, w3)
+            e = Relu(d)
+            f = GlobalAveragePool(e)
+            h = Flatten(f)
+            scores = Gemm<transB=1>(h, w4)
+        }}""",
+        **tensors,
+    )
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A file of 32 images."""
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).standard_normal((32, *SHAPE)).astype(np.float32))
+    return tmp_path / "images.npy"
+
+
+def config(bits: int = 8, **changes: object) -> QuantizeConfig:
+    """Settings of a quick run."""
+    placement = PlacementConfig(wbits=8, abits=bits, first_last_bits=8, setting="qdrop")
+    settings = QuantizeConfig(samples=32, placement=placement, reconstruct=ReconstructConfig(iterations=0))
+    return dataclasses.replace(settings, **changes)  # type: ignore[arg-type]
+
+
+def run(model: onnx.ModelProto, path: Path, images: Path, settings: QuantizeConfig) -> tuple[genie_onnx.Result, list[str]]:
+    """The result and the notices of a run."""
+    told: list[genie_onnx.Event] = []
+    result = genie_onnx.quantize(model, path, config=settings, data=images, progress=told.append)
+    return result, [event.text for event in told if isinstance(event, Notice)]
+
+
+def sqnr(result: genie_onnx.Result) -> float:
+    """The SQNR of the output in dB, on held-back images."""
+    return float(result.report.comparison["outputs"][0]["sqnr_db"])
+
+
+@pytest.mark.parametrize("target", ["portable", "openvino", "tensorrt", "qnn", "vitis"])
+@pytest.mark.parametrize("activation", PINNED)
+def test_channels_of_other_sizes_behind_what_pins_them_leave_their_layers_in_float(
+    activation: str, target: str, images: Path, tmp_path: Path
+) -> None:
+    settings = config(target=TARGETS[target])
+    result, notices = run(network(activation), tmp_path / "q.onnx", images, settings)
+    assert result.report.parity["ok"]
+    assert any("'v' at 8 bits" in text for text in notices)
+    kept = result.report.kept_float
+    assert len(kept) <= 2  # what reads v, and with a SiLU what writes the other value that a grid would have to hold
+    assert any("it reads 'v'" in why for why in kept.values())
+    assert sqnr(result) > 20  # all but one code of half of the channels were lost
+    assert "v" not in result.report.activations
+
+
+def test_without_the_float_layers_nothing_would_be_left(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genie_onnx.own_grid_choice.wide_values", lambda *_: ())
+    result, _ = run(network(), tmp_path / "q.onnx", images, config())
+    assert sqnr(result) < 15
+    assert not result.report.kept_float
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("activation", ["silu", "relu"])
+def test_channels_of_one_size_stay_in_integers(activation: str, bits: int, images: Path, tmp_path: Path) -> None:
+    result, _ = run(network(activation, ratio=1), tmp_path / "q.onnx", images, config(bits))
+    assert not result.report.kept_float
+
+
+def test_small_channels_that_nothing_depends_on_may_be_lost(images: Path, tmp_path: Path) -> None:
+    result, _ = run(network(read=1.0), tmp_path / "q.onnx", images, config())
+    assert not result.report.kept_float
+    assert sqnr(result) > 25
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky"])
+def test_channels_that_can_be_scaled_are_left_to_equalisation(activation: str, images: Path, tmp_path: Path) -> None:
+    result, _ = run(network(activation, ratio=30), tmp_path / "q.onnx", images, config(4))
+    assert not result.report.kept_float
+
+
+def test_a_run_that_goes_on_keeps_them(images: Path, tmp_path: Path) -> None:
+    whole, _ = run(network(), tmp_path / "whole.onnx", images, config())
+    again = genie_onnx.quantize(network(), tmp_path / "again.onnx", config=config(), data=images, run_dir=whole.run_dir)
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "whole.onnx").read_bytes()
+    assert again.report.kept_float == whole.report.kept_float
+    assert '"wide"' in (whole.run_dir / "own_grids.json").read_text()
