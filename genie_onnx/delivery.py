@@ -25,7 +25,7 @@ from genie_onnx.prepare import Prepared
 from genie_onnx.reconstruct import Codes
 from genie_onnx.sizes import Sizes, sizes
 from genie_onnx.targets import Target
-from genie_onnx.validate import broken_rules, require_parity
+from genie_onnx.validate import broken_rules, require_parity, with_checksums
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ def deliver(
         )
     table = exporter.encodings(placement, codes, blocks, target)
     bits = {spec.value: spec.bits for spec in placement.weights}
+    proto = with_checksums(proto)
     return Delivery(proto, verdict, sizes(prepared.user, prepared.deploy, bits, proto), json.dumps(table))
 
 

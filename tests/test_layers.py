@@ -243,7 +243,8 @@ TABLE = {
         | {"blocks", "data", "diagnosis", "equalisation", "graph", "requantize", "shared_grids", "trial_images", "validate"},
         RUNTIME | TORCH | CLICK,
     ),
-    "verification": Row(LEAVES | {"graph", "data", "trial_images", "validate"}, RUNTIME | TORCH | CLICK),
+    "integrity": Row(frozenset({"validate"}), RUNTIME | TORCH | CLICK),
+    "verification": Row(LEAVES | {"graph", "data", "integrity", "trial_images", "validate"}, RUNTIME | TORCH | CLICK),
     "__init__": Row(
         frozenset(
             {

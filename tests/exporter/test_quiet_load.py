@@ -41,20 +41,22 @@ NETS = {
         e = Clip(d, zero, six) z = Conv(e, w3, b3) {HEAD}""",
     "relu": f"a = Conv(x, w1, b1) r = Relu(a) z = Conv(r, w3, b3) {HEAD}",
     "batchnorm": f"""a = Conv(x, w1, b1) n = {BN}(a, gamma, beta, mean, var) r = Clip(n, zero, six)
-        d = Conv<pads=[1,1,1,1], group=8>(r, w2) e = {BN}(d, gamma, beta, mean, var) h = HardSwish(e) z = Conv(h, w3, b3) {HEAD}""",
+        d = Conv<pads=[1,1,1,1], group=8>(r, w2) e = {BN}(d, gamma, beta, mean, var) h = HardSwish(e)
+        z = Conv(h, w3, b3) {HEAD}""",
     "batchnorm first": f"a = Conv(x, w1) n = {BN}(a, gamma, beta, mean, var) r = Relu(n) z = Conv(r, w3) {HEAD}",
     "pad": f"""a = Conv(x, w1, b1) r = Clip(a, zero, six) p = Pad(r, pads, zero) q = MaxPool<kernel_shape=[2,2]>(p)
         v = Pad<mode="reflect">(q, pads) z = Conv(v, w3, b3) {HEAD}""",
-    "resize": f"""a = Conv<strides=[2,2], pads=[1,1,1,1]>(x, w1, b1) r = LeakyRelu<alpha=0.1>(a) u = ConvTranspose<strides=[2,2]>(r, w5)
-        v = Resize<mode="nearest">(r,, scales) t = Add(u, v) z = Conv(t, w3, b3) {HEAD}""",
-    "concat": f"""a = Conv(x, w1, b1) r = Relu(a) p = MaxPool<kernel_shape=[3,3], strides=[1,1], pads=[1,1,1,1]>(r) q = Conv(r, w3, b3)
-        c = Concat<axis=1>(p, q) s = Slice(c, starts, ends, axes) z = Relu(s) {HEAD}""",
+    "resize": f"""a = Conv<strides=[2,2], pads=[1,1,1,1]>(x, w1, b1) r = LeakyRelu<alpha=0.1>(a)
+        u = ConvTranspose<strides=[2,2]>(r, w5) v = Resize<mode="nearest">(r,, scales) t = Add(u, v) z = Conv(t, w3, b3) {HEAD}""",
+    "concat": f"""a = Conv(x, w1, b1) r = Relu(a) p = MaxPool<kernel_shape=[3,3], strides=[1,1], pads=[1,1,1,1]>(r)
+        q = Conv(r, w3, b3) c = Concat<axis=1>(p, q) s = Slice(c, starts, ends, axes) z = Relu(s) {HEAD}""",
     "gate": f"a = Conv(x, w1, b1) s = Sigmoid(a) g = Mul(a, s) k = PRelu(g, slope) z = Conv(k, w3, b3) {HEAD}",
     "split": f"""a = Conv(x, w1, b1) r = Clip(a, zero, six) c, d = Split<axis=1>(r, halves) j = Concat<axis=1>(d, c)
         p = AveragePool<kernel_shape=[2,2]>(j) z = Conv(p, w3, b3) {HEAD}""",
     "tokens": """a = Conv(x, w1, b1) r = Clip(a, zero, six) z = Conv(r, w3, b3) i = GlobalAveragePool(z) f = Reshape(i, flat)
         y = MatMul(f, mw)""",
-    "tied": f"a = Conv(x, w1, b1) r = Clip(a, zero, six) d = Conv<pads=[1,1,1,1]>(r, w4) k = Conv<pads=[1,1,1,1]>(d, w4) z = Conv(k, w3) {HEAD}",
+    "tied": f"""a = Conv(x, w1, b1) r = Clip(a, zero, six) d = Conv<pads=[1,1,1,1]>(r, w4) k = Conv<pads=[1,1,1,1]>(d, w4)
+        z = Conv(k, w3) {HEAD}""",
     "rounded output": "a = Conv(x, w1, b1) r = Clip(a, zero, six) y = Conv(r, w3, b3)",
 }
 LOAD = """
