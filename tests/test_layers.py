@@ -178,11 +178,13 @@ TABLE = {
         ONNX | RUNTIME | TORCH | CLICK,
     ),
     "sizes": Row(LEAVES | {"graph"}, TORCH | RUNTIME | CLICK),
+    "scale_floor": Row(LEAVES | {"graph", "placement", "qparams", "reconstruct"}, TORCH | RUNTIME | CLICK),
     "bias_room": Row(LEAVES | {"graph", "placement", "qparams", "reconstruct"}, TORCH | RUNTIME | CLICK),
     "delivery": Row(
         LEAVES
         | {
             "bias_room",
+            "scale_floor",
             "equalisation",
             "exporter",
             "graph",
