@@ -1,6 +1,6 @@
 """Is a file still the one that was written? Its scales and codes, against its own metadata and the encodings beside it.
 
-Whoever ruins a file afterwards (a float16 converter, another quantiser, a hand) leaves one that runs, and that agrees with itself.
+Whoever ruins a file afterwards (a float16 converter, another quantiser, a hand) leaves one that runs and agrees with itself.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ Float64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Channels:
-    """Of the channels of a weight, [] or [C] each: which are `dead` to a node, the smallest and the largest scale that those should
-    have, and the one that the others may have where theirs is finer (0: none)."""
+    """Of the channels of a weight, [] or [C] each: which are `dead` to a node, the smallest and the largest scale that those
+    should have, and the one that the others may have where theirs is finer (0: none)."""
 
     dead: npt.NDArray[np.bool_]
     floor: Float64

@@ -47,7 +47,8 @@ NETS = {
     "pad": f"""a = Conv(x, w1, b1) r = Clip(a, zero, six) p = Pad(r, pads, zero) q = MaxPool<kernel_shape=[2,2]>(p)
         v = Pad<mode="reflect">(q, pads) z = Conv(v, w3, b3) {HEAD}""",
     "resize": f"""a = Conv<strides=[2,2], pads=[1,1,1,1]>(x, w1, b1) r = LeakyRelu<alpha=0.1>(a)
-        u = ConvTranspose<strides=[2,2]>(r, w5) v = Resize<mode="nearest">(r,, scales) t = Add(u, v) z = Conv(t, w3, b3) {HEAD}""",
+        u = ConvTranspose<strides=[2,2]>(r, w5) v = Resize<mode="nearest">(r,, scales) t = Add(u, v)
+        z = Conv(t, w3, b3) {HEAD}""",
     "concat": f"""a = Conv(x, w1, b1) r = Relu(a) p = MaxPool<kernel_shape=[3,3], strides=[1,1], pads=[1,1,1,1]>(r)
         q = Conv(r, w3, b3) c = Concat<axis=1>(p, q) s = Slice(c, starts, ends, axes) z = Relu(s) {HEAD}""",
     "gate": f"a = Conv(x, w1, b1) s = Sigmoid(a) g = Mul(a, s) k = PRelu(g, slope) z = Conv(k, w3, b3) {HEAD}",

@@ -86,8 +86,7 @@ def merged(proto: onnx.ModelProto) -> onnx.ModelProto:
     for found in proto.graph.initializer:
         found.name = new[found.name]
         kept.setdefault(found.name, found)
-    tensors = [t for t in kept.values()]
-    copies = [TensorProto.FromString(t.SerializeToString()) for t in tensors]
+    copies = [TensorProto.FromString(t.SerializeToString()) for t in kept.values()]
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(copies)
     for node in proto.graph.node:
@@ -270,7 +269,7 @@ def test_powers_of_two_survive_float16_and_are_named_all_the_same(target: str) -
 def test_a_damaged_table_is_refused(text: str) -> None:
     proto = file_without(file())
     proto.metadata_props.add(key=KEY, value=text)
-    with pytest.raises(ModelError, match="metadata 'genie_onnx.checksums' are damaged"):
+    with pytest.raises(ModelError, match=r"metadata 'genie_onnx\.checksums' are damaged"):
         changes(proto)
 
 
