@@ -12,7 +12,12 @@ from genie_onnx_cli import completing, options
 @click.command(short_help="A finished run for another target.")
 @click.argument("run_dir", type=click.Path(path_type=Path), metavar="RUN_DIR", shell_complete=completing.folders)
 @options.target
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The quantised model.  [default: MODEL.TARGET.onnx]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The quantised model.  [default: NAME.TARGET.onnx beside the quantised file, NAME(.quant).onnx]",
+)
 @click.option("--model", type=click.Path(path_type=Path), help="The float model, if it is no longer where the run found it.")
 @click.option(
     "--reoptimize",

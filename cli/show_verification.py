@@ -7,6 +7,7 @@ from genie_onnx_cli.show import console, size, table
 from genie_onnx import RuntimeFinding, Verification
 
 _ROUNDING = 1e-5  # of the range
+_CHANGES = 5  # lines; one tool that rewrites a file changes all of it
 
 
 def verification(found: Verification) -> None:
@@ -25,6 +26,10 @@ def verification(found: Verification) -> None:
     for row in found.runtimes:
         if row.problem is not None:
             console.print(f"{row.runtime}: {row.problem}" + (" (what else it said: --json)" if row.messages else ""))
+    for change in found.changes[:_CHANGES]:
+        console.print(f"changed: {change}")
+    if len(found.changes) > _CHANGES:
+        console.print(f"changed: {len(found.changes) - _CHANGES} more (all of them: --json)")
     before = "" if found.float_bytes is None else f"{size(found.float_bytes)} float -> "
     console.print(f"size: {before}{size(found.bytes)} in the file")
     for notice in found.notices:

@@ -113,4 +113,9 @@ def verify(model: Path, **given: Any) -> None:
         show_verification.verification(found)
     if not found.ok:
         failed = [row.runtime for row in found.runtimes if row.problem is not None]
-        raise RunError(f"{len(failed)} of {len(found.runtimes)} runtimes cannot use the file: {', '.join(failed)}")
+        reasons = [f"{len(failed)} of {len(found.runtimes)} runtimes cannot use the file: {', '.join(failed)}"] if failed else []
+        if found.changes:
+            reasons.append(
+                f"the file is not as it was written ({len(found.changes)} scales or codes): take it from its run again"
+            )
+        raise RunError("; ".join(reasons))

@@ -23,9 +23,10 @@ from genie_onnx.events import Step, Tally
 from genie_onnx.judge import CHECKS, Verdict, judge, require_same
 from genie_onnx.prepare import Prepared
 from genie_onnx.reconstruct import Codes
+from genie_onnx.scale_floor import with_floored_scales
 from genie_onnx.sizes import Sizes, sizes
 from genie_onnx.targets import Target
-from genie_onnx.validate import broken_rules, require_parity
+from genie_onnx.validate import broken_rules, require_parity, with_checksums
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def deliver(
     progress: Callable[[Step], None],
 ) -> Delivery:
     """Export `codes` for `target` and judge the result on `samples` ([N, C, H, W], of `kind`), which the verdict says."""
+    codes = with_floored_scales(prepared.deploy, prepared.placement, codes, target.constraints)
     if target.form.style == "qdq":  # a float bias, too: whoever computes in integers rounds it by itself
         codes = with_room_for_biases(prepared.deploy, prepared.placement, codes, target.constraints)
     tell = Tally(progress, Step(stage="export", iterations=CHECKS))
@@ -68,6 +70,7 @@ def deliver(
         )
     table = exporter.encodings(placement, codes, blocks, target)
     bits = {spec.value: spec.bits for spec in placement.weights}
+    proto = with_checksums(proto)
     return Delivery(proto, verdict, sizes(prepared.user, prepared.deploy, bits, proto), json.dumps(table))
 
 

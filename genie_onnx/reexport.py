@@ -15,7 +15,7 @@ from genie_onnx.atomic import write_text
 from genie_onnx.bit_plan import BitPlan, plan_from_json
 from genie_onnx.config import QuantizeConfig, from_json, to_json
 from genie_onnx.data import PathLike
-from genie_onnx.delivery import beside, deliver, report_path, write
+from genie_onnx.delivery import deliver, report_path, write
 from genie_onnx.equalisation import Equalisation, equalisation_from_json
 from genie_onnx.errors import ConfigError, RunError
 from genie_onnx.fitting import unmet
@@ -44,6 +44,15 @@ class _Finished:
     set_inputs: dict[str, list[float]]
     report: dict[str, Any]
     version: str  # of genie-onnx, that made it
+    output: Path  # the quantised file, when the run was made
+
+    def beside_the_file(self, target: str) -> Path:
+        """Return the name of the file for `target` beside the quantised one, wherever that and the run directory are now."""
+        here = self.run.path.absolute().parent
+        moved = here / self.output.name  # both were moved or copied together
+        folder = here if moved.is_file() or not self.output.is_file() else self.output.parent
+        stem = self.output.name.removesuffix(".onnx").removesuffix(".quant")
+        return folder / f"{stem}.{target}.onnx"
 
 
 @memory_errors()
@@ -62,7 +71,7 @@ def export(
     Args:
         run_dir: the directory of a finished `quantize`.
         target: a row of TARGETS, or one of your own.
-        output: None: MODEL.TARGET.onnx beside the model.
+        output: None: beside the quantised file, under its name with TARGET in place of "quant" (behind it where it has none).
         model: the float model, where it is no longer where it was.
         reoptimize: where the numbers do not meet the target's constraints, learn them again from the run's images, in
             OUTPUT.genie; where they do, nothing is learned.
@@ -79,7 +88,7 @@ def export(
     started = time.monotonic()
     found = _read(Path(run_dir), model)
     config = dataclasses.replace(found.config, target=target)  # refuses bits that the target cannot hold
-    path = output_path(found.model, beside(found.model, f"{target.name}.onnx") if output is None else output)
+    path = output_path(found.model, found.beside_the_file(target.name) if output is None else output)
     prepared = prepare(found.model, config.placement, found.input_size, found.set_inputs, found.config.target.constraints)
     if config.closed_form is not None:
         prepared = prepared.with_own_biases()
@@ -154,6 +163,7 @@ def _read(path: Path, model: PathLike | None) -> _Finished:
         size = source["input_size"]
         set_inputs = dict(source["set_inputs"])
         version = str(report["versions"]["genie-onnx"])
+        written = Path(source["output"])
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{unfinished}: {run.settings.name}, {run.source.name} or {run.report.name} is damaged ({error!r})"
@@ -163,7 +173,7 @@ def _read(path: Path, model: PathLike | None) -> _Finished:
     if not Path(given).is_file():
         raise ConfigError(f"the model of the run, {given}, is not there any more: give it with --model")
     image_size = None if size is None else (int(size[0]), int(size[1]))
-    return _Finished(run, Path(given), digest, config, image_size, set_inputs, report, version)
+    return _Finished(run, Path(given), digest, config, image_size, set_inputs, report, version, written)
 
 
 def _own_grids(run: RunDirectory) -> OwnGrids:

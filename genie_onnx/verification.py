@@ -1,5 +1,6 @@
 """Does a file compute what it says, in the runtimes that are to run it?
 
+file          -> its scales and codes against those that were written (integrity)
 file, samples -> node by node as written (the reference, which every `quantize` run proves to be what was simulated)
               -> in each runtime, in a process of its own -> error, agreement, integer layers, time against the float model
 """
@@ -18,12 +19,13 @@ import onnx
 
 from genie_onnx import graph
 from genie_onnx.data import Order, PathLike
-from genie_onnx.errors import ConfigError
+from genie_onnx.errors import ConfigError, RunError
 from genie_onnx.events import Step, Tally
 from genie_onnx.framing import Framing
+from genie_onnx.integrity import Integrity, integrity
 from genie_onnx.trial_images import sample_shape, trial_images
 from genie_onnx.validate import Session
-from genie_onnx.validate.runtimes import LIMIT, RUNTIMES, Runtime, RuntimeFinding, ask, is_installed, judge
+from genie_onnx.validate.runtimes import LIMIT, RUNTIMES, Runtime, RuntimeFinding, ask, doubt, is_installed, judge
 from genie_onnx.validate.saturation import has_vnni, wide_weights
 
 SATURATES = (
@@ -44,11 +46,12 @@ class Verification:
     float_bytes: int | None
     notices: tuple[str, ...]
     runtimes: tuple[RuntimeFinding, ...]
+    changes: tuple[str, ...] = ()  # what of scales and codes is not as it was written: a node and a value each
 
     @property
     def ok(self) -> bool:
-        """Whether every runtime computes what the file says."""
-        return all(finding.problem is None for finding in self.runtimes)
+        """Whether every runtime computes what the file says, and the file is the one that was written."""
+        return not self.changes and all(finding.problem is None for finding in self.runtimes)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -88,8 +91,8 @@ def verify(
         seconds: after which a runtime is stopped.
         progress: is told of the reference and of each runtime, twice a second (events).
 
-    Raises ModelError, ConfigError and DataError for what cannot be used, a runtime that is not installed included. What a
-    runtime cannot do is a finding, not an error.
+    Raises ModelError, ConfigError and DataError for what cannot be used, a runtime that is not installed included, RunError where
+    onnxruntime cannot load the file at all. What a runtime cannot do is a finding, not an error.
 
     >>> import genie_onnx
     >>> found = genie_onnx.verify("digits.quant.onnx", float_model="digits.onnx", runtimes=["onnxruntime"])
@@ -105,7 +108,9 @@ def verify(
     batches = array[: len(array) // batch * batch].reshape(-1, batch, *shape)
     if not len(batches):
         raise ConfigError(f"{path} takes {batch} samples at a time, and there are {len(array)}: give more, or --samples {batch}")
-    session = Session(path, optimise=False)
+    proto = onnx.load(path)
+    kept = integrity(path, proto)
+    session = _session(path, kept)
     tell = Tally(progress, Step(stage="reference", iterations=len(batches)))
     runs = []
     for done, feed in enumerate(batches, start=1):
@@ -126,7 +131,10 @@ def verify(
             alive=partial(progress, step),
         )
         findings.append(judge(row.name, answer, reference))
-    wide = wide_weights(onnx.load(path)) if has_vnni() is False else ()
+    wide = wide_weights(proto) if has_vnni() is False else ()
+    rounded = any(node.op_type == "QuantizeLinear" for node in proto.graph.node)
+    doubts = [doubt(finding, rounded) for finding in findings]
+    notices = [*kept.notices, *(SATURATES.format(count=len(wide)) for _ in wide[:1]), *doubts]
     return Verification(
         model=path,
         samples=batches.shape[0] * batch,
@@ -134,9 +142,22 @@ def verify(
         limit=LIMIT,
         bytes=path.stat().st_size,
         float_bytes=None if float_model is None else Path(float_model).stat().st_size,
-        notices=(SATURATES.format(count=len(wide)),) if wide else (),
+        notices=tuple(notice for notice in notices if notice),
         runtimes=tuple(findings),
+        changes=kept.changes,
     )
+
+
+def _session(path: Path, kept: Integrity) -> Session:
+    """Return the file as it is written; where it cannot be loaded, what was changed in it is said along with that."""
+    try:
+        return Session(path, optimise=False)
+    except RunError as error:
+        if not kept.changes:
+            raise
+        more = f" (and {len(kept.changes) - 3} more)" if len(kept.changes) > 3 else ""
+        changed = "; ".join(kept.changes[:3])
+        raise RunError(f"{error}. The file is not as it was written: {changed}{more}. Take it from its run again") from error
 
 
 def _choose(names: Sequence[str] | None, pythons: Mapping[str, str]) -> list[tuple[Runtime, str]]:

@@ -178,11 +178,13 @@ TABLE = {
         ONNX | RUNTIME | TORCH | CLICK,
     ),
     "sizes": Row(LEAVES | {"graph"}, TORCH | RUNTIME | CLICK),
+    "scale_floor": Row(LEAVES | {"graph", "placement", "qparams", "reconstruct"}, TORCH | RUNTIME | CLICK),
     "bias_room": Row(LEAVES | {"graph", "placement", "qparams", "reconstruct"}, TORCH | RUNTIME | CLICK),
     "delivery": Row(
         LEAVES
         | {
             "bias_room",
+            "scale_floor",
             "equalisation",
             "exporter",
             "graph",
@@ -243,7 +245,8 @@ TABLE = {
         | {"blocks", "data", "diagnosis", "equalisation", "graph", "requantize", "shared_grids", "trial_images", "validate"},
         RUNTIME | TORCH | CLICK,
     ),
-    "verification": Row(LEAVES | {"graph", "data", "trial_images", "validate"}, RUNTIME | TORCH | CLICK),
+    "integrity": Row(frozenset({"validate"}), RUNTIME | TORCH | CLICK),
+    "verification": Row(LEAVES | {"graph", "data", "integrity", "trial_images", "validate"}, RUNTIME | TORCH | CLICK),
     "__init__": Row(
         frozenset(
             {

@@ -92,3 +92,37 @@ def test_a_run_without_equalisation_needs_no_table(tmp_path: Path) -> None:
     assert not (result.run_dir / "equalisation.json").exists()
     assert genie_onnx.export(result.run_dir, TARGETS["int4"], tmp_path / "again.onnx").report.parity["ok"]
     assert "genie_onnx.equalisation" not in props(result.output)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_the_default_place_is_beside_the_quantised_file(tmp_path: Path) -> None:
+    """Never in the folder of the float model; and where file and run directory are now, not where they were."""
+    models, runs, moved = (tmp_path / name for name in ("models", "runs", "moved"))
+    models.mkdir()
+    runs.mkdir()
+    onnx.save(network(RESIDUAL), models / "net.onnx")
+    np.save(tmp_path / "images.npy", images())
+    settings = config(closed_form=None)
+    result = genie_onnx.quantize(models / "net.onnx", runs / "w4.quant.onnx", config=settings, data=tmp_path / "images.npy")
+    shutil.move(result.run_dir, runs / "elsewhere")
+    for target in ("int4", "iree"):
+        again = genie_onnx.export(runs / "elsewhere", TARGETS[target])
+        assert again.output == runs / f"w4.{target}.onnx"
+        assert {f"w4.{target}.{kind}" for kind in ("onnx", "report.json", "encodings.json")} <= names(runs)
+    assert names(models) == {"net.onnx"}
+
+    (tmp_path / "deep").mkdir()
+    shutil.move(runs / "elsewhere", tmp_path / "deep" / "run.genie")  # away from the file, which stays
+    assert genie_onnx.export(tmp_path / "deep" / "run.genie", TARGETS["tvm"]).output == runs / "w4.tvm.onnx"
+
+    moved.mkdir()
+    shutil.copy(result.output, moved)  # both together; the first file is still there
+    shutil.move(tmp_path / "deep" / "run.genie", moved / "run.genie")
+    assert genie_onnx.export(moved / "run.genie", TARGETS["tvm"]).output == moved / "w4.tvm.onnx"
+    (moved / "w4.quant.onnx").unlink()
+    result.output.unlink()
+    assert genie_onnx.export(moved / "run.genie", TARGETS["int4"]).output == moved / "w4.int4.onnx"
+    assert names(models) == {"net.onnx"}

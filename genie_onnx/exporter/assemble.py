@@ -25,6 +25,7 @@ from genie_onnx.exporter.float_pools import keep_float_pools
 from genie_onnx.exporter.interface import minimal_ir_version, restore_interface
 from genie_onnx.exporter.matmul_bias import keep_matmul_biases
 from genie_onnx.exporter.rounded_weights import round_weights
+from genie_onnx.exporter.unused import drop_unused_initializers
 from genie_onnx.exporter.weights import quantize_weights, quantized_readers
 from genie_onnx.graph import query
 from genie_onnx.placement import Placement
@@ -128,6 +129,7 @@ def _at_fitting_opset(deploy: ir.Model, placement: Placement, target: Target) ->
 
 def _finished(model: ir.Model) -> onnx.ModelProto:
     """Return `model` with shapes on every value, at the oldest IR version that holds it, checked in full."""
+    drop_unused_initializers(model.graph)
     model.ir_version = minimal_ir_version(model.graph.opset_imports)
     for node in model.graph:
         for value in node.outputs:

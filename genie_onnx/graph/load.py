@@ -25,6 +25,7 @@ from genie_onnx.graph.functions import function_problem
 from genie_onnx.graph.opset import MINIMUM_OPSET, OLDEST_OPSET, default_opset, raise_opset
 from genie_onnx.graph.tensors import stored_tensors, tensor_problems
 
+_ORT_IDENTIFIER = b"ORTM"  # https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/flatbuffers/schema/ort.fbs
 _PROTOBUF_LIMIT = 2**31 - 1  # bytes in one protobuf message; larger models keep their weights in external files
 
 
@@ -78,6 +79,11 @@ def _parse(path: Path) -> onnx.ModelProto:
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}.") from error
+    if data[4:8] == _ORT_IDENTIFIER:
+        raise ModelError(
+            f"{path}: this is a model in onnxruntime's own format (.ort), not ONNX. Give the .onnx file that it was made of; "
+            "where that was quantised, NAME.ort computes as it does, NAME.with_runtime_opt.ort in floats."
+        )
     try:
         proto = onnx.ModelProto.FromString(data)
     except DecodeError as error:

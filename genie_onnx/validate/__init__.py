@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from genie_onnx.validate.checksums import changes, with_checksums
 from genie_onnx.validate.classification import Classification, Confusion
 from genie_onnx.validate.compare import Comparison, Difference, OutputComparison, compare, compare_models, first_difference
 from genie_onnx.validate.kernels import KernelCounts, integer_kernels
@@ -27,6 +28,7 @@ __all__ = [
     "Session",
     "ValueParity",
     "broken_rules",
+    "changes",
     "check_parity",
     "check_rounded_weights",
     "compare",
@@ -37,4 +39,5 @@ __all__ = [
     "integer_kernels",
     "require_parity",
     "run",
+    "with_checksums",
 ]
