@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from genie_onnx.validate.by_operators import Reference
 from genie_onnx.validate.classification import Classification, Confusion
 from genie_onnx.validate.compare import Comparison, Difference, OutputComparison, compare, compare_models, first_difference
+from genie_onnx.validate.float_parts import FloatParts
 from genie_onnx.validate.kernels import KernelCounts, integer_kernels
 from genie_onnx.validate.measure import Measured
 from genie_onnx.validate.parity import OutputParity, Parity, ValueParity, check_parity, check_rounded_weights, require_parity
@@ -17,6 +19,7 @@ __all__ = [
     "Confusion",
     "Difference",
     "Figure",
+    "FloatParts",
     "KernelCounts",
     "Measured",
     "OutputComparison",
@@ -24,6 +27,7 @@ __all__ = [
     "PairedDifference",
     "Parity",
     "Provider",
+    "Reference",
     "Session",
     "ValueParity",
     "broken_rules",
