@@ -8,7 +8,8 @@ from genie_onnx.validate.compare import Comparison, Difference, OutputComparison
 from genie_onnx.validate.float_parts import FloatParts
 from genie_onnx.validate.kernels import KernelCounts, integer_kernels
 from genie_onnx.validate.measure import Measured
-from genie_onnx.validate.parity import OutputParity, Parity, ValueParity, check_parity, check_rounded_weights, require_parity
+from genie_onnx.validate.parity import check_parity, check_rounded_weights, require_parity
+from genie_onnx.validate.parity_findings import HeadParity, OutputParity, Parity, ValueParity
 from genie_onnx.validate.rules import broken_rules
 from genie_onnx.validate.session import Provider, Session, cuda_works, has_cuda, run
 from genie_onnx.validate.statistics import Figure, PairedDifference
@@ -20,6 +21,7 @@ __all__ = [
     "Difference",
     "Figure",
     "FloatParts",
+    "HeadParity",
     "KernelCounts",
     "Measured",
     "OutputComparison",
