@@ -18,11 +18,11 @@ import onnx
 
 from genie_onnx import graph
 from genie_onnx.data import Order, PathLike
-from genie_onnx.errors import ConfigError
+from genie_onnx.errors import ConfigError, RunError
 from genie_onnx.events import Step, Tally
 from genie_onnx.framing import Framing
 from genie_onnx.trial_images import sample_shape, trial_images
-from genie_onnx.validate import Session
+from genie_onnx.validate import KernelCounts, Session, integer_kernels, weighted_layers
 from genie_onnx.validate.runtimes import LIMIT, RUNTIMES, Runtime, RuntimeFinding, ask, is_installed, judge
 from genie_onnx.validate.saturation import has_vnni, wide_weights
 
@@ -42,6 +42,8 @@ class Verification:
     limit: float
     bytes: int  # of the file
     float_bytes: int | None
+    layers: int | None  # with weights, as the file says; None where it does not ...
+    float_layers: dict[str, str]  # ... those of them that onnxruntime computes in float -> why
     notices: tuple[str, ...]
     runtimes: tuple[RuntimeFinding, ...]
 
@@ -112,6 +114,7 @@ def verify(
         runs.append(session({name: feed}))
         tell(done)
     reference = {output: np.stack([run[output] for run in runs]) for output in session.outputs}
+    weighted, kernels = weighted_layers(onnx.load(path, load_external_data=False)), _kernels(path)
     findings = []
     for index, (row, python) in enumerate(chosen):
         step = Step(stage="runtimes", index=index, count=len(chosen), name=row.name)
@@ -125,7 +128,7 @@ def verify(
             seconds=seconds,
             alive=partial(progress, step),
         )
-        findings.append(judge(row.name, answer, reference))
+        findings.append(judge(row.name, answer, reference, None if weighted is None else len(weighted)))
     wide = wide_weights(onnx.load(path)) if has_vnni() is False else ()
     return Verification(
         model=path,
@@ -134,9 +137,19 @@ def verify(
         limit=LIMIT,
         bytes=path.stat().st_size,
         float_bytes=None if float_model is None else Path(float_model).stat().st_size,
+        layers=None if kernels is None else kernels.layers,
+        float_layers={} if kernels is None else kernels.float_layers,
         notices=(SATURATES.format(count=len(wide)),) if wide else (),
         runtimes=tuple(findings),
     )
+
+
+def _kernels(path: Path) -> KernelCounts | None:
+    """Return what onnxruntime runs at default options; None where it refuses the file so, which is a finding of its row."""
+    try:
+        return integer_kernels(path)
+    except RunError:
+        return None
 
 
 def _choose(names: Sequence[str] | None, pythons: Mapping[str, str]) -> list[tuple[Runtime, str]]:
