@@ -132,7 +132,7 @@ def _finished(model: ir.Model) -> onnx.ModelProto:
     """Return `model` with shapes on every value between its inputs and outputs, which stay as they are declared, at the oldest IR
     version that holds it, checked in full."""
     model.ir_version = minimal_ir_version(model.graph.opset_imports)
-    declared = {v: None if v.shape is None else v.shape.copy() for v in model.graph.outputs}
+    declared = {v: v.shape.copy() for v in model.graph.outputs if v.shape is not None}  # the others need one, to be valid ONNX
     for node in model.graph:
         for value in node.outputs:
             if not value.is_graph_output():
