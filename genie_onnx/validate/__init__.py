@@ -5,7 +5,7 @@ from __future__ import annotations
 from genie_onnx.validate.by_operators import Reference
 from genie_onnx.validate.classification import Classification, Confusion
 from genie_onnx.validate.compare import Comparison, Difference, OutputComparison, compare, compare_models, first_difference
-from genie_onnx.validate.float_parts import FloatParts
+from genie_onnx.validate.float_parts import FloatParts, run_part
 from genie_onnx.validate.kernels import KernelCounts, integer_kernels, weighted_layers
 from genie_onnx.validate.measure import Measured
 from genie_onnx.validate.parity import check_parity, check_rounded_weights, require_parity
@@ -43,5 +43,6 @@ __all__ = [
     "integer_kernels",
     "require_parity",
     "run",
+    "run_part",
     "weighted_layers",
 ]

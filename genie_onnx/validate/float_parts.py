@@ -77,12 +77,18 @@ class FloatParts:
 
     def compute(self, wanted: str, given: Mapping[str, Array]) -> Array:
         """Return `wanted` as it is before it is rounded, node by node from `given`: what its `sources` are, by name."""
-        sources = self.sources(wanted)
-        part = ir.convenience.extract(self._model.graph, sources, [wanted])
-        for value in part.inputs:
-            value.shape = ir.Shape([None] * given[str(value.name)].ndim)  # a file of fixed batch has another than the graph
-        session = Session(ir.Model(part, ir_version=self._model.ir_version), [wanted], optimise=False)
-        return session({name: given[name] for name in sources})[wanted]
+        return run_part(self._model, {name: given[name] for name in self.sources(wanted)}, wanted)
+
+
+def run_part(model: ir.Model, given: Mapping[str, Array], wanted: str) -> Array:
+    """Return the value `wanted` of `model`, computed node by node in onnxruntime from the values `given`, and nothing else.
+
+    Raises ValueError where something else is needed for it.
+    """
+    part = ir.convenience.extract(model.graph, list(given), [wanted])
+    for value in part.inputs:
+        value.shape = ir.Shape([None] * given[str(value.name)].ndim)  # a file of fixed batch has another than the graph
+    return Session(ir.Model(part, ir_version=model.ir_version), [wanted], optimise=False)(given)[wanted]
 
 
 def _product(node: ir.Node) -> ir.Value:

@@ -154,7 +154,7 @@ DECLARED = {  # what a user's file may say of an output that is [N, 1, H, W]
 @pytest.mark.parametrize("target", ["portable", "int4", "encodings"])
 @pytest.mark.parametrize("declared", DECLARED)
 def test_declared_dimensions_stay(declared: str, target: str) -> None:
-    """Also where inference finds a number for what the user's file leaves open; two outputs, one of them in front of a Reshape."""
+    """Also where inference finds a number for what the user's file leaves open."""
     text = """<ir_version: 8, opset_import: ["" : 17]>
         net (float[n,3,h,w] image) => (float[n,4,h,w] features, float[n,1,h,w] map) {
             features = Conv<pads = [1,1,1,1]>(image, w) r = Relu(features)
