@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from rich.table import Table
 from genie_onnx import BitPlan, Estimate, ImagePlan, Plan, QuantizeConfig, Result
 
 LONG = 1800.0  # seconds, from which on a shorter run is proposed
+NAMED = 2  # of nodes that share a reason
+WORTH_SAYING = 1e-3  # share of codes that differ over a whole network, from which on it is explained
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -70,8 +72,8 @@ def plan(todo: ImagePlan, expected: Estimate, preset: str | None) -> None:
     for notice in todo.notices:
         console.print(f"note: {notice}")
     if isinstance(todo, Plan):
-        for node, reason in placement.float_nodes.items():
-            console.print(f"kept float: {node}: {reason}")
+        for line in grouped(placement.float_nodes, "nodes"):
+            console.print(f"kept float: {line}")
     console.print(f"time: {expected.text('CPU' if compute.device.type == 'cpu' else 'GPU')}")
     if expected.seconds > LONG and isinstance(todo, Plan):
         console.print("      for a first look: --samples 32 --recon-iters 50")
@@ -112,22 +114,13 @@ def value_bits(chosen: BitPlan) -> Table:
 def result(done: Result) -> None:
     """Print the report of a finished run."""
     report = done.report
-    parity: dict[str, Any] = report.parity
-    kernels = parity["kernels"]
-    weighted = sum(n for op, n in kernels["integer"].items() if op in _LAYER_KERNELS)
-    floating = sum(kernels["floating"].values())
-    verdict = "the file computes what was simulated" if parity["ok"] else "BROKEN"
-    samples = "1 sample" if parity["samples"] == 1 else f"{parity['samples']} samples"
-    console.print(
-        f"\nparity with the simulation, {samples}: {verdict} "
-        f"({parity['weights']} weights identical, codes flipped in their own layer: {parity['flip_rate']:.1e}, "
-        f"in all: {parity['whole_flip_rate']:.1e})"
-    )
+    console.print()
+    parity(report.parity)
     target = report.settings["target"]
-    if target["in_onnxruntime"]:
-        rounded = target["constraints"]["outputs"] == "rounded"
-        why = "" if rounded or not floating else " (heads that write into float operators are not: --round-outputs)"
-        console.print(f"layers in integer kernels of onnxruntime: {weighted} of {weighted + floating}{why}")
+    kernels = report.parity["kernels"]
+    if target["in_onnxruntime"] and kernels["layers"] is not None:
+        without = {node: why for node, why in report.kept_float.items() if node not in kernels["float_layers"]}
+        layers(kernels["layers"], kernels["float_layers"], without)
     else:
         console.print(
             f"made for {target['name']} (onnxruntime was only used to check it; with other runtimes: genie-onnx verify)"
@@ -150,6 +143,46 @@ def result(done: Result) -> None:
         console.print(f"to look at: {done.page}")
 
 
+def grouped(reasons: Mapping[str, str], noun: str, every: bool = False) -> Iterator[str]:
+    """Yield a line for each reason of `reasons` (node -> why), which names a single node, of several (plural `noun`) the first
+    two, or all with `every`."""
+    for why in dict.fromkeys(reasons.values()):
+        nodes = [node for node in reasons if reasons[node] == why]
+        names = nodes if every or len(nodes) <= NAMED else [*nodes[:NAMED], "..."]
+        yield f"{nodes[0]}: {why}" if len(nodes) == 1 else f"{len(nodes)} {noun} ({', '.join(names)}): {why}"
+
+
+def parity(found: Mapping[str, Any]) -> None:
+    """Print whether a file computes what was simulated, given validate.Parity as plain data, and what differs all the same."""
+    verdict = "the file computes what was simulated" if found["ok"] else "BROKEN"
+    samples = "1 sample" if found["samples"] == 1 else f"{found['samples']} samples"
+    said = [f"{found['weights']} weights identical"]
+    if found["values"]:
+        said.append(f"codes that differ, each layer for itself: {found['flip_rate']:.1e}")
+    console.print(f"parity with the simulation, {samples}: {verdict} ({', '.join(said)})")
+    if found["whole_flip_rate"] >= WORTH_SAYING:
+        console.print(
+            f"  over the whole network {100 * found['whole_flip_rate']:.2g} % of the codes differ: one that lies on the boundary "
+            "between two falls to either side with the last bit of a float, and moves what later layers read"
+        )
+    for output in found["outputs"]:
+        if output["arithmetic"]:
+            console.print(
+                f"  output {output['name']} is off by {output['max_error']:.2g} of at most {output['magnitude']:.2g}: that is "
+                "how exactly onnxruntime computes its functions, in the float model as well"
+            )
+
+
+def layers(count: int, floats: Mapping[str, str], without_weights: Mapping[str, str], every: bool = False) -> None:
+    """Print how many of `count` weighted layers run in integer kernels, and why `floats` (layer -> why) and products
+    `without_weights` do not; with `every` name, where there are many."""
+    console.print(f"layers in integer kernels of onnxruntime: {count - len(floats)} of {count}")
+    for line in grouped(floats, "layers", every):
+        console.print(f"  float: {line}")
+    for line in grouped(without_weights, "products", every):
+        console.print(f"  float, and no layers: {line}")
+
+
 def next_steps(model: Path, done: Result) -> None:
     """Print the commands that tell how good the result is."""
     files = shlex.join([str(model), str(done.output)])
@@ -169,5 +202,4 @@ def show_sizes(found: Mapping[str, int | None]) -> None:
     console.print(f"size: {size(before)} float -> {size(after)} in the file, {size(packed)} of weights at their true bits{gzip}")
 
 
-_LAYER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat")
 _HELD_BACK = {"data": "held-back", "procedural": "procedural", "distilled": "distilled"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from genie_onnx_cli.show import by_bits, console, size
+from genie_onnx_cli.show import by_bits, console, grouped, layers, size
 from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
@@ -99,11 +99,17 @@ def _rounding(found: Inspection, verbose: bool) -> None:
         console.print(f"  {value.bits} bits  {value.name}: {value.why}")
     _equalisation(found, verbose)
     floats = [node for block in found.blocks for node in block.nodes if node.float_reason is not None]
-    for reason in dict.fromkeys(node.float_reason for node in floats if node.weight is None):
+    for reason in dict.fromkeys(
+        node.float_reason for node in floats if node.weight is None and node.name not in found.kept_float
+    ):
         operators = _counted(n.operator for n in floats if n.weight is None and n.float_reason == reason)
         console.print(f"float: {operators}: {reason}")
-    for name, why in found.kept_float.items():
-        console.print(f"kept float: {name}: {why}")
+    without = {node: why for node, why in found.kept_float.items() if node not in found.float_layers}
+    if found.in_onnxruntime:
+        layers(found.layers, found.float_layers, without, verbose)
+    else:
+        for line in grouped(found.kept_float, "nodes", verbose):
+            console.print(f"kept float: {line}")
     for weight, nodes in found.tied.items():
         console.print(f"tied: {weight} is the weight of {', '.join(nodes)}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genie_onnx_cli.show import console, size, table
+from genie_onnx_cli.show import console, layers, size, table
 
 from genie_onnx import RuntimeFinding, Verification
 
@@ -20,7 +20,8 @@ def verification(found: Verification) -> None:
     console.print(
         f"top-1 and error: against the file computed node by node, on {found.samples} "
         f"{'of your' if found.images == 'data' else 'procedural'} images; errors as shares of an output's range, above "
-        f"{100 * found.limit:g} % in the mean is wrong\ninteger: convolutions and matrix products that compute in integers"
+        f"{100 * found.limit:g} % in the mean is wrong\n"
+        "integer: layers (convolutions and products with weights) that compute in integers"
         + ("; ms: one batch, one thread, shortest of several runs" if timed else "")
     )
     for row in found.runtimes:
@@ -30,6 +31,8 @@ def verification(found: Verification) -> None:
         console.print(f"changed: {change}")
     if len(found.changes) > _CHANGES:
         console.print(f"changed: {len(found.changes) - _CHANGES} more (all of them: --json)")
+    if found.layers is not None and any(row.runtime == "onnxruntime" for row in found.runtimes):
+        layers(found.layers, found.float_layers, {})
     before = "" if found.float_bytes is None else f"{size(found.float_bytes)} float -> "
     console.print(f"size: {before}{size(found.bytes)} in the file")
     for notice in found.notices:
@@ -41,9 +44,9 @@ def _cells(row: RuntimeFinding) -> list[str]:
     verdict = "ok" if row.problem is None else "fails" if worst is None else "wrong"
     error = "" if worst is None else f"{_percent(worst.max_share)} / {_percent(worst.mean_share)} %"
     agreements = [output.agreement for output in row.outputs if output.agreement is not None]
-    layers = "" if row.integer_layers is None else f"{row.integer_layers} of {row.integer_layers + (row.float_layers or 0)}"
+    integer = "" if row.integer_layers is None else f"{row.integer_layers} of {row.integer_layers + (row.float_layers or 0)}"
     agreement = f"{100 * min(agreements):.1f} %" if agreements else ""
-    return [f"{row.runtime} {row.version or ''}".rstrip(), verdict, agreement, error, layers]
+    return [f"{row.runtime} {row.version or ''}".rstrip(), verdict, agreement, error, integer]
 
 
 def _percent(share: float) -> str:

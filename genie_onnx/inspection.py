@@ -16,7 +16,7 @@ from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike
 from genie_onnx.equalisation import obstacles
 from genie_onnx.graph import query
-from genie_onnx.placement import explain, float_operators
+from genie_onnx.placement import explain, float_operators, integer_layers
 from genie_onnx.prepare import Prepared, Source, prepare
 from genie_onnx.sizes import packed
 from genie_onnx.synthesis import with_measurements
@@ -82,7 +82,10 @@ class Inspection:
     equalised: tuple[str, ...]  # values of at most 7 bits whose channels are scaled to use their grid alike ...
     not_equalised: dict[str, str]  # ... and those where they are not, and why
     tied: dict[str, tuple[str, ...]]  # weight -> the nodes that share it, where there are several
-    kept_float: dict[str, str]  # weighted node -> why
+    kept_float: dict[str, str]  # node of a weighted operator -> why
+    in_onnxruntime: bool  # whether the target's files are meant for its integer kernels
+    layers: int  # nodes with weights; a product of two computed values has none ...
+    float_layers: dict[str, str]  # ... those of them that compute in float, kept or for want of an integer kernel -> why
     float_bytes: int  # of the file
     packed_bytes: int  # of the quantised weights at their true bits, everything else at 4 bytes
     parameters: int
@@ -137,6 +140,7 @@ def inspect(
     packed_bytes, parameters = packed(deploy, weight_bits)
     nodes = _nodes(prepared, config)
     equalisation = _equalisation(prepared, config)
+    layers = integer_layers(deploy, placement, config.target.constraints)
     return Inspection(
         opset=query.opset(user),
         ir_version=user.ir_version,
@@ -165,6 +169,9 @@ def inspect(
         not_equalised={value: why for value, why in equalisation.items() if why},
         tied=_tied(deploy),
         kept_float=dict(placement.float_nodes),
+        in_onnxruntime=config.target.in_onnxruntime,
+        layers=len(layers),
+        float_layers=_float_layers(layers, prepared, config),
         float_bytes=ir.to_proto(user).ByteSize(),
         packed_bytes=packed_bytes,
         parameters=parameters,
@@ -198,6 +205,12 @@ def _nodes(prepared: Prepared, config: QuantizeConfig) -> dict[str, InspectedNod
             float_reason=reasons.get(name),
         )
     return found
+
+
+def _float_layers(layers: Mapping[str, str], prepared: Prepared, config: QuantizeConfig) -> dict[str, str]:
+    """Return why layers compute in float; of a file for another runtime than onnxruntime, only those that keep their weights."""
+    known = layers if config.target.in_onnxruntime else prepared.placement.float_nodes
+    return {layer: why for layer, why in layers.items() if why and layer in known}
 
 
 def _equalisation(prepared: Prepared, config: QuantizeConfig) -> dict[str, str]:

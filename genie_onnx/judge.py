@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import torch
 
+from genie_onnx import graph
 from genie_onnx.choice import Kind
 from genie_onnx.errors import ParityError
 from genie_onnx.graph import query
@@ -18,7 +19,17 @@ from genie_onnx.prepare import Prepared
 from genie_onnx.qparams import quantize
 from genie_onnx.reconstruct import Codes, simulate
 from genie_onnx.targets import Target
-from genie_onnx.validate import Comparison, Parity, check_parity, check_rounded_weights, compare_models, first_difference, run
+from genie_onnx.validate import (
+    Comparison,
+    FloatParts,
+    Parity,
+    Reference,
+    check_parity,
+    check_rounded_weights,
+    compare_models,
+    first_difference,
+    run,
+)
 
 PARITY_SAMPLES = 8  # every value of the network is compared on these
 CHECKS = 4  # valid ONNX, the simulation, parity with it, the float model
@@ -58,11 +69,24 @@ def judge(
     placement = prepared.placement
     if form.style == "float":
         placement = dataclasses.replace(placement, activations=())
+    rounded = {value for spec in placement.activations for value in spec.values}
+    parts = FloatParts(graph.with_constants(prepared.deploy, codes.biases), codes.weights, rounded)
+
+    def simulated(floats: Collection[str]) -> dict[str, torch.Tensor]:
+        return simulate(network, placement, prepared.blocks, codes, samples, form, alive=partial(tell, 1), floats=floats)
+
+    def simulated_again(names: Sequence[str]) -> dict[str, np.ndarray]:
+        missing = [name for name in names if name not in values]
+        values.update(simulated(missing) if missing else {})
+        return {name: _array(values[name]) for name in names}
+
     tell(1)
-    values = simulate(network, placement, prepared.blocks, codes, samples, form, alive=partial(tell, 1))
+    values = simulated(parts.heads(network.outputs))
     tell(2)
+    reference = Reference(parts, simulated_again)
     if form.style == "float":
-        parity = check_rounded_weights(proto, feeds, codes.weights, {v: _array(values[v]) for v in network.outputs})
+        outputs = {v: _array(values[v]) for v in network.outputs}
+        parity = check_rounded_weights(proto, feeds, codes.weights, outputs, reference)
     else:
         activations = {
             value: quantize(_array(values[value]), codes.activations[spec.name])
@@ -72,7 +96,7 @@ def judge(
         # An output that is itself rounded is compared by its codes.
         ends = [v for v in network.outputs if target.constraints.outputs == "float" or v not in activations]
         outputs = {v: _array(values[v]) for v in ends}
-        parity = check_parity(proto, feeds, codes.weights, activations, outputs, optimise=form.for_onnxruntime)
+        parity = check_parity(proto, feeds, codes.weights, activations, outputs, reference, optimise=form.for_onnxruntime)
     tell(3)
     comparison = compare_models(prepared.user, proto, everything, alive=partial(tell, 3))
     tell(CHECKS)

@@ -62,9 +62,7 @@ def choose_own_grids(
     return chosen
 
 
-def with_float_layers(
-    found: OwnGrids, prepared: Prepared, lost: tuple[OwnGrid, ...], wide: tuple[WideValue, ...]
-) -> OwnGrids:
+def with_float_layers(found: OwnGrids, prepared: Prepared, lost: tuple[OwnGrid, ...], wide: tuple[WideValue, ...]) -> OwnGrids:
     """Return `found` with the Concats of `lost` and the values `wide`, unless no layer would be left to quantize."""
     known = {value for grid in (*found.grids, *lost) for value in grid.values}
     wide = tuple(value for value in wide if value.value not in known)

@@ -24,7 +24,7 @@ from genie_onnx.events import Step, Tally
 from genie_onnx.framing import Framing
 from genie_onnx.integrity import Integrity, integrity
 from genie_onnx.trial_images import sample_shape, trial_images
-from genie_onnx.validate import Session
+from genie_onnx.validate import KernelCounts, Session, integer_kernels, weighted_layers
 from genie_onnx.validate.runtimes import LIMIT, RUNTIMES, Runtime, RuntimeFinding, ask, doubt, is_installed, judge
 from genie_onnx.validate.saturation import has_vnni, wide_weights
 
@@ -44,6 +44,8 @@ class Verification:
     limit: float
     bytes: int  # of the file
     float_bytes: int | None
+    layers: int | None  # with weights, as the file says; None where it does not ...
+    float_layers: dict[str, str]  # ... those of them that onnxruntime computes in float -> why
     notices: tuple[str, ...]
     runtimes: tuple[RuntimeFinding, ...]
     changes: tuple[str, ...] = ()  # what of scales and codes is not as it was written: a node and a value each
@@ -117,6 +119,7 @@ def verify(
         runs.append(session({name: feed}))
         tell(done)
     reference = {output: np.stack([run[output] for run in runs]) for output in session.outputs}
+    weighted, kernels = weighted_layers(proto), _kernels(path)
     findings = []
     for index, (row, python) in enumerate(chosen):
         step = Step(stage="runtimes", index=index, count=len(chosen), name=row.name)
@@ -130,7 +133,7 @@ def verify(
             seconds=seconds,
             alive=partial(progress, step),
         )
-        findings.append(judge(row.name, answer, reference))
+        findings.append(judge(row.name, answer, reference, None if weighted is None else len(weighted)))
     wide = wide_weights(proto) if has_vnni() is False else ()
     rounded = any(node.op_type == "QuantizeLinear" for node in proto.graph.node)
     doubts = [doubt(finding, rounded) for finding in findings]
@@ -143,6 +146,8 @@ def verify(
         bytes=path.stat().st_size,
         float_bytes=None if float_model is None else Path(float_model).stat().st_size,
         notices=tuple(notice for notice in notices if notice),
+        layers=None if kernels is None else kernels.layers,
+        float_layers={} if kernels is None else kernels.float_layers,
         runtimes=tuple(findings),
         changes=kept.changes,
     )
@@ -158,6 +163,14 @@ def _session(path: Path, kept: Integrity) -> Session:
         more = f" (and {len(kept.changes) - 3} more)" if len(kept.changes) > 3 else ""
         changed = "; ".join(kept.changes[:3])
         raise RunError(f"{error}. The file is not as it was written: {changed}{more}. Take it from its run again") from error
+
+
+def _kernels(path: Path) -> KernelCounts | None:
+    """Return what onnxruntime runs at default options; None where it refuses the file so, which is a finding of its row."""
+    try:
+        return integer_kernels(path)
+    except RunError:
+        return None
 
 
 def _choose(names: Sequence[str] | None, pythons: Mapping[str, str]) -> list[tuple[Runtime, str]]:

@@ -54,7 +54,12 @@ def contents(name: str = "/layer1/layer1.0/conv1/Conv", **changes: Any) -> Conte
 def report(names: tuple[str, ...], reads: dict[str, str]) -> dict[str, Any]:
     """The report of such a run, as JSON values."""
     return {
-        "settings": {"placement": {"wbits": 4, "abits": 4}, "target": {"name": "portable"}, "seed": 0, "input_mean": None},
+        "settings": {
+            "placement": {"wbits": 4, "abits": 4},
+            "target": {"name": "portable", "in_onnxruntime": True},
+            "seed": 0,
+            "input_mean": None,
+        },
         "images": "distilled",
         "images_reason": f"statistics of {names[0]}",
         "notices": [f"{names[0]} has 8 bits"],
@@ -65,7 +70,14 @@ def report(names: tuple[str, ...], reads: dict[str, str]) -> dict[str, Any]:
         "weights": {f"{block}.w": 4 for block in names},
         "activations": dict.fromkeys(reads.values(), 4),
         "kept_float": {f"{names[0]}/gate": "it gates"},
-        "parity": {"ok": True, "weights": 4, "values": [{"name": "va"}], "problems": []},
+        "parity": {
+            "ok": True,
+            "weights": 4,
+            "values": [{"name": "va"}],
+            "problems": [],
+            "whole_flip_rate": 0.14,
+            "kernels": {"layers": 4, "float_layers": {"b/Conv": "it is a last layer", "c/Conv": "it is a last layer"}},
+        },
         "comparison": {"samples": 64, "outputs": [{"name": "scores", "sqnr_db": 17.5, "cosine": 0.99, "agreement": 0.875}]},
         "held_back": "procedural",
         "seconds": 69.4,

@@ -22,6 +22,7 @@ from genie_onnx.graph import query
 from genie_onnx.placement import ActivationSpec, Placement, WeightSpec
 from genie_onnx.qparams import QParams, QTensor, bias_codes, bias_scale, quantize
 from genie_onnx.targets import TARGETS
+from genie_onnx.validate import FloatParts, Reference
 
 Array = npt.NDArray[Any]
 
@@ -37,6 +38,7 @@ class Codes:
 class Simulated:
     activations: dict[str, QTensor]  # codes of every quantised value
     outputs: dict[str, Array]
+    values: dict[str, Array]  # every value before it is rounded
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,12 @@ class Case:
 
     def simulate(self, feeds: Mapping[str, Array]) -> Simulated:
         return simulate(self.deploy, self.placement, self.codes, feeds)
+
+    def reference(self, simulated: Simulated) -> Reference:
+        """What a file is held against beside codes and outputs."""
+        rounded = {value for spec in self.placement.activations for value in spec.values}
+        parts = FloatParts(self.deploy, self.codes.weights, rounded)
+        return Reference(parts, lambda names: {name: simulated.values[name] for name in names})
 
 
 def model(text: str, **initializers: Array) -> onnx.ModelProto:
@@ -132,7 +140,7 @@ def simulate(deploy: ir.Model, placement: Placement, codes: Codes, feeds: Mappin
     rounded: dict[str, QTensor] = {}
     values = dict(_values(deploy, placement, codes, feeds, rounded))
     outputs = {str(v.name): values[str(v.name)] for v in deploy.graph.outputs}
-    return Simulated(activations=rounded, outputs=outputs)
+    return Simulated(activations=rounded, outputs=outputs, values=values)
 
 
 def _float_values(deploy: ir.Model, feeds: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:

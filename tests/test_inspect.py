@@ -111,7 +111,9 @@ def test_options_of_placement_are_those_of_quantize(model: Path) -> None:
     assert "W7A6" in text
     assert "Conv y  5x4x1x1  W2A4" in text
     assert "Conv b  4x4x3x3  float: its weight 'w2' is tied with Conv 'c', which stays float" in text
-    assert "kept float: c: asked for with --keep-float 'c'" in text
+    assert "  float: c: asked for with --keep-float 'c'" in text
+    assert "  float: b: its weight 'w2' is tied with Conv 'c', which stays float" in text
+    assert "layers in integer kernels of onnxruntime: 0 of 5" in text
 
 
 def test_a_model_without_statistics_is_told_how_to_keep_them(model: Path) -> None:

@@ -97,9 +97,7 @@ def test_channels_of_other_sizes_behind_what_pins_them_leave_their_layers_in_flo
     assert "v" not in result.report.activations
 
 
-def test_without_the_float_layers_nothing_would_be_left(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_float_layers_nothing_would_be_left(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("genie_onnx.own_grid_choice.wide_values", lambda *_: ())
     result, _ = run(network(), tmp_path / "q.onnx", images, config())
     assert sqnr(result) < 15

@@ -28,7 +28,7 @@ from genie_onnx.exporter.rounded_weights import round_weights
 from genie_onnx.exporter.unused import drop_unused_initializers
 from genie_onnx.exporter.weights import quantize_weights, quantized_readers
 from genie_onnx.graph import query
-from genie_onnx.placement import Placement
+from genie_onnx.placement import Placement, integer_layers
 from genie_onnx.qparams import QParams, QTensor
 from genie_onnx.targets import Target
 
@@ -52,7 +52,7 @@ def export(
 
     `deploy` is the normalised graph with BatchNormalization folded, `user` the model as loaded: the result has the nodes
     of the one and the interface of the other. Its `metadata_props` are the user's, `metadata` with each key prefixed by
-    `genie_onnx.`, and two tables in JSON, `genie_onnx.weights` and `genie_onnx.activations`:
+    `genie_onnx.`, and tables in JSON: `genie_onnx.layers` (integer_layers), `genie_onnx.weights` and `genie_onnx.activations`:
     {name: {"bits": true bit width, "min" and "max": of the grid, "codes": name of the tensor that has the codes in this file}}.
 
     Shapes are the user's; `fix_shapes` is for targets that need fixed ones. Raises ModelError where the target needs an opset
@@ -69,6 +69,8 @@ def export(
         "weights": json.dumps({n: _entry(codes.weights[n].qparams, c) for n, c in weights.items()}),
         "activations": json.dumps({n: _entry(grids[n], c) for n, c in activations.items()}),
     }
+    if target.form.style == "qdq":
+        tables["layers"] = json.dumps(integer_layers(deploy, placement, target.constraints))
     restore_interface(model, user, {**metadata, **tables})
     return _finished(model)
 
@@ -128,14 +130,18 @@ def _at_fitting_opset(deploy: ir.Model, placement: Placement, target: Target) ->
 
 
 def _finished(model: ir.Model) -> onnx.ModelProto:
-    """Return `model` with shapes on every value, at the oldest IR version that holds it, checked in full."""
+    """Return `model` with shapes on every value between its inputs and outputs, which stay as they are declared, at the oldest IR
+    version that holds it, checked in full."""
     drop_unused_initializers(model.graph)
     model.ir_version = minimal_ir_version(model.graph.opset_imports)
+    declared = {v: v.shape.copy() for v in model.graph.outputs if v.shape is not None}  # the others need one, to be valid ONNX
     for node in model.graph:
         for value in node.outputs:
             if not value.is_graph_output():
                 value.shape = None  # what was known was for a free batch
     ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)(model)
+    for value, shape in declared.items():
+        value.shape = shape
     proto = ir.to_proto(model)
     if proto.ByteSize() < onnx.checker.MAXIMUM_PROTOBUF:
         onnx.checker.check_model(proto, full_check=True)

@@ -7,6 +7,7 @@ from genie_onnx.placement.control import resolve
 from genie_onnx.placement.demands import REDUCED
 from genie_onnx.placement.explain import Row, explain, float_operators
 from genie_onnx.placement.groups import joined
+from genie_onnx.placement.integer_layers import integer_layers
 from genie_onnx.placement.joins import joins, layers_behind
 from genie_onnx.placement.place import place
 from genie_onnx.placement.selections import hand_out_floats, selections
@@ -22,6 +23,7 @@ __all__ = [
     "explain",
     "float_operators",
     "hand_out_floats",
+    "integer_layers",
     "joined",
     "joins",
     "layers_behind",

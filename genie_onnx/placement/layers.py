@@ -56,14 +56,14 @@ def find_layers(graph: ir.Model, control: Control, parted: Mapping[str, str] = M
     quantised = tuple(n for n in fit if str(n.name) not in kept)
     kept_nodes = frozenset(n for n in nodes if str(n.name) in kept)
     first, second = _first_and_second(nodes, set(fit))
-    feeding = _feeding(nodes, set(fit))
+    leading_on = feeding(nodes, set(fit))
     return Layers(
         quantised=quantised,
         float_nodes={str(n.name): unfit.get(str(n.name)) or kept[str(n.name)] for n in weighted if n not in quantised},
         first=first,
         second=second,
-        last=frozenset(str(n.name) for n in fit if n.outputs[0] not in feeding),
-        feeding=feeding,
+        last=frozenset(str(n.name) for n in fit if n.outputs[0] not in leading_on),
+        feeding=leading_on,
         kept=kept_nodes,
         beside_kept=frozenset(v for n in kept_nodes for v in _touched(n)),
         beside_kept_layers=frozenset(v for n in kept_nodes.intersection(fit) for v in _touched(n)),
@@ -151,9 +151,10 @@ def _first_and_second(nodes: list[ir.Node], quantised: set[ir.Node]) -> tuple[fr
     return frozenset(first), frozenset(second)
 
 
-def _feeding(nodes: list[ir.Node], quantised: set[ir.Node]) -> frozenset[ir.Value]:
-    feeding: set[ir.Value] = set()
+def feeding(nodes: list[ir.Node], layers: set[ir.Node]) -> frozenset[ir.Value]:
+    """Return the values from which one of `layers` is reached downstream, given all nodes in topological order."""
+    found: set[ir.Value] = set()
     for node in reversed(nodes):
-        if node in quantised or any(v in feeding for v in node.outputs):
-            feeding.update(_carriers(node.inputs))
-    return frozenset(feeding)
+        if node in layers or any(v in found for v in node.outputs):
+            found.update(_carriers(node.inputs))
+    return frozenset(found)

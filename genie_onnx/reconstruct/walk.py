@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -199,13 +199,15 @@ def simulate(
     images: Tensor,
     form: Form = PORTABLE.form,
     alive: Callable[[], None] = lambda: None,
+    floats: Collection[str] = (),
 ) -> dict[str, Tensor]:
     """Return the outputs of the quantised network and every quantised value, as the file exported in `form` computes them.
 
-    Keys are value names: graph outputs as they are, the values of every ActivationSpec *before* they are rounded (those
-    behind a pass-through operator are on their grid already). `images` is [N, C, H, W]. `alive` is called after each block.
+    Keys are value names: graph outputs and `floats` as they are, the values of every ActivationSpec *before* they are rounded
+    (those behind a pass-through operator are on their grid already). `images` is [N, C, H, W]. `alive` is called after
+    each block.
     """
-    quantised = {value for spec in placement.activations for value in spec.values}
+    quantised = {value for spec in placement.activations for value in spec.values}.union(floats)
     values: dict[str, Tensor] = {network.inputs[0]: images}
     for block in blocks:
         inner = [v for v in _own_values(network, block) if v in quantised and v not in block.outputs]

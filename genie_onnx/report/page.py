@@ -77,6 +77,7 @@ def render(contents: Contents) -> str:
         settings=dict(_flat(contents.report["settings"])),
         comparison=comparison,
         rows=rows,
+        layers=_layers(contents.report),
         drawing=layout(contents.blocks) if contents.blocks else None,
         box=BOX,
         distillation=chart(batches, 480, 170) if batches else None,
@@ -96,6 +97,18 @@ def render(contents: Contents) -> str:
             "steps": contents.steps,
         },
     )
+
+
+def _layers(report: Json) -> dict[str, Any]:
+    """Return how many weighted layers there are and how many run in integer kernels of onnxruntime (None: not known, or another
+    runtime's file), why the others do not, and why products without weights do not."""
+    kernels, kept = report["parity"]["kernels"], report["kept_float"]
+    count = kernels.get("layers") if report["settings"]["target"]["in_onnxruntime"] else None
+    if count is None:
+        return {"count": None, "integer": None, "floats": kept, "without": {}}
+    floats = kernels["float_layers"]
+    without = {node: why for node, why in kept.items() if node not in floats}
+    return {"count": count, "integer": count - len(floats), "floats": floats, "without": without}
 
 
 def _wider(bits: Json) -> list[Json]:

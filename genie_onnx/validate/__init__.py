@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from genie_onnx.validate.checksums import changes, with_checksums
+from genie_onnx.validate.by_operators import Reference
 from genie_onnx.validate.classification import Classification, Confusion
 from genie_onnx.validate.compare import Comparison, Difference, OutputComparison, compare, compare_models, first_difference
-from genie_onnx.validate.kernels import KernelCounts, integer_kernels
+from genie_onnx.validate.float_parts import FloatParts, run_part
+from genie_onnx.validate.kernels import KernelCounts, integer_kernels, weighted_layers
 from genie_onnx.validate.measure import Measured
-from genie_onnx.validate.parity import OutputParity, Parity, ValueParity, check_parity, check_rounded_weights, require_parity
+from genie_onnx.validate.parity import check_parity, check_rounded_weights, require_parity
+from genie_onnx.validate.parity_findings import HeadParity, OutputParity, Parity, ValueParity
 from genie_onnx.validate.rules import broken_rules
 from genie_onnx.validate.session import Provider, Session, cuda_works, has_cuda, run
 from genie_onnx.validate.statistics import Figure, PairedDifference
@@ -18,6 +21,8 @@ __all__ = [
     "Confusion",
     "Difference",
     "Figure",
+    "FloatParts",
+    "HeadParity",
     "KernelCounts",
     "Measured",
     "OutputComparison",
@@ -25,6 +30,7 @@ __all__ = [
     "PairedDifference",
     "Parity",
     "Provider",
+    "Reference",
     "Session",
     "ValueParity",
     "broken_rules",
@@ -40,4 +46,6 @@ __all__ = [
     "require_parity",
     "run",
     "with_checksums",
+    "run_part",
+    "weighted_layers",
 ]

@@ -111,6 +111,8 @@ def decibels(signal: float, noise: float) -> float:
     """Return 10 log10(signal / noise), within -200..200; 200 where there is no noise, also in a signal of zeros."""
     if noise == 0:
         return MAX_SQNR
+    if not np.isfinite(noise):
+        return -MAX_SQNR
     return float(np.clip(10 * np.log10(max(signal, 1e-300) / noise), -MAX_SQNR, MAX_SQNR))
 
 

@@ -9,24 +9,32 @@ side of a rounding boundary, and one such flip changes what all later layers rea
     whole            the file as it is. Flips have spread; they are counted and reported, not judged.
 
 Broken is, layer by layer: a code that is off by more than one step, or by one although the number that was rounded is not
-within BOUNDARY of a rounding boundary; more flips than MAX_FLIP_RATE over all values; an output off by more than
-OUTPUT_TOLERANCE of its largest magnitude; other integer kernels than in the whole file, for then this would not be about it.
+within BOUNDARY of a rounding boundary; more flips than MAX_FLIP_RATE over all values; a head, which is what a layer writes as
+floats on the way to an output, off by more than HEAD_TOLERANCE of its largest magnitude; an output off by more than
+OUTPUT_TOLERANCE of its own; other integer kernels than in the whole file, for then this would not be about it.
+
+What functions made of floats is judged where it began. A code or an output that is not the simulation's is no fault of the file
+where the heads before it are right and onnxruntime makes the same of them in the user's own operators (float_parts.py): then two
+libraries differ in a Sigmoid, and the file has that of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+import onnx
 from onnx import numpy_helper
 
 from genie_onnx.errors import ParityError
 from genie_onnx.qparams import FloatArray, QParams, QTensor
+from genie_onnx.validate.by_operators import Reference, by_operators, present
 from genie_onnx.validate.compare import sqnr
+from genie_onnx.validate.float_parts import FloatParts
 from genie_onnx.validate.grids import grid_problems, weight_problems
-from genie_onnx.validate.kernels import KernelCounts, integer_kernels
+from genie_onnx.validate.kernels import integer_kernels
+from genie_onnx.validate.parity_findings import HeadParity, OutputParity, Parity, ValueParity
 from genie_onnx.validate.probe import Probe, layer_probe
 from genie_onnx.validate.qdq_file import QdqFile
 from genie_onnx.validate.session import Array, File, Session, as_proto
@@ -37,64 +45,7 @@ TIE = 1e-4  # steps: nearer to the middle, the last bit of a float decides. Many
 MAX_FLIP_RATE = 1e-4  # of all codes compared; measured 1e-7 .. 5e-6 over a dozen networks at 4 and 8 bits
 MIN_FLIPS = 3  # allowed however few codes there are
 OUTPUT_TOLERANCE = 1e-3  # of the largest magnitude: nothing is rounded between the last codes and an output
-
-
-@dataclass(frozen=True, kw_only=True)
-class ValueParity:
-    """One quantised value: codes compared and codes that differ, layer by layer and (`whole_`) in the file as it is."""
-
-    name: str
-    elements: int
-    flips: int
-    unexplained: int  # flips that are no matter of a rounding boundary
-    max_step: int  # codes
-    whole_flips: int
-    whole_max_step: int
-    ties: int = 0  # flips in the very middle between two codes
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputParity:
-    """One graph output against the simulation's, layer by layer and (`whole_`) in the file as it is."""
-
-    name: str
-    magnitude: float  # largest absolute value in the simulation
-    max_error: float
-    mean_error: float
-    whole_max_error: float
-    whole_mean_error: float
-    whole_sqnr_db: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parity:
-    """The finding. `problems` is empty exactly when file and simulation agree within the limits."""
-
-    samples: int
-    weights: int  # tensors compared, codes and scales exactly
-    values: tuple[ValueParity, ...]
-    outputs: tuple[OutputParity, ...]
-    kernels: KernelCounts
-    problems: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether the file computes what was simulated."""
-        return not self.problems
-
-    @property
-    def flip_rate(self) -> float:
-        """Flips that arose in a layer of their own, per code compared."""
-        return sum(v.flips for v in self.values) / max(sum(v.elements for v in self.values), 1)
-
-    @property
-    def whole_flip_rate(self) -> float:
-        """Codes that differ when the file runs as it is, per code compared."""
-        return sum(v.whole_flips for v in self.values) / max(sum(v.elements for v in self.values), 1)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return {"ok": self.ok, "flip_rate": self.flip_rate, "whole_flip_rate": self.whole_flip_rate, **asdict(self)}
+HEAD_TOLERANCE = 1e-4  # of the largest magnitude: one layer's float sums; what saturates behind it would hide more
 
 
 def check_parity(
@@ -103,49 +54,74 @@ def check_parity(
     weights: Mapping[str, QTensor],
     activations: Mapping[str, QTensor],
     outputs: Mapping[str, FloatArray],
+    reference: Reference,
     optimise: bool = True,
 ) -> Parity:
     """Compare `model` with a simulation of it on `feeds` (float32 [n, ...] by input name).
 
     `weights` has the codes of every quantised initializer, `activations` the simulated codes [n, ...] of quantised values
     (where one is left out, the layers before and behind it are judged together), `outputs` the simulated outputs; all by
-    the names they have in the user's model. `optimise` False runs every node as it is written: for files whose form onnxruntime
-    would change by itself, as it rounds float biases. What is found is returned, not raised.
+    the names they have in the user's model, as `reference` has them. `optimise` False runs every node as it is written: for files
+    whose form onnxruntime would change by itself, as it rounds float biases. What is found is returned, not raised.
     """
-    proto = as_proto(model)
+    proto, parts = as_proto(model), reference.parts
     kernels = integer_kernels(proto)
     try:
         file = QdqFile(proto)
         problems = weight_problems(file, weights) + grid_problems(file, activations)
         probe = layer_probe(proto, file, activations)
     except ParityError as error:
-        return Parity(samples=_count(feeds), weights=0, values=(), outputs=(), kernels=kernels, problems=(str(error),))
+        return Parity(samples=_count(feeds), weights=0, values=(), outputs=(), heads=(), kernels=kernels, problems=(str(error),))
     tensors = {name: file.codes("activations", name) for name in activations}
-    wanted = [*tensors.values(), *outputs]
-    single = Session(probe.model, wanted, optimise)({**feeds, **probe.feeds})
-    whole = Session(proto, wanted, optimise)(feeds)
+    heads, probe_feeds = _heads(proto, outputs, parts), {**feeds, **probe.feeds}
+    single = Session(probe.model, _once(*tensors.values(), *outputs, *heads), optimise)(probe_feeds)
+    whole = Session(proto, _once(*tensors.values(), *outputs), optimise)(feeds)
 
     stored = {name: file.stored(name, q) for name, q in activations.items()}
     flipped = [name for name in activations if not np.array_equal(single[tensors[name]], stored[name])]
     before_rounding = _before_rounding(probe, file, feeds, flipped)
-    values = tuple(
-        _compare_codes(name, stored[name], q.qparams, single[tensors[name]], whole[tensors[name]], before_rounding.get(name))
-        for name, q in activations.items()
-    )
+
+    def compared(name: str, right: Array | None = None) -> ValueParity:
+        codes, grid = stored[name], activations[name].qparams
+        offset = int(file.grid(name).zero_point)
+        return _compare_codes(
+            name, codes, grid, single[tensors[name]], whole[tensors[name]], before_rounding.get(name), right, offset
+        )
+
+    values = tuple(map(compared, activations))
     ends = tuple(_compare_output(name, y, single[name], whole[name]) for name, y in outputs.items())
+    tops = _compare_heads(heads, single, reference)
+    suspects = [name for name in _suspects(values, ends) if parts.has_function(name)]
+    if suspects:
+        rounded = {name: q.dequantize() for name, q in activations.items()}
+        own = [end.name for end in ends if end.name in suspects]
+        computed = by_operators(probe.model, probe_feeds, rounded, suspects, own, parts)
+        tops = {**_compare_heads(parts.heads(suspects), computed.found, reference), **tops}
+        values = tuple(compared(v.name, computed.values[v.name]) if v.name in computed.values else v for v in values)
+        ends = tuple(replace(end, arithmetic=end.name in own and computed.same(end.name)) for end in ends)
     if optimise and integer_kernels(probe.model).integer != kernels.integer:
         problems.append("the layer-by-layer copy runs on other integer kernels than the file")
-    problems += _flip_problems(values) + [text for end in ends for text in _output_problems(end)]
+    problems += _flip_problems(values) + _head_problems(tops, HEAD_TOLERANCE) + _output_problems(ends)
     return Parity(
-        samples=_count(feeds), weights=len(weights), values=values, outputs=ends, kernels=kernels, problems=tuple(problems)
+        samples=_count(feeds),
+        weights=len(weights),
+        values=values,
+        outputs=ends,
+        heads=tuple(tops.values()),
+        kernels=kernels,
+        problems=tuple(problems),
     )
 
 
 def check_rounded_weights(
-    model: File, feeds: Mapping[str, Array], weights: Mapping[str, QTensor], outputs: Mapping[str, FloatArray]
+    model: File,
+    feeds: Mapping[str, Array],
+    weights: Mapping[str, QTensor],
+    outputs: Mapping[str, FloatArray],
+    reference: Reference,
 ) -> Parity:
     """Compare a float `model` that has rounded weights with a simulation that rounds nothing else (as `check_parity` does)."""
-    proto = as_proto(model)
+    proto, parts = as_proto(model), reference.parts
     found = {t.name: t for t in proto.graph.initializer if t.name in weights}
     problems = [f"weight '{name}' is not in the file" for name in weights if name not in found]
     problems += [
@@ -153,14 +129,21 @@ def check_rounded_weights(
         for name, tensor in found.items()
         if not np.array_equal(numpy_helper.to_array(tensor), weights[name].dequantize())
     ]
-    whole = Session(proto, list(outputs))(feeds)
+    heads = _heads(proto, outputs, parts)
+    whole = Session(proto, _once(*outputs, *heads))(feeds)
     ends = tuple(_compare_output(name, y, whole[name], whole[name]) for name, y in outputs.items())
-    problems += [text for end in ends for text in _output_problems(end)]
+    suspects = [name for name in _suspects((), ends) if parts.has_function(name)]
+    if suspects:
+        computed = by_operators(proto, feeds, {}, suspects, suspects, parts)
+        ends = tuple(replace(end, arithmetic=end.name in suspects and computed.same(end.name)) for end in ends)
+    tops = _compare_heads(heads, whole, reference)
+    problems += _head_problems(tops, OUTPUT_TOLERANCE) + _output_problems(ends)  # sums of a whole network
     return Parity(
         samples=_count(feeds),
         weights=len(weights),
         values=(),
         outputs=ends,
+        heads=tuple(tops.values()),
         kernels=integer_kernels(proto),
         problems=tuple(problems),
     )
@@ -182,15 +165,32 @@ def _before_rounding(probe: Probe, file: QdqFile, feeds: Mapping[str, Array], na
     return {name: found[source] for name, source in sources.items()}
 
 
-def _compare_codes(name: str, expected: Array, grid: QParams, single: Array, whole: Array, rounded: Array | None) -> ValueParity:
+def _compare_codes(
+    name: str,
+    expected: Array,
+    grid: QParams,
+    single: Array,
+    whole: Array,
+    rounded: Array | None,
+    right: Array | None,
+    zero_point: int,
+) -> ValueParity:
+    """Compare codes as the file has them with `expected`, given the floats that the file rounds for them, where there are flips,
+    and those that the user's float operators make (`right`), where these were asked. `zero_point` is that of the file's grid."""
     steps, whole_steps = (np.abs(codes.astype(np.int16) - expected) for codes in (single, whole))
-    unexplained = ties = 0
+    unexplained = ties = arithmetic = 0
     if rounded is not None:
         position = rounded.astype(np.float64) / grid.scale
         off_middle = np.abs(position - np.floor(position) - 0.5)
         at_boundary = off_middle <= BOUNDARY
-        ties = int(((steps == 1) & (off_middle <= TIE)).sum())
-        unexplained = int(((steps > 1) | ((steps == 1) & ~at_boundary)).sum())
+        tie = (steps == 1) & (off_middle <= TIE)
+        by_operators = np.zeros_like(tie)
+        if right is not None:
+            low = zero_point - int(grid.zero_point)
+            codes = np.clip(right.astype(np.float64) / grid.scale + zero_point, low, low + grid.qmax)
+            by_operators = (steps > 0) & ~tie & (np.abs(single - codes) <= 0.5 + BOUNDARY)
+        ties, arithmetic = int(tie.sum()), int(by_operators.sum())
+        unexplained = int((((steps > 1) | ((steps == 1) & ~at_boundary)) & ~by_operators).sum())
     return ValueParity(
         name=name,
         elements=expected.size,
@@ -200,6 +200,7 @@ def _compare_codes(name: str, expected: Array, grid: QParams, single: Array, who
         whole_flips=int((whole_steps > 0).sum()),
         whole_max_step=int(whole_steps.max(initial=0)),
         ties=ties,
+        arithmetic=arithmetic,
     )
 
 
@@ -216,22 +217,63 @@ def _compare_output(name: str, expected: FloatArray, single: Array, whole: Array
     )
 
 
-def _flip_problems(values: tuple[ValueParity, ...]) -> list[str]:
+def _heads(proto: onnx.ModelProto, outputs: Collection[str], parts: FloatParts) -> list[str]:
+    """Return what layers of the file write as floats on the way to an output; those that are one are judged as such."""
+    return present(proto, [name for name in parts.heads(outputs) if name not in outputs])
+
+
+def _compare_heads(heads: Sequence[str], found: Mapping[str, Array], reference: Reference) -> dict[str, HeadParity]:
+    """Hold those of `heads` that were found against the simulation."""
+    known = [name for name in heads if name in found]
+    expected = reference.simulate(known) if known else {}
+    return {
+        name: HeadParity(
+            name=name,
+            magnitude=float(np.abs(expected[name]).max(initial=0)),
+            max_error=float(np.abs(found[name].astype(np.float64) - expected[name]).max(initial=0)),
+        )
+        for name in known
+    }
+
+
+def _suspects(values: Sequence[ValueParity], outputs: Sequence[OutputParity]) -> list[str]:
+    """Return the values and outputs that break parity unless float operators are the reason."""
+    too_many = bool(_flip_problems([replace(v, unexplained=0) for v in values]))
+    return [v.name for v in values if v.unexplained or (too_many and v.flips)] + [
+        o.name for o in outputs if _output_problems([o])
+    ]
+
+
+def _flip_problems(values: Sequence[ValueParity]) -> list[str]:
     problems = [
         f"value '{v.name}': {v.unexplained} of {v.elements} codes differ by up to {v.max_step} and not by rounding alone"
         for v in values
         if v.unexplained
     ]
-    flips, elements = sum(v.flips - v.ties for v in values), sum(v.elements for v in values)
+    flips, elements = sum(v.flips - v.ties - v.arithmetic for v in values), sum(v.elements for v in values)
     if flips > max(MIN_FLIPS, MAX_FLIP_RATE * elements):
         problems.append(f"{flips} of {elements} codes differ, more than {MAX_FLIP_RATE:.0e} of them")
     return problems
 
 
-def _output_problems(output: OutputParity) -> list[str]:
-    if output.max_error <= OUTPUT_TOLERANCE * output.magnitude:  # false for NaN
-        return []
-    return [f"output '{output.name}' is off by {output.max_error:.3g}, its largest value is {output.magnitude:.3g}"]
+def _head_problems(heads: Mapping[str, HeadParity], tolerance: float) -> list[str]:
+    return [
+        f"what a layer writes to '{head.name}' is off by {head.max_error:.3g}, its largest value is {head.magnitude:.3g}"
+        for head in heads.values()
+        if not head.max_error <= tolerance * head.magnitude  # true for NaN
+    ]
+
+
+def _output_problems(outputs: Iterable[OutputParity]) -> list[str]:
+    return [
+        f"output '{output.name}' is off by {output.max_error:.3g}, its largest value is {output.magnitude:.3g}"
+        for output in outputs
+        if not (output.arithmetic or output.max_error <= OUTPUT_TOLERANCE * output.magnitude)  # true for NaN
+    ]
+
+
+def _once(*names: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
 
 
 def _count(feeds: Mapping[str, Array]) -> int:

@@ -62,7 +62,7 @@ def test_the_runtime_does_not_quantise_what_stays_float(kind: str) -> None:
     case = _case(kind)
     assert {"r", "f"} <= {v for spec in case.placement.activations for v in spec.values}
     simulated = case.simulate(X)
-    parity = check_parity(case.proto, X, case.codes.weights, simulated.activations, simulated.outputs)
+    parity = check_parity(case.proto, X, case.codes.weights, simulated.activations, simulated.outputs, case.reference(simulated))
     assert parity.problems == ()
     assert sum(v.flips for v in parity.values) == 0
     stored = {t.name: numpy_helper.to_array(t) for t in case.proto.graph.initializer}
@@ -96,5 +96,7 @@ def test_a_matmul_with_its_bias_stays_float() -> None:
         node.name = node.output[0]
     case = quantised(proto, lambda deploy: place(deploy, PlacementConfig(keep_float=("p",))), rows)
     simulated = case.simulate(rows)
-    parity = check_parity(case.proto, rows, case.codes.weights, simulated.activations, simulated.outputs)
+    parity = check_parity(
+        case.proto, rows, case.codes.weights, simulated.activations, simulated.outputs, case.reference(simulated)
+    )
     assert parity.problems == ()

@@ -142,3 +142,29 @@ def test_large_models_get_external_data(tmp_path: Path, monkeypatch: pytest.Monk
     assert save(case.proto, path) == (path, tmp_path / "model.onnx.data")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
     np.testing.assert_array_equal(run(path, feeds)["y"], expected["y"])
+
+
+DECLARED = {  # what a user's file may say of an output that is [N, 1, H, W]
+    "symbols": ["a", "b", "c", "d"],
+    "numbers": ["a", 1, 8, 8],
+    "unnamed": [None, None, None, None],
+}
+
+
+@pytest.mark.parametrize("target", ["portable", "int4", "encodings"])
+@pytest.mark.parametrize("declared", DECLARED)
+def test_declared_dimensions_stay(declared: str, target: str) -> None:
+    """Also where inference finds a number for what the user's file leaves open."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+        net (float[n,3,h,w] image) => (float[n,4,h,w] features, float[n,1,h,w] map) {
+            features = Conv<pads = [1,1,1,1]>(image, w) r = Relu(features)
+            c = ConvTranspose(r, v) map = Sigmoid(c) }"""
+    shapes = {"w": (4, 3, 3, 3), "v": (4, 1, 1, 1)}
+    user = model(text, **{name: RNG.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()})
+    for output, channels in zip(user.graph.output, (4, 1), strict=True):
+        dims = [channels if d == 1 else d for d in DECLARED[declared]]
+        output.CopyFrom(onnx.helper.make_tensor_value_info(output.name, onnx.TensorProto.FLOAT, dims))
+    values = () if target == "encodings" else ("image", "r")
+    proto = quantised(user, everywhere(4, 4, *values), X, target).proto
+    assert [v.SerializeToString() for v in proto.graph.output] == [v.SerializeToString() for v in user.graph.output]
+    assert run(proto, X)["map"].shape == (2, 1, 8, 8)

@@ -48,7 +48,7 @@ IMAGES = {"x": RNG.standard_normal((4, 3, 8, 8)).astype(np.float32)}
 
 def _parity(case: Case, feeds: dict[str, np.ndarray]) -> None:
     expected = case.simulate(feeds)
-    parity = check_parity(case.proto, feeds, case.codes.weights, expected.activations, expected.outputs)
+    parity = check_parity(case.proto, feeds, case.codes.weights, expected.activations, expected.outputs, case.reference(expected))
     assert parity.problems == ()
 
 

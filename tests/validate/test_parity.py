@@ -47,7 +47,7 @@ SIMULATED = CASE.simulate(X)
 
 
 def _check(proto: onnx.ModelProto, expected: Simulated = SIMULATED, case: Case = CASE) -> Parity:
-    return check_parity(proto, X, case.codes.weights, expected.activations, expected.outputs)
+    return check_parity(proto, X, case.codes.weights, expected.activations, expected.outputs, case.reference(expected))
 
 
 def _altered() -> onnx.ModelProto:
@@ -183,7 +183,7 @@ def test_a_flip_at_a_boundary_is_explained_and_counted() -> None:
     flipped = QTensor(codes=np.where(np.arange(8) == 0, a.codes - 1, a.codes), qparams=a.qparams)
 
     def check(codes: QTensor) -> Parity:
-        return check_parity(case.proto, feeds, {}, {"a": codes, "b": true.activations["b"]}, {})
+        return check_parity(case.proto, feeds, {}, {"a": codes, "b": true.activations["b"]}, {}, case.reference(true))
 
     assert check(a).problems == ()
     assert next((v.name, v.flips, v.unexplained) for v in check(flipped).values) == ("a", 1, 0)
@@ -193,7 +193,7 @@ def test_a_flip_at_a_boundary_is_explained_and_counted() -> None:
 
 def test_weights_missing_on_either_side() -> None:
     weights = {name: q for name, q in CASE.codes.weights.items() if name != "w2"} | {"other": CASE.codes.weights["w2"]}
-    problems = check_parity(CASE.proto, X, weights, {}, SIMULATED.outputs).problems
+    problems = check_parity(CASE.proto, X, weights, {}, SIMULATED.outputs, CASE.reference(SIMULATED)).problems
     assert problems == ("weight 'other' is not quantised in the file", "weight 'w2' is not quantised in the simulation")
 
 
@@ -207,7 +207,7 @@ def test_file_of_another_program() -> None:
 
 def test_values_without_codes_are_judged_through_those_behind_them() -> None:
     some = {name: q for name, q in SIMULATED.activations.items() if name in ("x", "r", "u")}
-    assert check_parity(CASE.proto, X, CASE.codes.weights, some, SIMULATED.outputs).problems == ()
+    assert check_parity(CASE.proto, X, CASE.codes.weights, some, SIMULATED.outputs, CASE.reference(SIMULATED)).problems == ()
 
 
 def test_error_names_three_findings_and_counts_the_rest() -> None:
@@ -232,13 +232,15 @@ def test_int8_codes_with_a_zero_point_break_parity() -> None:
 
 def test_rounded_weights_are_compared_exactly() -> None:
     case = quantised(model(TEXT, **_weights()), everywhere(4, 4), X, "encodings")
-    outputs = case.simulate(X).outputs
-    assert check_rounded_weights(case.proto, X, case.codes.weights, outputs).ok
+    simulated = case.simulate(X)
+    outputs, reference = simulated.outputs, case.reference(simulated)
+    assert check_rounded_weights(case.proto, X, case.codes.weights, outputs, reference).ok
     tensor = next(t for t in case.proto.graph.initializer if t.name == "w2")
     changed = numpy_helper.to_array(tensor).copy()
     changed.flat[0] += 1e-6
     tensor.CopyFrom(numpy_helper.from_array(changed, "w2"))
-    found = check_rounded_weights(case.proto, X, case.codes.weights, outputs)
+    found = check_rounded_weights(case.proto, X, case.codes.weights, outputs, reference)
     assert found.problems == ("weight 'w2' is not what its codes stand for",)
     wrong = {name: y + 1 for name, y in outputs.items()}
-    assert any("output 'y' is off" in text for text in check_rounded_weights(case.proto, X, case.codes.weights, wrong).problems)
+    problems = check_rounded_weights(case.proto, X, case.codes.weights, wrong, reference).problems
+    assert any("output 'y' is off" in text for text in problems)

@@ -129,4 +129,4 @@ def test_kernels_of_a_float_model() -> None:
         g (float[N,2,4,4] x) => (float[N,2,4,4] y) { a = Conv(x, w) y = Exp(a) }"""
     counts = integer_kernels(model(text, w=np.ones((2, 2, 3, 3), np.float32)))
     assert counts == KernelCounts(integer={}, floating={"Conv": 1})
-    assert counts.to_json() == {"integer": {}, "floating": {"Conv": 1}}
+    assert counts.to_json() == {"integer": {}, "floating": {"Conv": 1}, "layers": None, "float_layers": {}}

@@ -56,7 +56,7 @@ class RuntimeFinding:
     version: str | None
     problem: str | None
     outputs: tuple[OutputError, ...] = ()
-    integer_layers: int | None = None  # convolutions and matrix products by the type they compute in ...
+    integer_layers: int | None = None  # convolutions and matrix products with weights, by the type they compute in ...
     float_layers: int | None = None  # ... None where the runtime does not tell
     milliseconds: float | None = None  # one batch, one thread, shortest of several runs; None in an emulator
     float_milliseconds: float | None = None  # of the float model, in turns with the file
@@ -80,8 +80,11 @@ class RuntimeFinding:
         return {**asdict(self), "outputs": outputs, "speedup": self.speedup}
 
 
-def judge(runtime: str, answer: Answer, reference: Mapping[str, Array]) -> RuntimeFinding:
-    """Hold `answer` against `reference`, [batches, n, ...] by output name in the file's order."""
+def judge(runtime: str, answer: Answer, reference: Mapping[str, Array], weighted: int | None = None) -> RuntimeFinding:
+    """Hold `answer` against `reference`, [batches, n, ...] by output name in the file's order.
+
+    `weighted` is how many layers with weights the file has, where it says so: products of two computed values are none.
+    """
     outputs: tuple[OutputError, ...] = ()
     problem = answer.problem
     if answer.outputs:
@@ -91,6 +94,8 @@ def judge(runtime: str, answer: Answer, reference: Mapping[str, Array]) -> Runti
             outputs = tuple(_compare(name, expected, found) for (name, expected), found in pairs)
         problem = problem or shapes or next((text for text in map(_problem, outputs) if text), None)
     integer, floating = layers(answer.operators) if answer.operators else (None, None)
+    if integer is not None and weighted is not None:
+        floating = max(weighted - integer, 0)
     return RuntimeFinding(
         runtime=runtime,
         version=answer.version,
