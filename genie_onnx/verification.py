@@ -6,6 +6,7 @@ file, samples -> node by node as written (the reference, which every `quantize` 
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 
 from genie_onnx import graph
 from genie_onnx.data import Order, PathLike
@@ -134,9 +136,19 @@ def verify(
         limit=LIMIT,
         bytes=path.stat().st_size,
         float_bytes=None if float_model is None else Path(float_model).stat().st_size,
-        notices=(SATURATES.format(count=len(wide)),) if wide else (),
+        notices=(*_judged(loaded), *((SATURATES.format(count=len(wide)),) if wide else ())),
         runtimes=tuple(findings),
     )
+
+
+def _judged(model: ir.Model) -> list[str]:
+    """Say how the file was judged against the float model when it was made, where it says so and that is not well."""
+    try:
+        found = json.loads(model.metadata_props.get("genie_onnx.quality", "{}"))
+        bad = found.get("level") in ("poor", "useless")
+    except (ValueError, AttributeError, TypeError):
+        return []
+    return [f"When it was made, the file was judged against its float model: {found.get('verdict')}"] if bad else []
 
 
 def _choose(names: Sequence[str] | None, pythons: Mapping[str, str]) -> list[tuple[Runtime, str]]:

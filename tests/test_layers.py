@@ -136,7 +136,7 @@ TABLE = {
     "bn_file": Row(LEAVES | {"graph", "prepare"}, ONNX | RUNTIME | CLICK),
     "likely_input": Row(LEAVES | {"prepare", "synthesis"}, ONNX | RUNTIME | CLICK),
     "choice": Row(LEAVES | {"data", "synthesis", "graph", "likely_input", "prepare"}, THIRD),
-    "kept_images": Row(LEAVES | {"choice", "rundir", "synthesis"}, ONNX | RUNTIME | CLICK),
+    "kept_images": Row(LEAVES | {"choice", "quality", "rundir", "synthesis"}, ONNX | RUNTIME | CLICK),
     "calibration": Row(
         LEAVES | {"compute", "graph", "data", "synthesis", "prepare", "rundir", "choice", "kept_images"}, ONNX | RUNTIME | CLICK
     ),
@@ -150,7 +150,8 @@ TABLE = {
     "twins": Row(
         LEAVES | {"calibration", "choice", "compute", "graph", "importer", "prepare", "reconstruct"}, ONNX | RUNTIME | CLICK
     ),
-    "judge": Row(LEAVES | {"graph", "reconstruct", "validate", "prepare", "choice"}, RUNTIME | CLICK),
+    "quality": Row(LEAVES | {"validate"}, THIRD),
+    "judge": Row(LEAVES | {"graph", "kept_images", "quality", "reconstruct", "validate", "prepare", "choice"}, RUNTIME | CLICK),
     "fitting": Row(LEAVES | {"placement", "reconstruct"}, ONNX | RUNTIME | CLICK),
     "reexport": Row(
         LEAVES
@@ -169,12 +170,15 @@ TABLE = {
             "memory",
             "pipeline",
             "prepare",
+            "quality",
+            "result",
         }
         | {"rundir"},
         ONNX | RUNTIME | TORCH | CLICK,
     ),
     "reporting": Row(
-        LEAVES | {"blocks", "comparison", "data", "history", "prepare", "reconstruct", "report", "rundir", "synthesis"},
+        LEAVES
+        | {"blocks", "comparison", "data", "history", "prepare", "reconstruct", "report", "rundir", "synthesis", "validate"},
         ONNX | RUNTIME | TORCH | CLICK,
     ),
     "sizes": Row(LEAVES | {"graph"}, TORCH | RUNTIME | CLICK),
@@ -189,13 +193,14 @@ TABLE = {
             "validate",
             "reconstruct",
             "prepare",
-            "rundir",
-            "choice",
+            "kept_images",
+            "quality",
             "judge",
             "sizes",
         },
         RUNTIME | CLICK,
     ),
+    "result": Row(LEAVES | {"delivery", "quality", "report", "rundir"}, THIRD),
     "pipeline": Row(
         LEAVES
         | CORE
@@ -215,7 +220,9 @@ TABLE = {
             "form_choice",
             "last_pass_choice",
             "history",
+            "quality",
             "reporting",
+            "result",
             "twins",
         },
         RUNTIME | CLICK,
@@ -236,11 +243,24 @@ TABLE = {
     "naming": Row(frozenset({"errors"}), TORCH | RUNTIME | CLICK),
     "requantize": Row(LEAVES, THIRD),
     "shared_grids": Row(LEAVES | {"graph", "placement"}, TORCH | RUNTIME | CLICK),
-    "diagnosis": Row(LEAVES | {"requantize", "shared_grids", "validate"}, THIRD),
+    "constant_fills": Row(LEAVES | {"graph", "placement"}, TORCH | RUNTIME | CLICK),
+    "lost_codes": Row(LEAVES | {"constant_fills", "requantize", "shared_grids", "validate"}, THIRD),
+    "diagnosis": Row(LEAVES | {"constant_fills", "lost_codes", "requantize", "shared_grids", "validate"}, THIRD),
     "trial_images": Row(LEAVES | {"data", "graph", "synthesis"}, RUNTIME | TORCH | CLICK),
     "comparison": Row(
         LEAVES
-        | {"blocks", "data", "diagnosis", "equalisation", "graph", "requantize", "shared_grids", "trial_images", "validate"},
+        | {
+            "blocks",
+            "constant_fills",
+            "data",
+            "diagnosis",
+            "equalisation",
+            "graph",
+            "requantize",
+            "shared_grids",
+            "trial_images",
+            "validate",
+        },
         RUNTIME | TORCH | CLICK,
     ),
     "verification": Row(LEAVES | {"graph", "data", "trial_images", "validate"}, RUNTIME | TORCH | CLICK),
@@ -259,6 +279,8 @@ TABLE = {
                 "reporting",
                 "pipeline",
                 "planning",
+                "quality",
+                "result",
                 "environment",
                 "naming",
                 "accuracy",

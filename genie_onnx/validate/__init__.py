@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from genie_onnx.validate.answers import Answer, answers
 from genie_onnx.validate.classification import Classification, Confusion
-from genie_onnx.validate.compare import Comparison, Difference, OutputComparison, compare, compare_models, first_difference
+from genie_onnx.validate.compare import (
+    Comparison,
+    Difference,
+    OutputComparison,
+    compare,
+    compare_models,
+    first_difference,
+    run_both,
+)
 from genie_onnx.validate.kernels import KernelCounts, integer_kernels
 from genie_onnx.validate.measure import Measured
 from genie_onnx.validate.parity import OutputParity, Parity, ValueParity, check_parity, check_rounded_weights, require_parity
@@ -12,6 +21,7 @@ from genie_onnx.validate.session import Provider, Session, cuda_works, has_cuda,
 from genie_onnx.validate.statistics import Figure, PairedDifference
 
 __all__ = [
+    "Answer",
     "Classification",
     "Comparison",
     "Confusion",
@@ -26,6 +36,7 @@ __all__ = [
     "Provider",
     "Session",
     "ValueParity",
+    "answers",
     "broken_rules",
     "check_parity",
     "check_rounded_weights",
@@ -37,4 +48,5 @@ __all__ = [
     "integer_kernels",
     "require_parity",
     "run",
+    "run_both",
 ]
