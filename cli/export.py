@@ -49,4 +49,4 @@ def export(run_dir: Path, **given: Any) -> None:
             progress=display,
         )
     show.result(done)
-    done.quality.require()
+    done.require()

@@ -147,4 +147,4 @@ def quantize(model: Path, **given: Any) -> None:
         if first:
             show.result(result)
             show.next_steps(model, result)
-        result.quality.require()
+        result.require()

@@ -147,7 +147,7 @@ def _blocks(found: Evidence, origin: Origin) -> list[Advice]:
             continue
         measured = block.share is not None
         part = f"{'' if measured else 'about '}{_percent(shares[block.block])} of the noise"
-        reason = f": {found_reason}" if (found_reason := _reason(own, read)) else ""
+        reason = _why(block, found)
         cause = f"block '{block.block}' makes {part}{reason}"
         text = f"Block '{block.block}' makes {part}"
         text += " at the outputs" if measured else " (estimated from the values between blocks)"
@@ -211,6 +211,13 @@ def _reason(own: Sequence[WeightFinding], read: Sequence[ValueFinding]) -> str:
     if value is not None:
         return f"it reads '{value.value}' with {value.bits} bits ({value.rounding_db:.1f} dB)"
     return ""
+
+
+def _why(block: BlockFinding, found: Evidence) -> str:
+    """Return what is worst in `block`, behind a colon."""
+    own = [weight for weight in found.weights if weight.weight in block.weights]
+    reason = _reason(own, [value for value in found.values if value.value in block.values])
+    return f": {reason}" if reason else ""
 
 
 def _depthwise(found: Evidence, origin: Origin) -> list[Advice]:
@@ -295,8 +302,10 @@ def _spread(found: Evidence, origin: Origin) -> list[Advice]:
         tries.append(("Everything has 8 bits already; calibration on images like these may help:", command(origin, data=True)))
     spread = f"the noise is spread: no block makes more than {_percent(most)} of it"
     where = f"{_state(found)}, and {spread}. "
+    worst = max(found.blocks, key=lambda block: shares[block.block], default=None)
+    cause = spread if worst is None else f"block '{worst.block}' makes most of the noise, {_percent(most)}{_why(worst, found)}"
     return [
-        Advice(block="", cause=spread, text=f"{'' if k else where}{text}", command=line) for k, (text, line) in enumerate(tries)
+        Advice(block="", cause=cause, text=f"{'' if k else where}{text}", command=line) for k, (text, line) in enumerate(tries)
     ]
 
 

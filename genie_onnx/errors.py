@@ -54,7 +54,7 @@ class ParityError(RunError):
 
 
 class QualityError(GenieError):
-    """The run went well, and its file is judged useless or lacks what was required; see `quality.Quality.require`."""
+    """The run went well, and its file is judged useless or lacks what was required; see `Result.require`."""
 
 
 class CancelledError(GenieError):

@@ -96,7 +96,7 @@ def quantize(
             and tells `progress`; all return the same.
 
     Returns the file, its report (losses, parity, nearness to the float model, sizes), the verdict on it and the run directory. A
-    bad verdict raises nothing: `result.quality.require()` does.
+    bad verdict raises nothing: `result.require()` does.
     Raises InputError for what cannot be used, before any long work; RunError (ParityError) where the run fails.
 
     >>> import genie_onnx

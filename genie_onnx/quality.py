@@ -24,7 +24,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
-from genie_onnx.errors import ConfigError, QualityError
+from genie_onnx.errors import ConfigError
 from genie_onnx.validate import Answer
 from genie_onnx.validate.layerwise import Findings
 
@@ -108,14 +108,11 @@ class Quality:
             "made": f"on {count} that nobody took, so real ones may show otherwise",
         }[self.images]
 
-    def require(self) -> None:
-        """Raise QualityError unless the file is what was asked for."""
-        if self.ok:
-            return
-        found = list(self.unmet)
-        if self.level == "useless" and not self.accepted:
-            found.insert(0, f"the file is {self}")
-        raise QualityError("; ".join(found))
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Say why it is not `ok`, a clause each."""
+        useless = self.level == "useless" and not self.accepted
+        return (*([f"the file is {self}"] if useless else []), *self.unmet)
 
     def explained(self, findings: Findings) -> Quality:
         """Return the same verdict with what `findings` tell of values, weights and, where it is a bad one, the cause."""

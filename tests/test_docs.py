@@ -29,7 +29,7 @@ import genie_onnx
 TUTORIAL = "docs/tutorial.md"
 FIRST = {next(entry.text for entry in entries(ROOT / "README.md") if entry.text.startswith("genie-onnx"))}
 QUICK = {
-    "quantize": ["--samples", "8", "--distill-iters", "2", "--recon-iters", "2"],
+    "quantize": ["--samples", "8", "--distill-iters", "2", "--recon-iters", "2", "--accept-useless"],
     "distill": ["--samples", "8", "--distill-iters", "2"],
     "verify": ["--with", "onnxruntime", "--samples", "4"],
 }
