@@ -50,10 +50,11 @@ if TYPE_CHECKING:
     from genie_onnx.naming import node_operators
     from genie_onnx.pipeline import Event, Progress, quantize
     from genie_onnx.planning import ImagePlan, Plan, plan
-    from genie_onnx.quality import OutputQuality, Quality, Requirements
+    from genie_onnx.quality import OutputQuality, Quality
     from genie_onnx.reexport import export
     from genie_onnx.report import Report, versions
     from genie_onnx.reporting import html_report
+    from genie_onnx.requirements import Requirements
     from genie_onnx.result import Result
     from genie_onnx.run_status import RunStatus, status
     from genie_onnx.targets import TARGETS, Constraints, Form, Target
@@ -104,10 +105,11 @@ _HOMES = {
     "naming": ("node_operators",),
     "pipeline": ("Event", "Progress", "quantize"),
     "planning": ("ImagePlan", "Plan", "plan"),
-    "quality": ("OutputQuality", "Quality", "Requirements"),
+    "quality": ("OutputQuality", "Quality"),
     "reexport": ("export",),
     "report": ("Report", "versions"),
     "reporting": ("html_report",),
+    "requirements": ("Requirements",),
     "result": ("Result",),
     "run_status": ("RunStatus", "status"),
     "team": ("Team", "first_to_fail", "join_team"),

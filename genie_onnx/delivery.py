@@ -21,8 +21,8 @@ from genie_onnx.events import Step, Tally
 from genie_onnx.judge import CHECKS, Verdict, judge, require_same
 from genie_onnx.kept_images import Judges
 from genie_onnx.prepare import Prepared
-from genie_onnx.quality import Requirements
 from genie_onnx.reconstruct import Codes
+from genie_onnx.requirements import Requirements
 from genie_onnx.sizes import Sizes, sizes
 from genie_onnx.targets import Target
 from genie_onnx.validate import broken_rules, require_parity

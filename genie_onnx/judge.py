@@ -18,8 +18,9 @@ from genie_onnx.graph import query
 from genie_onnx.kept_images import Judges
 from genie_onnx.prepare import Prepared
 from genie_onnx.qparams import quantize
-from genie_onnx.quality import Quality, Requirements, assess
+from genie_onnx.quality import Quality, assess
 from genie_onnx.reconstruct import Codes, simulate
+from genie_onnx.requirements import Requirements
 from genie_onnx.targets import Target
 from genie_onnx.validate import (
     Comparison,

@@ -41,10 +41,11 @@ from genie_onnx.memory import memory_errors
 from genie_onnx.own_grid_choice import choose_own_grids
 from genie_onnx.planning import ImagePlan, Plan, plan, planned_identity
 from genie_onnx.prepare import Prepared, Source, check_import
-from genie_onnx.quality import Quality, Requirements
+from genie_onnx.quality import Quality
 from genie_onnx.reconstruct import Affine, BlockResult, Codes
 from genie_onnx.report import BlockLoss, Report, versions
 from genie_onnx.reporting import first_findings, first_page
+from genie_onnx.requirements import Requirements
 from genie_onnx.result import Result, save_report
 from genie_onnx.rundir import RunDirectory, open_run, write_source
 from genie_onnx.saved_blocks import SavedBlock, fit, load_blocks, load_grids, save_block

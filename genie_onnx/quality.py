@@ -24,7 +24,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
-from genie_onnx.errors import ConfigError
+from genie_onnx.requirements import Requirements
 from genie_onnx.validate import Answer
 from genie_onnx.validate.layerwise import Findings
 
@@ -36,25 +36,6 @@ POOR, POOR_CLASSES = 10.0, 0.7  # dB; share of images
 SPREAD, LEAST = 0.5, 8  # of the images in the largest class, at most; images, at least: classes are told apart
 FEW = 0.1  # of the images keep their class: ten classes by chance, or a thousand with nearly all of them lost
 KEPT = 0.5  # of what always naming the most frequent class has wrong is right: not useless, whatever the decibels are
-
-
-@dataclass(frozen=True, kw_only=True)
-class Requirements:
-    """What a file must reach beside not being useless; what does not reach it is written under another name.
-
-    Outside of what makes a run this run: it may be given anew when the run goes on, or is finished.
-    """
-
-    sqnr_db: float | None = None  # of every output
-    agreement: float | None = None  # share 0..1 of images with the same class, of every output that has classes
-    accept_useless: bool = False  # a useless file is written under the ordinary name
-
-    def __post_init__(self) -> None:
-        """Raise ConfigError for what is no number, or no share."""
-        if self.sqnr_db is not None and not math.isfinite(self.sqnr_db):
-            raise ConfigError(f"the required SQNR is {self.sqnr_db}: it must be a number of decibels, such as 20")
-        if self.agreement is not None and not 0 <= self.agreement <= 1:
-            raise ConfigError(f"the required agreement is {self.agreement}: it must be a share, 0 to 1 (0 to 100 %)")
 
 
 @dataclass(frozen=True, kw_only=True)

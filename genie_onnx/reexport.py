@@ -26,9 +26,9 @@ from genie_onnx.own_grids import OwnGrids, own_grids_from_json
 from genie_onnx.pipeline import Event, quantize
 from genie_onnx.placement import Placement, place
 from genie_onnx.prepare import Prepared, output_path, prepare
-from genie_onnx.quality import Requirements
 from genie_onnx.reconstruct import Codes
 from genie_onnx.report import Report
+from genie_onnx.requirements import Requirements
 from genie_onnx.result import Result
 from genie_onnx.rundir import RunDirectory
 from genie_onnx.targets import Target

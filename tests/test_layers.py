@@ -10,7 +10,20 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEAVES = frozenset(
-    {"atomic", "config", "errors", "events", "framing", "memory", "seeds", "qparams", "targets", "team", "user_cache"}
+    {
+        "atomic",
+        "config",
+        "errors",
+        "events",
+        "framing",
+        "memory",
+        "seeds",
+        "qparams",
+        "requirements",
+        "targets",
+        "team",
+        "user_cache",
+    }
 )
 ONNX = frozenset({"onnx", "onnx_ir", "onnxscript", "onnx2torch"})
 RUNTIME = frozenset({"onnxruntime"})
@@ -150,6 +163,7 @@ TABLE = {
     "twins": Row(
         LEAVES | {"calibration", "choice", "compute", "graph", "importer", "prepare", "reconstruct"}, ONNX | RUNTIME | CLICK
     ),
+    "requirements": Row(frozenset({"errors"}), THIRD),
     "quality": Row(LEAVES | {"validate"}, THIRD),
     "judge": Row(LEAVES | {"graph", "kept_images", "quality", "reconstruct", "validate", "prepare", "choice"}, RUNTIME | CLICK),
     "fitting": Row(LEAVES | {"placement", "reconstruct"}, ONNX | RUNTIME | CLICK),
@@ -280,6 +294,7 @@ TABLE = {
                 "pipeline",
                 "planning",
                 "quality",
+                "requirements",
                 "result",
                 "environment",
                 "naming",
