@@ -25,6 +25,7 @@ from genie_onnx_cli import completing, options
     help="If the target needs other numbers, learn them from the run's images (in OUTPUT.genie; as long as the run took).",
 )
 @options.memory_budget
+@options.requiring
 @options.progress
 def export(run_dir: Path, **given: Any) -> None:
     """Write the codes of the finished run in RUN_DIR for another target, verified like the first file.
@@ -49,6 +50,8 @@ def export(run_dir: Path, **given: Any) -> None:
             model=given["model"],
             reoptimize=given["reoptimize"],
             memory_budget=given["memory_budget"],
+            requirements=options.requirements(given),
             progress=display,
         )
     show.result(done)
+    done.require()

@@ -1,6 +1,7 @@
 """`genie-onnx`: the group of commands, and what becomes of errors.
 
-exit code   0 done   1 the run failed   2 the input cannot be used   130 stopped with Ctrl-C
+exit code   0 done   1 the run failed   2 the input cannot be used   3 the file is useless, or not what was required
+            130 stopped with Ctrl-C
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from genie_onnx_cli.status import status
 from genie_onnx_cli.targets import targets
 from genie_onnx_cli.verify import verify
 
-from genie_onnx.errors import GenieError, InputError
+from genie_onnx.errors import GenieError, InputError, QualityError
 
 
 class Commands(click.Group):
@@ -41,6 +42,8 @@ class Commands(click.Group):
             _fail(2, error.format_message() + hint)
         except InputError as error:
             _fail(2, *error.problems)
+        except QualityError as error:
+            _fail(3, str(error))
         except (GenieError, OSError) as error:
             _fail(1, str(error))
         except (KeyboardInterrupt, click.Abort):

@@ -6,14 +6,14 @@ import dataclasses
 import functools
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
 import click
 from genie_onnx_cli import completing
 
-from genie_onnx import TARGETS, Target
+from genie_onnx import TARGETS, Requirements, Target
 from genie_onnx.framing import RECIPES, Framing, Interpolation
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -77,6 +77,24 @@ class InputValues(click.ParamType):
         if not name:
             self.fail(f"{value!r} is not NAME=VALUE[,VALUE...], such as scale=1", param, ctx)
         return name, Numbers().convert(numbers, param, ctx)
+
+
+class Percent(click.ParamType):
+    """A share in percent: ``95`` or ``95%`` -> 0.95."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse `value`; a number is parsed already."""
+        if isinstance(value, float):
+            return value
+        try:
+            share = float(str(value).removesuffix("%")) / 100
+        except ValueError:
+            self.fail(f"{value!r} is not a share in percent such as 95", param, ctx)
+        if not 0 <= share <= 1:
+            self.fail(f"{value!r} is not between 0 and 100 percent", param, ctx)
+        return share
 
 
 model = click.argument("model", type=click.Path(path_type=Path), metavar="MODEL")
@@ -307,3 +325,38 @@ def chosen_target(name: str, round_outputs: bool) -> Target:
     if not round_outputs:
         return row
     return dataclasses.replace(row, constraints=dataclasses.replace(row.constraints, outputs="rounded"))
+
+
+def requiring(command: F) -> F:
+    """Add the options that say what the file has to reach: --accept-useless, --require-sqnr, --require-agreement."""
+    for option in reversed(_REQUIRING):
+        command = option(command)
+    return command
+
+
+def requirements(given: Mapping[str, Any]) -> Requirements:
+    """Return what the options of `requiring` say."""
+    return Requirements(
+        sqnr_db=given["require_sqnr"], agreement=given["require_agreement"], accept_useless=given["accept_useless"]
+    )
+
+
+_REQUIRING = (
+    click.option(
+        "--require-sqnr",
+        type=float,
+        metavar="DB",
+        help="Exit code 3 where an output has less than this against the float model; the file goes to OUTPUT.useless.onnx.",
+    ),
+    click.option(
+        "--require-agreement",
+        type=Percent(),
+        metavar="PCT",
+        help="The same where fewer images than this keep the class that the float model gives them.",
+    ),
+    click.option(
+        "--accept-useless",
+        is_flag=True,
+        help="Write the file under its ordinary name, and exit with 0, also where its outputs tell no more than a constant.",
+    ),
+)

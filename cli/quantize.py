@@ -74,6 +74,7 @@ from genie_onnx_cli.placement import bit_goal, bits_by_goal, placement, placemen
     help="Images and finished blocks; goes on from there.  [default: MODEL.quant.genie]",
 )
 @options.memory_budget
+@options.requiring
 @click.option("--dry-run", is_flag=True, help="Check everything, print what would be done, write nothing.")
 @options.progress
 def quantize(model: Path, **given: Any) -> None:
@@ -120,6 +121,7 @@ def quantize(model: Path, **given: Any) -> None:
         precision=given["precision"],
         cuda_graph=given["graph"],
     )
+    requirements = options.requirements(given)
     places = {key: given[key] for key in ("data", "input_size", "run_dir", "bn_from", "memory_budget")}
     places |= {"set_inputs": dict(given["set_inputs"])}
     with genie_onnx.join_team(given["device"]) as team:
@@ -133,8 +135,16 @@ def quantize(model: Path, **given: Any) -> None:
         show_plan = functools.partial(show.plan, preset=preset)
         with Display(given["quiet"] or not first, given["log_json"] and first, show_plan) as display:
             result = genie_onnx.quantize(
-                model, given["output"], config=config, command=options.command(), progress=display, team=team, **places
+                model,
+                given["output"],
+                config=config,
+                requirements=requirements,
+                command=options.command(),
+                progress=display,
+                team=team,
+                **places,
             )
         if first:
             show.result(result)
             show.next_steps(model, result)
+        result.require()

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from genie_onnx import BitPlan, Estimate, ImagePlan, Plan, QuantizeConfig, Result
+from genie_onnx import BitPlan, Estimate, ImagePlan, Plan, Quality, QuantizeConfig, Result
 
 LONG = 1800.0  # seconds, from which on a shorter run is proposed
 NAMED = 2  # of nodes that share a reason
@@ -135,6 +135,7 @@ def result(done: Result) -> None:
         agreement = "" if output["agreement"] is None else f"{100 * output['agreement']:.1f} %"
         rows.add_row(output["name"], f"{output['sqnr_db']:.1f}", f"{output['cosine']:.4f}", agreement)
     console.print(rows)
+    quality(done.quality)
     show_sizes(report.sizes)
     console.print(
         f"{done.output}   ({report.seconds:.0f} s; report in {done.report_file.name}, images and codes in {done.run_dir})"
@@ -181,6 +182,22 @@ def layers(count: int, floats: Mapping[str, str], without_weights: Mapping[str, 
         console.print(f"  float: {line}")
     for line in grouped(without_weights, "products", every):
         console.print(f"  float, and no layers: {line}")
+
+
+def quality(found: Quality) -> None:
+    """Print the verdict on a file, and what lies behind it."""
+    console.print(f"verdict: {found}")
+    if found.cause is not None:
+        console.print(f"cause: {found.cause}")
+    if found.bad and found.saturated is not None and found.unused is not None:
+        console.print(
+            f"beyond their grids at most {_percent(found.saturated.share)} ('{found.saturated.name}'), codes never used at most "
+            f"{_percent(found.unused.share)} ('{found.unused.name}')"
+        )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
 
 
 def next_steps(model: Path, done: Result) -> None:

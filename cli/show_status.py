@@ -43,6 +43,8 @@ def status(found: RunStatus) -> None:
     if found.output is not None:
         there = "" if found.output_exists else " (not there)" if found.stage == "finished" else " (not yet)"
         console.print(f"output     {found.output}{there}")
+    if found.quality is not None:
+        console.print(f"verdict    {found.quality}")
     if found.stage != "finished" and not found.working:
         console.print(f"go on with {_command(found)}")
 

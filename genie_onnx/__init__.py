@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         InputError,
         ModelError,
         ParityError,
+        QualityError,
         RunError,
     )
     from genie_onnx.estimation import estimate
@@ -47,11 +48,14 @@ if TYPE_CHECKING:
     from genie_onnx.framing import RECIPES, Framing, Recipe
     from genie_onnx.inspection import InspectedBlock, InspectedNode, InspectedValue, Inspection, inspect
     from genie_onnx.naming import node_operators
-    from genie_onnx.pipeline import Event, Progress, Result, quantize
+    from genie_onnx.pipeline import Event, Progress, quantize
     from genie_onnx.planning import ImagePlan, Plan, plan
+    from genie_onnx.quality import OutputQuality, Quality
     from genie_onnx.reexport import export
     from genie_onnx.report import Report, versions
     from genie_onnx.reporting import html_report
+    from genie_onnx.requirements import Requirements
+    from genie_onnx.result import Result
     from genie_onnx.run_status import RunStatus, status
     from genie_onnx.targets import TARGETS, Constraints, Form, Target
     from genie_onnx.team import Team, first_to_fail, join_team
@@ -86,14 +90,27 @@ _HOMES = {
     "framing": ("RECIPES", "Framing", "Recipe"),
     "distillation": ("distill",),
     "environment": ("Finding", "doctor"),
-    "errors": ("CancelledError", "ConfigError", "DataError", "GenieError", "InputError", "ModelError", "ParityError", "RunError"),
+    "errors": (
+        "CancelledError",
+        "ConfigError",
+        "DataError",
+        "GenieError",
+        "InputError",
+        "ModelError",
+        "ParityError",
+        "QualityError",
+        "RunError",
+    ),
     "inspection": ("InspectedBlock", "InspectedNode", "InspectedValue", "Inspection", "inspect"),
     "naming": ("node_operators",),
-    "pipeline": ("Event", "Progress", "Result", "quantize"),
+    "pipeline": ("Event", "Progress", "quantize"),
     "planning": ("ImagePlan", "Plan", "plan"),
+    "quality": ("OutputQuality", "Quality"),
     "reexport": ("export",),
     "report": ("Report", "versions"),
     "reporting": ("html_report",),
+    "requirements": ("Requirements",),
+    "result": ("Result",),
     "run_status": ("RunStatus", "status"),
     "team": ("Team", "first_to_fail", "join_team"),
     "time_left": ("Estimate", "TimeLeft"),
@@ -143,15 +160,19 @@ __all__ = [
     "ModelEvaluation",
     "Notice",
     "OutputError",
+    "OutputQuality",
     "PairedDifference",
     "ParityError",
     "PlacementConfig",
     "Plan",
     "Progress",
+    "Quality",
+    "QualityError",
     "QuantizeConfig",
     "Recipe",
     "ReconstructConfig",
     "Report",
+    "Requirements",
     "Result",
     "RunError",
     "RunStatus",

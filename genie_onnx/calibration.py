@@ -63,8 +63,8 @@ def data_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathL
         return Calibration(images, like, "procedural", span, MADE_HEADROOM)
     span = _pixel_range(config) or _span(images)
     if len(held_back):
-        return Calibration(images, held_back, "data", span, 1.0)
-    return Calibration(images, _like(images, prepared.shape, config), "procedural", span, 1.0)
+        return Calibration(images, held_back, "data", span, 1.0, len(images))
+    return Calibration(images, _like(images, prepared.shape, config), "procedural", span, 1.0, len(images))
 
 
 def calibration_images(

@@ -23,6 +23,7 @@ import onnx_ir as ir
 from genie_onnx import graph
 from genie_onnx.blocks import partition
 from genie_onnx.config import QuantizeConfig, from_json
+from genie_onnx.constant_fills import constant_fills
 from genie_onnx.data import Order, PathLike, listed
 from genie_onnx.diagnosis import Evidence, diagnose
 from genie_onnx.equalisation import unpacked
@@ -133,6 +134,7 @@ def compare(
         weights=weights,
         blocks=layerwise.block_findings(found, weights, values, measured, effect),
         shared=shared_grids(reference, {value.value: (value.scale, value.zero_point, value.bits) for value in values}),
+        fills=constant_fills(reference),
     )
     return Findings(
         samples=measured.samples,

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from torch import Tensor
 
 from genie_onnx import exporter, graph
 from genie_onnx.atomic import write_text
 from genie_onnx.bias_room import with_room_for_biases
-from genie_onnx.choice import Kind
 from genie_onnx.equalisation import equalisation_of
 from genie_onnx.errors import RunError
 from genie_onnx.events import Step, Tally
 from genie_onnx.judge import CHECKS, Verdict, judge, require_same
+from genie_onnx.kept_images import Judges
 from genie_onnx.prepare import Prepared
 from genie_onnx.reconstruct import Codes
+from genie_onnx.requirements import Requirements
 from genie_onnx.scale_floor import with_floored_scales
 from genie_onnx.sizes import Sizes, sizes
 from genie_onnx.targets import Target
@@ -43,12 +43,12 @@ def deliver(
     prepared: Prepared,
     codes: Codes,
     target: Target,
-    samples: Tensor,
-    kind: Kind,
+    judges: Judges,
+    requirements: Requirements,
     metadata: Mapping[str, str],
     progress: Callable[[Step], None],
 ) -> Delivery:
-    """Export `codes` for `target` and judge the result on `samples` ([N, C, H, W], of `kind`), which the verdict says."""
+    """Export `codes` for `target` and judge the result on `judges`; the file says how it was judged."""
     codes = with_floored_scales(prepared.deploy, prepared.placement, codes, target.constraints)
     if target.form.style == "qdq":  # a float bias, too: whoever computes in integers rounds it by itself
         codes = with_room_for_biases(prepared.deploy, prepared.placement, codes, target.constraints)
@@ -60,10 +60,13 @@ def deliver(
         metadata["equalisation"] = scaled.packed()
     deploy = graph.with_constants(prepared.deploy, codes.biases)
     proto = exporter.export(deploy, prepared.user, placement, codes, target, metadata)
-    verdict = judge(prepared, codes, proto, samples, kind, target, tell)
+    verdict = judge(prepared, codes, proto, judges, target, requirements, tell)
+    judged = {"level": verdict.quality.level, "verdict": str(verdict.quality)}
+    properties = {entry.key: entry.value for entry in proto.metadata_props}
+    onnx.helper.set_model_props(proto, {**properties, "genie_onnx.quality": json.dumps(judged)})
     if target.form.batch == "fixed" and verdict.parity.ok:
         free, proto = proto, exporter.fix_shapes(proto, prepared.shape)
-        require_same(free, proto, samples)
+        require_same(free, proto, judges.held_back)
     if verdict.parity.ok and (broken := broken_rules(proto, target)):  # else its shapes are open yet, and `write` says why
         raise RunError(
             f"the file is not what target {target.name} takes: {'; '.join(broken[:3])}. This is a defect; please report it"
@@ -74,11 +77,19 @@ def deliver(
     return Delivery(proto, verdict, sizes(prepared.user, prepared.deploy, bits, proto), json.dumps(table))
 
 
-def write(delivery: Delivery, output: Path, sources: Sequence[Path]) -> None:
-    """Write the file and its encodings, never over one of `sources`. Raises ParityError for one that was judged broken."""
+def write(delivery: Delivery, output: Path, sources: Sequence[Path]) -> Path:
+    """Write the file and its encodings, never over one of `sources`, and return where: at `output`, or `aside` of it where the
+    file is not what was asked for, so that nobody takes it for that. Raises ParityError for one that was judged broken."""
     require_parity(delivery.verdict.parity)
-    exporter.save(delivery.proto, output, sources)
-    write_text(encodings_path(output), delivery.encodings)
+    path = output if delivery.verdict.quality.ok else aside(output)
+    exporter.save(delivery.proto, path, sources)
+    write_text(encodings_path(path), delivery.encodings)
+    return path
+
+
+def aside(output: Path) -> Path:
+    """Return where a file goes that is useless, or not what was required, instead of to `output`."""
+    return beside(output, "useless.onnx")
 
 
 def encodings_path(output: Path) -> Path:

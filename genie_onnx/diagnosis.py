@@ -5,6 +5,7 @@ Rules, in this order, each at most once but for blocks:
     mismatch     weights that have nothing in common with the float model's              another float model
     input        images beyond the input's grid, or in a corner of it                    preprocessing
     fine         outputs near enough                                                     nothing, and the rest is not asked
+    constants    values in a corner of a grid that a constant of the model stretches          float for what reads them
     shared       values in a corner of a grid that others need as wide as it is          a grid of their own, or more bits
     blocks       one or two that make most of the noise                                  more bits for their layers, or float
     depthwise    weights of depthwise layers below 8 bits that use few codes             8 bits for them: they are small
@@ -20,7 +21,9 @@ from dataclasses import dataclass
 from math import prod
 from statistics import median
 
-from genie_onnx.config import LayerBits, QuantizeConfig
+from genie_onnx.config import LayerBits
+from genie_onnx.constant_fills import ConstantFill
+from genie_onnx.lost_codes import COARSE, CORNER, lost_codes, used_share, value_range
 from genie_onnx.requantize import Origin, command
 from genie_onnx.shared_grids import SharedGrid
 from genie_onnx.validate import OutputComparison
@@ -37,8 +40,6 @@ STANDS_OUT = 0.25
 COMPARABLE = 6.0  # dB between weights and values that both are worth more bits
 FEW_CODES = 0.5  # of the levels, by the median channel
 SATURATED, SATURATED_INPUT = 0.05, 0.02  # of the elements. Learned grids of 4 bits cut off some percent on purpose
-COARSE = 20.0  # dB of rounding alone below which a value's grid is worth a remark
-CORNER = 0.3  # of a grid's width: the range seen wastes nearly two bits
 QUICK = 1000  # iterations a block, of `--preset balanced`
 
 
@@ -52,6 +53,7 @@ class Evidence:
     weights: Sequence[WeightFinding]
     blocks: Sequence[BlockFinding]
     shared: Sequence[SharedGrid] = ()
+    fills: Sequence[ConstantFill] = ()
 
 
 def diagnose(found: Evidence, origin: Origin) -> tuple[Advice, ...]:
@@ -60,13 +62,14 @@ def diagnose(found: Evidence, origin: Origin) -> tuple[Advice, ...]:
         return (_strangers(found, origin),)
     on_input = _input(found, origin)
     if _fine(found):
-        return tuple(on_input) or (Advice(block="", text=f"{_state(found)}: nothing to do.", command=""),)
-    on_shared = _shared(found, origin)
+        return tuple(on_input) or (Advice(block="", cause="", text=f"{_state(found)}: nothing to do.", command=""),)
+    lost = lost_codes(found.values, found.weights, found.shared, found.fills, origin, found.images == "data")
     on_blocks = _blocks(found, origin)
-    on_values = [*_saturation(found, origin), *_headroom(found, origin)]
+    # Behind a value that has lost its codes grids are made for what is left of it: no image is to blame, and no iteration helps.
+    on_values = [] if lost else [*_saturation(found, origin), *_headroom(found, origin)]
     on_layers = _depthwise(found, origin)
-    spread = [] if on_blocks or on_shared else _spread(found, origin)
-    return tuple([*on_input, *on_shared, *on_blocks, *on_layers, *on_values, *spread][:MOST])
+    spread = [] if on_blocks or lost else _spread(found, origin)
+    return tuple([*on_input, *lost, *on_blocks, *on_layers, *on_values, *spread][:MOST])
 
 
 def _state(found: Evidence) -> str:
@@ -88,6 +91,7 @@ def _strangers(found: Evidence, origin: Origin) -> Advice:
     typical = median(weight.sqnr_db for weight in found.weights)
     return Advice(
         block="",
+        cause=f"half of the weights are at {typical:.1f} dB or less: they are hardly those of this float model",
         text=f"Half of the weights are at {typical:.1f} dB or less against {origin.model}: layers have the same names, but this "
         "is hardly the model that the file was made from (another training, another export?). Compare with that one, or "
         "quantize this one:",
@@ -108,7 +112,7 @@ def _input(found: Evidence, origin: Origin) -> list[Advice]:
         what = f"These images use {_percent(seen / grid)} of the grid of input '{value.value}'"
     else:
         return []
-    ranges = f"({_range(value.low, value.high)}, the grid {_range(value.grid_low, value.grid_high)})"
+    ranges = f"({value_range(value.low, value.high)}, the grid {value_range(value.grid_low, value.grid_high)})"
     config = origin.config
     then = "" if config is None or config.input_mean is None else _numbers(config.input_mean, config.input_std)
     now = "" if origin.input_mean is None else _numbers(origin.input_mean, origin.input_std)
@@ -121,43 +125,7 @@ def _input(found: Evidence, origin: Origin) -> list[Advice]:
             "The preprocessing is probably missing: compare with the model's --mean and --std (or --preprocess "
             "imagenet). If it is right as it is, calibrate on these images:"
         )
-    return [Advice(block="", text=f"{what} {ranges}. {how}", command=command(origin, data=True, preprocess=True))]
-
-
-def _cornered(found: Evidence) -> list[tuple[SharedGrid, ValueFinding]]:
-    """Return the values in a corner of a grid that another value on it fills, each with that one."""
-    values = {value.value: value for value in found.values}
-    pairs = []
-    for shared in found.shared:
-        value, others = values[shared.value], [values[name] for name in shared.others]
-        widest = max(others, key=_used)
-        if _used(value) < CORNER <= _used(widest) and value.rounding_db < COARSE:
-            pairs.append((shared, widest))
-    return sorted(pairs, key=lambda pair: values[pair[0].value].rounding_db)
-
-
-def _shared(found: Evidence, origin: Origin) -> list[Advice]:
-    cornered = _cornered(found)
-    if not cornered:
-        return []
-    (shared, widest), *_ = cornered
-    value = next(value for value in found.values if value.value == shared.value)
-    text = (
-        f"'{value.value}' uses {value.used} of {value.levels} codes ({value.rounding_db:.1f} dB): it goes from {value.low:.3g} "
-        f"to {value.high:.3g}, and is on one grid with '{widest.value}', which goes from {widest.low:.3g} to {widest.high:.3g}. "
-    )
-    target = (origin.config or QuantizeConfig()).target
-    if shared.selected and target.constraints.selections == "own":
-        text += "It is selected from others: a run that sees images like these gives it a grid of its own:"
-        return [Advice(block=value.block, text=text, command=command(origin, data=found.images == "data"))]
-    readers = [weight for weight in found.weights if not set(weight.nodes).isdisjoint(shared.layers)]
-    if not readers:
-        return []
-    narrow = [w for w in readers if (w.abits or 8) < 8]
-    wishes = [LayerBits(pattern=n, wbits=w.bits, abits=8) for w in narrow for n in w.nodes if n in shared.layers]
-    floats = [] if wishes else list(shared.layers)
-    text += "Give the layer that reads it 8 bits for it:" if wishes else "It has 8 bits: keep the layer that reads it in float:"
-    return [Advice(block=value.block, text=text, command=command(origin, bits=wishes, keep_float=floats))]
+    return [Advice(block="", cause=what, text=f"{what} {ranges}. {how}", command=command(origin, data=True, preprocess=True))]
 
 
 def _blocks(found: Evidence, origin: Origin) -> list[Advice]:
@@ -178,9 +146,12 @@ def _blocks(found: Evidence, origin: Origin) -> list[Advice]:
         if not wishes and not floats:
             continue
         measured = block.share is not None
-        text = f"Block '{block.block}' makes {'' if measured else 'about '}{_percent(shares[block.block])} of the noise"
+        part = f"{'' if measured else 'about '}{_percent(shares[block.block])} of the noise"
+        reason = _why(block, found)
+        cause = f"block '{block.block}' makes {part}{reason}"
+        text = f"Block '{block.block}' makes {part}"
         text += " at the outputs" if measured else " (estimated from the values between blocks)"
-        text += f": {reason}" if (reason := _reason(own, read)) else ""
+        text += reason
         if block.all_but is not None and block.all_but.sqnr_db > min(output.sqnr_db for output in found.outputs):
             text += f". With this block in float: {block.all_but.sqnr_db:.1f} dB"
             text += "" if block.all_but.agreement is None else f", agreement {100 * block.all_but.agreement:.0f} %"
@@ -191,7 +162,7 @@ def _blocks(found: Evidence, origin: Origin) -> list[Advice]:
             if wishes
             else ". It has 8 bits: keep it in float:"
         )
-        advice.append(Advice(block=block.block, text=text, command=command(origin, bits=wishes, keep_float=floats)))
+        advice.append(Advice(block=block.block, cause=cause, text=text, command=command(origin, bits=wishes, keep_float=floats)))
     return advice
 
 
@@ -242,6 +213,13 @@ def _reason(own: Sequence[WeightFinding], read: Sequence[ValueFinding]) -> str:
     return ""
 
 
+def _why(block: BlockFinding, found: Evidence) -> str:
+    """Return what is worst in `block`, behind a colon."""
+    own = [weight for weight in found.weights if weight.weight in block.weights]
+    reason = _reason(own, [value for value in found.values if value.value in block.values])
+    return f": {reason}" if reason else ""
+
+
 def _depthwise(found: Evidence, origin: Origin) -> list[Advice]:
     layers = [weight for weight in found.weights if weight.operator.startswith("depthwise") and weight.bits < 8]
     others = [weight.sqnr_db for weight in found.weights if weight not in layers and weight.bits < 8]
@@ -250,11 +228,12 @@ def _depthwise(found: Evidence, origin: Origin) -> list[Advice]:
         return []
     codes, levels = median(weight.used_median for weight in layers), max(weight.levels for weight in layers)
     bits = [LayerBits(pattern=node, wbits=8, abits=w.abits or 8) for w in layers for node in w.nodes]
-    text = (
-        f"{_state(found)}. Of {len(layers)} depthwise layer{'s' if len(layers) > 1 else ''} a channel's weights use "
-        f"{codes:g} of {levels} codes, and are at {near:.1f} dB. They are few numbers: give them 8 bits:"
+    what = (
+        f"of {len(layers)} depthwise layer{'s' if len(layers) > 1 else ''} a channel's weights use "
+        f"{codes:g} of {levels} codes, and are at {near:.1f} dB"
     )
-    return [Advice(block="", text=text, command=command(origin, bits=bits))]
+    text = f"{_state(found)}. O{what[1:]}. They are few numbers: give them 8 bits:"
+    return [Advice(block="", cause=what, text=text, command=command(origin, bits=bits))]
 
 
 def _saturation(found: Evidence, origin: Origin) -> list[Advice]:
@@ -262,30 +241,27 @@ def _saturation(found: Evidence, origin: Origin) -> list[Advice]:
     if found.images != "data" or not cut:
         return []
     worst = max(cut, key=lambda value: value.saturated)
+    grid = value_range(worst.grid_low, worst.grid_high)
     text = (
         f"{len(cut)} value{'s reach' if len(cut) > 1 else ' reaches'} beyond {'their grids' if len(cut) > 1 else 'its grid'} on "
-        f"these images: of '{worst.value}' {_percent(worst.saturated)} lies outside of {_range(worst.grid_low, worst.grid_high)} "
+        f"these images: of '{worst.value}' {_percent(worst.saturated)} lies outside of {grid} "
         f"(it goes from {worst.low:.3g} to {worst.high:.3g}). {_calibration(origin)}"
     )
-    return [Advice(block=worst.block, text=text, command=_calibrated(origin))]
-
-
-def _used(value: ValueFinding) -> float:
-    """Return the share of its grid that a value spans, above 1 where it reaches beyond."""
-    return (value.high - value.low) / max(value.grid_high - value.grid_low, 1e-30)
+    cause = f"{_percent(worst.saturated)} of '{worst.value}' lies outside of its grid"
+    return [Advice(block=worst.block, cause=cause, text=text, command=_calibrated(origin))]
 
 
 def _headroom(found: Evidence, origin: Origin) -> list[Advice]:
-    cornered = {shared.value for shared, _ in _cornered(found)}
-    wide = [v for v in found.values if v.block and _used(v) < CORNER and v.rounding_db < COARSE and v.value not in cornered]
+    wide = [v for v in found.values if v.block and used_share(v) < CORNER and v.rounding_db < COARSE]
     if found.images != "data" or not wide:
         return []
-    worst = min(wide, key=_used)
+    worst = min(wide, key=used_share)
     text = (
         f"{len(wide)} grid{'s are' if len(wide) > 1 else ' is'} much wider than these images need: '{worst.value}' goes from "
-        f"{worst.low:.3g} to {worst.high:.3g} on a grid {_range(worst.grid_low, worst.grid_high)}. {_calibration(origin)}"
+        f"{worst.low:.3g} to {worst.high:.3g} on a grid {value_range(worst.grid_low, worst.grid_high)}. {_calibration(origin)}"
     )
-    return [Advice(block=worst.block, text=text, command=_calibrated(origin))]
+    cause = f"'{worst.value}' uses {_percent(used_share(worst))} of its grid"
+    return [Advice(block=worst.block, cause=cause, text=text, command=_calibrated(origin))]
 
 
 def _calibration(origin: Origin) -> str:
@@ -324,8 +300,13 @@ def _spread(found: Evidence, origin: Origin) -> list[Advice]:
         tries.append((text, command(origin, average=min(8.0, round(average + 1, 1)))))
     if not tries:
         tries.append(("Everything has 8 bits already; calibration on images like these may help:", command(origin, data=True)))
-    where = f"{_state(found)}, and the noise is spread: no block makes more than {_percent(most)} of it. "
-    return [Advice(block="", text=f"{'' if k else where}{text}", command=line) for k, (text, line) in enumerate(tries)]
+    spread = f"the noise is spread: no block makes more than {_percent(most)} of it"
+    where = f"{_state(found)}, and {spread}. "
+    worst = max(found.blocks, key=lambda block: shares[block.block], default=None)
+    cause = spread if worst is None else f"block '{worst.block}' makes most of the noise, {_percent(most)}{_why(worst, found)}"
+    return [
+        Advice(block="", cause=cause, text=f"{'' if k else where}{text}", command=line) for k, (text, line) in enumerate(tries)
+    ]
 
 
 def _average_bits(weights: Sequence[WeightFinding]) -> float:
@@ -336,10 +317,6 @@ def _average_bits(weights: Sequence[WeightFinding]) -> float:
 def _numbers(mean: Sequence[float] | None, std: Sequence[float] | None) -> str:
     given = (("--mean", mean), ("--std", std))
     return " ".join(f"{option} {','.join(f'{n:g}' for n in numbers)}" for option, numbers in given if numbers is not None)
-
-
-def _range(low: float, high: float) -> str:
-    return f"{low:.3g} .. {high:.3g}"
 
 
 def _percent(share: float) -> str:

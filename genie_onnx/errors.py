@@ -7,6 +7,7 @@
     │   └── ConfigError           an option, or two options that exclude each other
     ├── RunError                  the input was fine, the run failed (the command line exits with 1)
     │   └── ParityError           the written file does not compute what was simulated
+    ├── QualityError              the file is useless, or not as good as was asked for (the command line exits with 3)
     └── CancelledError            the caller asked for the end (events.cancellable); what is finished stays
 
 A bug is none of these and keeps its traceback.
@@ -50,6 +51,10 @@ class RunError(GenieError):
 
 class ParityError(RunError):
     """The exported file and the simulation it was made from compute different numbers."""
+
+
+class QualityError(GenieError):
+    """The run went well, and its file is judged useless or lacks what was required; see `Result.require`."""
 
 
 class CancelledError(GenieError):

@@ -15,20 +15,25 @@ from genie_onnx import graph
 from genie_onnx.choice import Kind
 from genie_onnx.errors import ParityError
 from genie_onnx.graph import query
+from genie_onnx.kept_images import Judges
 from genie_onnx.prepare import Prepared
 from genie_onnx.qparams import quantize
+from genie_onnx.quality import Quality, assess
 from genie_onnx.reconstruct import Codes, simulate
+from genie_onnx.requirements import Requirements
 from genie_onnx.targets import Target
 from genie_onnx.validate import (
     Comparison,
     FloatParts,
     Parity,
     Reference,
+    answers,
     check_parity,
     check_rounded_weights,
-    compare_models,
+    compare,
     first_difference,
     run,
+    run_both,
 )
 
 PARITY_SAMPLES = 8  # every value of the network is compared on these
@@ -38,24 +43,27 @@ FIXED_TOLERANCE = 1e-6  # the same nodes run one by one on the same input
 
 @dataclass(frozen=True)
 class Verdict:
-    """`parity` of simulation and file; `comparison` of file and float model on the held-back samples of `held_back_kind`."""
+    """`parity` of simulation and file; `comparison` of file and float model on the held-back samples of `held_back_kind`;
+    `quality`: whether the file is of any use."""
 
     parity: Parity
     comparison: Comparison
     held_back_kind: Kind
+    quality: Quality
 
 
 def judge(
     prepared: Prepared,
     codes: Codes,
     proto: onnx.ModelProto,
-    held_back: torch.Tensor,
-    held_back_kind: Kind,
+    judges: Judges,
     target: Target,
+    requirements: Requirements,
     tell: Callable[[int], None] = lambda done: None,
 ) -> Verdict:
     """Run the file against the simulation, at onnxruntime's default options where the target's form suits it, else node by node
-    as written; then against the float model. `tell` is told how many of the CHECKS are done, also while one is made.
+    as written; then against the float model, and say whether it is of any use. `tell` is told how many of the CHECKS are done,
+    also while one is made.
 
     Raises onnx.checker.ValidationError where the file is not valid ONNX (a defect of the exporter).
     """
@@ -63,9 +71,9 @@ def judge(
     network = prepared.network.to("cpu")
     # A file of fixed batch is judged on one such batch: inside, a channel shuffle may have [2 N, ...], which cannot be cut.
     fixed = query.input_shape(prepared.user)[0]
-    samples = held_back[: PARITY_SAMPLES if fixed is None else fixed]
+    samples = judges.held_back[: PARITY_SAMPLES if fixed is None else fixed]
     name, form = network.inputs[0], target.form
-    feeds, everything = ({name: _array(images)} for images in (samples, held_back))
+    feeds, everything = ({name: _array(images)} for images in (samples, judges.held_back))
     placement = prepared.placement
     if form.style == "float":
         placement = dataclasses.replace(placement, activations=())
@@ -98,9 +106,14 @@ def judge(
         outputs = {v: _array(values[v]) for v in ends}
         parity = check_parity(proto, feeds, codes.weights, activations, outputs, reference, optimise=form.for_onnxruntime)
     tell(3)
-    comparison = compare_models(prepared.user, proto, everything, alive=partial(tell, 3))
+    both = run_both(prepared.user, proto, everything, alive=partial(tell, 3))
+    comparison = compare(both.reference, both.other, both.constants)
+    decisive, kind = judges.decisive
+    if decisive is not judges.held_back:
+        both = run_both(prepared.user, proto, {name: _array(decisive)}, alive=partial(tell, 3))
+    found = answers(both.reference, both.other, both.constants)
     tell(CHECKS)
-    return Verdict(parity, comparison, held_back_kind)
+    return Verdict(parity, comparison, judges.kind, assess(found, kind, requirements, graph.in_chosen_order(prepared.user)))
 
 
 def require_same(free: onnx.ModelProto, fixed: onnx.ModelProto, samples: torch.Tensor) -> None:

@@ -8,19 +8,21 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from genie_onnx.atomic import write_npz, write_text
-from genie_onnx.choice import Kind
+from genie_onnx.choice import HELD_BACK, Kind
 from genie_onnx.errors import RunError
 from genie_onnx.events import Notice
+from genie_onnx.quality import LEAST, JudgedOn
 from genie_onnx.rundir import RunDirectory
 from genie_onnx.synthesis import save_contact_sheet
 
@@ -43,6 +45,29 @@ class Calibration:
     held_back_kind: Kind
     input_range: tuple[float, float]  # what the model's input spans when real images are shown to it
     headroom: float  # how much further than these images real ones reach inside the network (reconstruct.calibrate)
+    given: int = 0  # so many of `images`, the first ones, somebody took
+
+    @property
+    def judges(self) -> Judges:
+        """What the result is judged on."""
+        return Judges(self.held_back, self.held_back_kind, self.images[: min(self.given, HELD_BACK)])
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The images that a result is compared on, `held_back`, and those that say whether it is of any use: real ones, if there
+    are some. float32 [n, C, H, W] each."""
+
+    held_back: Tensor
+    kind: Kind
+    given: Tensor  # some that it was calibrated on and that somebody took
+
+    @property
+    def decisive(self) -> tuple[Tensor, JudgedOn]:
+        """The images that decide about the use of the result, and what they are."""
+        if self.kind == "data" and (len(self.held_back) >= LEAST or not len(self.given)):
+            return self.held_back, "held-back"
+        return (self.given, "calibration") if len(self.given) else (self.held_back, "made")
 
 
 def save_images(calibration: Calibration, kind: str, run: RunDirectory) -> None:
@@ -58,18 +83,20 @@ def save_images(calibration: Calibration, kind: str, run: RunDirectory) -> None:
         held_back=calibration.held_back.numpy(),
         held_back_kind=calibration.held_back_kind,
         input_range=calibration.input_range,
+        given=calibration.given,
         headroom=calibration.headroom,
     )
 
 
-def saved_images(run: RunDirectory) -> tuple[Tensor, Kind]:
-    """Return the images that the finished `run` was judged on, and their kind. Raises RunError where its file is not whole."""
+def saved_judges(run: RunDirectory) -> Judges:
+    """Return the images that the finished `run` was judged on. Raises RunError where its file is not whole."""
     try:
         with np.load(run.images, allow_pickle=False) as arrays:
             kind = str(arrays["held_back_kind"])
             if kind not in get_args(Kind):
                 raise RunError(f"{run.images} has images of an unknown kind, {kind!r}")
-            return torch.from_numpy(arrays["held_back"]), cast(Kind, kind)
+            given = arrays["images"][: min(_given(arrays), HELD_BACK)]
+            return Judges(torch.from_numpy(arrays["held_back"]), cast(Kind, kind), torch.from_numpy(given))
     except _DAMAGED as error:
         raise RunError(f"{run.images} does not hold the images of a finished run: {error!r}") from error
 
@@ -79,14 +106,19 @@ def saved_calibration(run: RunDirectory, shape: tuple[int, int, int], progress: 
     if not run.images.exists():
         return None
     try:
-        held_back, kind = saved_images(run)
+        judges = saved_judges(run)
         with np.load(run.images, allow_pickle=False) as arrays:
             low, high = map(float, arrays["input_range"])
-            headroom = float(arrays["headroom"])
-        return Calibration(_images(run.images, shape), held_back, kind, (low, high), headroom)
+            headroom, given = float(arrays["headroom"]), _given(arrays)
+        return Calibration(_images(run.images, shape), judges.held_back, judges.kind, (low, high), headroom, given)
     except (*_DAMAGED, RunError) as error:
         progress(Notice(f"The images of this run are put together again: {' '.join(str(error).split())}."))
         return None
+
+
+def _given(arrays: Mapping[str, npt.NDArray[Any]]) -> int:
+    """Return how many of the images somebody took; runs of earlier versions do not say, and are judged as if nobody had."""
+    return int(arrays["given"]) if "given" in arrays else 0
 
 
 def _images(path: Path, shape: tuple[int, int, int], count: int | None = None) -> Tensor:

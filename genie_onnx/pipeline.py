@@ -14,7 +14,6 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,14 +23,13 @@ import torch
 from torch import Tensor
 
 from genie_onnx import reconstruct
-from genie_onnx.atomic import write_text
 from genie_onnx.bit_choice import choose_bits
 from genie_onnx.bit_plan import BitPlan
 from genie_onnx.calibration import calibration_images, data_images
 from genie_onnx.compute import Compute
 from genie_onnx.config import QuantizeConfig, to_json
 from genie_onnx.data import PathLike, listed
-from genie_onnx.delivery import Delivery, deliver, report_path, write
+from genie_onnx.delivery import Delivery, deliver, write
 from genie_onnx.equalisation_choice import choose_equalisation
 from genie_onnx.events import Notice, Step
 from genie_onnx.form_choice import choose_forms
@@ -43,10 +41,13 @@ from genie_onnx.memory import memory_errors
 from genie_onnx.own_grid_choice import choose_own_grids
 from genie_onnx.planning import ImagePlan, Plan, plan, planned_identity
 from genie_onnx.prepare import Prepared, Source, check_import
+from genie_onnx.quality import Quality
 from genie_onnx.reconstruct import Affine, BlockResult, Codes
 from genie_onnx.report import BlockLoss, Report, versions
-from genie_onnx.reporting import first_report
-from genie_onnx.rundir import RunDirectory, open_run
+from genie_onnx.reporting import first_findings, first_page
+from genie_onnx.requirements import Requirements
+from genie_onnx.result import Result, save_report
+from genie_onnx.rundir import RunDirectory, open_run, write_source
 from genie_onnx.saved_blocks import SavedBlock, fit, load_blocks, load_grids, save_block
 from genie_onnx.seeds import stream
 from genie_onnx.team import ALONE, Team
@@ -54,21 +55,6 @@ from genie_onnx.twins import closed_form_for, headroom, matching_affines, networ
 
 Event: TypeAlias = ImagePlan | BitPlan | Step | Notice  # the plan (of `quantize` a Plan) comes first
 Progress = Callable[[Event], None]
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished run: the file, its report (also beside it as JSON), and the directory with images, codes and HTML report."""
-
-    output: Path
-    report: Report
-    run_dir: Path
-    page: Path | None = None  # the HTML report; None: made by `export`, or it could not be made (a notice said why)
-
-    @property
-    def report_file(self) -> Path:
-        """The report beside the output."""
-        return report_path(self.output)
 
 
 @memory_errors()
@@ -83,6 +69,7 @@ def quantize(
     bn_from: PathLike | None = None,
     set_inputs: Mapping[str, Sequence[float]] | None = None,
     memory_budget: str | None = None,
+    requirements: Requirements | None = None,
     command: str | None = None,
     progress: Progress = lambda event: None,
     team: Team = ALONE,
@@ -102,13 +89,15 @@ def quantize(
         memory_budget: what the large tensors of the run may take: "8GB", or "16GB,8GB" for a GPU and the machine beside it;
             None: a share of what is free. What does not fit lies in files in `run_dir`, or (distillation) goes through the
             network in pieces, which changes the order of sums and nothing else.
+        requirements: what the file has to reach; None: not to be useless. A file that does not is written as OUTPUT.useless.onnx.
         command: how to start this run again, for `status` to say.
         progress: told the plan, then every step and notice (events). What it raises ends the run, which can go on later:
             `cancellable` makes one that another thread can end.
         team: the processes that make this call together (`join_team`), with the same arguments. The first one alone writes files
             and tells `progress`; all return the same.
 
-    Returns the file, its report (losses, parity, nearness to the float model, sizes) and the run directory.
+    Returns the file, its report (losses, parity, nearness to the float model, sizes), the verdict on it and the run directory. A
+    bad verdict raises nothing: `result.require()` does.
     Raises InputError for what cannot be used, before any long work; RunError (ParityError) where the run fails.
 
     >>> import genie_onnx
@@ -117,10 +106,10 @@ def quantize(
     >>> result = genie_onnx.quantize("digits.onnx", config=quick)
     >>> result.output.name, result.run_dir.name
     ('digits.quant.onnx', 'digits.quant.genie')
-    >>> result.report.parity["ok"]
-    True
+    >>> result.report.parity["ok"], result.quality.ok
+    (True, True)
     """
-    config, data = config or QuantizeConfig(), listed(data)
+    config, data, requirements = config or QuantizeConfig(), listed(data), requirements or Requirements()
     started = time.monotonic()
     if team.rank > 0:
         progress = silent
@@ -187,17 +176,26 @@ def quantize(
 
         metadata = {"version": versions()["genie-onnx"], "images": todo.choice.images, "settings": to_json(config)}
 
-        def finish() -> Report:
-            delivery = deliver(prepared, codes, config.target, calibration.held_back, calibration.held_back_kind, metadata, tell)
+        def finish() -> tuple[Path, Report, Quality]:
+            delivery = deliver(prepared, codes, config.target, calibration.judges, requirements, metadata, tell)
             report = _report(todo, delivery, losses, len(calibration.images), notices, time.monotonic() - started)
-            write(delivery, todo.output, [] if isinstance(model, onnx.ModelProto) else [Path(model)])
-            write_text(report_path(todo.output), report.to_json())
-            write_text(run.report, report.to_json())  # last: the run is finished
-            return report
+            path = write(delivery, todo.output, [] if isinstance(model, onnx.ModelProto) else [Path(model)])
+            write_source(run, {**source, "output": str(path.absolute())})
+            save_report(report, path, run)
+            return path, report, delivery.verdict.quality
 
-        report = team.once(finish)
-        page = team.once(lambda: first_report(prepared.blocks, run, tell))
-        return Result(todo.output, report, run.path, page)
+        def explain() -> tuple[Report, Quality, Path | None]:
+            findings = first_findings(prepared.blocks, run, quality.bad, tell)
+            if isinstance(findings, str):
+                return report, quality, first_page(run, findings, tell)
+            explained = quality.explained(findings)
+            found = dataclasses.replace(report, quality=explained.to_json(), notices=tuple(notices))
+            save_report(found, path, run)
+            return found, explained, first_page(run, "", tell)
+
+        path, report, quality = team.once(finish)
+        report, quality, page = team.once(explain)
+        return Result(path, report, quality, run.path, page)
 
 
 def silent(event: Event) -> None:
@@ -223,6 +221,7 @@ def _report(
         parity=verdict.parity.to_json(),
         comparison=verdict.comparison.to_json(),
         held_back=verdict.held_back_kind,
+        quality=verdict.quality.to_json(),
         seconds=seconds,
     )
 

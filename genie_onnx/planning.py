@@ -17,7 +17,7 @@ from genie_onnx.choice import Choice, choose_images, with_images_that_pay
 from genie_onnx.compute import Compute, choose_compute
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike, listed
-from genie_onnx.delivery import beside
+from genie_onnx.delivery import aside, beside
 from genie_onnx.errors import ConfigError
 from genie_onnx.placement import REDUCED
 from genie_onnx.prepare import Prepared, Source, output_path, prepare
@@ -91,6 +91,7 @@ def plan(
     """
     config = config or QuantizeConfig()
     path = output_path(model, output)
+    output_path(model, aside(path))  # where it goes if it is useless
     compute = choose_compute(config, memory_budget, team)
     prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs, config.target.constraints), bn_from)
     if config.closed_form is not None:

@@ -19,15 +19,17 @@ from genie_onnx.delivery import deliver, report_path, write
 from genie_onnx.equalisation import Equalisation, equalisation_from_json
 from genie_onnx.errors import ConfigError, RunError
 from genie_onnx.fitting import unmet
-from genie_onnx.kept_images import saved_images
+from genie_onnx.kept_images import saved_judges
 from genie_onnx.last_pass_choice import load_last_pass
 from genie_onnx.memory import memory_errors
 from genie_onnx.own_grids import OwnGrids, own_grids_from_json
-from genie_onnx.pipeline import Event, Result, quantize
+from genie_onnx.pipeline import Event, quantize
 from genie_onnx.placement import Placement, place
 from genie_onnx.prepare import Prepared, output_path, prepare
 from genie_onnx.reconstruct import Codes
 from genie_onnx.report import Report
+from genie_onnx.requirements import Requirements
+from genie_onnx.result import Result
 from genie_onnx.rundir import RunDirectory
 from genie_onnx.targets import Target
 
@@ -64,6 +66,7 @@ def export(
     model: PathLike | None = None,
     reoptimize: bool = False,
     memory_budget: str | None = None,
+    requirements: Requirements | None = None,
     progress: Callable[[Event], None] = lambda event: None,
 ) -> Result:
     """Export the finished run in `run_dir` for `target`, verified like any other file.
@@ -75,7 +78,7 @@ def export(
         model: the float model, where it is no longer where it was.
         reoptimize: where the numbers do not meet the target's constraints, learn them again from the run's images, in
             OUTPUT.genie; where they do, nothing is learned.
-        memory_budget, progress: as for `quantize`.
+        memory_budget, requirements, progress: as for `quantize`.
 
     Returns what `quantize` returns, for the new file.
     Raises ConfigError where the run is not finished, the model another, or the numbers do not fit and `reoptimize` is False.
@@ -116,6 +119,7 @@ def export(
             input_size=found.input_size,
             set_inputs=found.set_inputs,
             memory_budget=memory_budget,
+            requirements=requirements,
             progress=progress,
         )
     if problems:
@@ -124,10 +128,12 @@ def export(
             f"target {target.name} needs other numbers than the run in {run_dir} has: {'; '.join(problems)}. All {blocks} blocks "
             "have to be optimised again, the images need not be made again: --reoptimize"
         )
-    samples, kind = saved_images(found.run)
+    judges = saved_judges(found.run)
     metadata = {"version": found.version, "images": found.report["images"], "settings": to_json(config)}
     codes = _regrouped(codes, prepared.placement, wanted)
-    delivery = deliver(dataclasses.replace(prepared, placement=wanted), codes, target, samples, kind, metadata, progress)
+    requirements = requirements or Requirements()
+    delivery = deliver(dataclasses.replace(prepared, placement=wanted), codes, target, judges, requirements, metadata, progress)
+    quality = delivery.verdict.quality
     report = Report(
         **{
             **found.report,
@@ -136,12 +142,13 @@ def export(
             "parity": delivery.verdict.parity.to_json(),
             "comparison": delivery.verdict.comparison.to_json(),
             "held_back": delivery.verdict.held_back_kind,
+            "quality": quality.to_json(),
             "seconds": time.monotonic() - started,
         }
     )
-    write(delivery, path, [found.model])
+    path = write(delivery, path, [found.model])
     write_text(report_path(path), report.to_json())
-    return Result(path, report, found.run.path)
+    return Result(path, report, quality, found.run.path)
 
 
 def _read(path: Path, model: PathLike | None) -> _Finished:

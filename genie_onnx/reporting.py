@@ -29,7 +29,9 @@ from genie_onnx.report.page import Contents, render
 from genie_onnx.report.pictures import data_uris
 from genie_onnx.rundir import RunDirectory, read_settings, read_source
 from genie_onnx.synthesis import viewable
+from genie_onnx.validate.layerwise import Findings
 
+SAMPLES, EFFECT_SAMPLES = 64, 16  # images that the file is compared on, and where effects are measured without being asked for
 PICTURES = 48  # shown: fills rows of 2, 3, 4, 6, 8, 12 and 16
 
 
@@ -76,25 +78,41 @@ def html_report(
     return page
 
 
-def first_report(blocks: Iterable[Block], run: RunDirectory, progress: Callable[[Step | Notice], None]) -> Path | None:
-    """Make the report of `run`, which has just finished with these `blocks`; without their effects, which take minutes.
+def first_findings(
+    blocks: Iterable[Block], run: RunDirectory, effects: bool, progress: Callable[[Step | Notice], None]
+) -> Findings | str:
+    """Compare the file of `run`, which has just finished with these `blocks`, with the float model; or say why that cannot be.
+
+    The `effects` of blocks, which take minutes, are measured on few images. Whatever fails here, the model is written already.
+    """
+    progress(Step(stage="values"))  # not within: what it raises is to end the run
+    run.comparison.unlink(missing_ok=True)  # of an earlier file of this run
+    try:
+        _save_structure(blocks, run)
+        samples = EFFECT_SAMPLES if effects else SAMPLES
+        return _save_comparison(run, _model(run, None), effects, lambda step: None, samples)
+    except GenieError as error:  # what onnxruntime cannot run as it is: files for some targets
+        return str(error)
+    except Exception as error:  # a defect of the comparison is no reason to call a finished run failed
+        progress(Notice(f"The model is finished, a comparison with the float model could not be made: {_line(error)}"))
+        return _line(error)
+
+
+def first_page(run: RunDirectory, why: str, progress: Callable[[Step | Notice], None]) -> Path | None:
+    """Make the report of `run`, which has just finished; `why` says why what needs the float model is not there, if it is not.
 
     Whatever fails here, the model is written already: a notice says what it was, and there is no report.
     """
-    progress(Step(stage="values"))  # not within: what it raises is to end the run
     try:
-        _save_structure(blocks, run)
-        try:
-            _save_comparison(run, _model(run, None), effects=False, progress=lambda step: None)
-            why = ""
-        except GenieError as error:  # what onnxruntime cannot run as it is: files for some targets
-            why = str(error)
         _write(run, run.page, why)
     except Exception as error:  # a defect of the report is no reason to call a finished run failed
-        text = " ".join(str(error).split()) or repr(error)
-        progress(Notice(f"The model is finished, its HTML report could not be made: {text}. Once more: {_again(run)}"))
+        progress(Notice(f"The model is finished, its HTML report could not be made: {_line(error)}. Once more: {_again(run)}"))
         return None
     return run.page
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or repr(error)
 
 
 def _save_structure(blocks: Iterable[Block], run: RunDirectory) -> None:
@@ -116,7 +134,9 @@ def _complete(run: RunDirectory, model: PathLike | None, effects: bool, progress
     _save_comparison(run, path, effects, progress)
 
 
-def _save_comparison(run: RunDirectory, model: Path, effects: bool, progress: Callable[[Step], None]) -> None:
+def _save_comparison(
+    run: RunDirectory, model: Path, effects: bool, progress: Callable[[Step], None], samples: int = SAMPLES
+) -> Findings:
     """Compare the run's file with `model` on the run's images, layer by layer."""
     _, input_size, set_inputs = _given(run)
     quantized = Path(read_source(run)["output"])
@@ -126,12 +146,14 @@ def _save_comparison(run: RunDirectory, model: Path, effects: bool, progress: Ca
     found = compare(
         *files,
         data=_from_here(run.images),
+        samples=samples,
         effects=effects,
         input_size=input_size,
         set_inputs=set_inputs,
         progress=progress,
     )
     write_text(run.comparison, json.dumps(finite(found.to_json())))
+    return found
 
 
 def _from_here(path: Path) -> Path:

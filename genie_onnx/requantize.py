@@ -88,7 +88,7 @@ def command(
 
 def another(path: str) -> str:
     """Return a name for the next file beside `path`: model.quant.onnx -> model.quant.2.onnx -> model.quant.3.onnx."""
-    stem = Path(path).name.removesuffix(".onnx")
+    stem = Path(path).name.removesuffix(".onnx").removesuffix(".useless")
     found = re.fullmatch(r"(.*)\.(\d+)", stem)
     name, count = (found[1], int(found[2]) + 1) if found else (stem, 2)
     return str(Path(path).with_name(f"{name}.{count}.onnx"))

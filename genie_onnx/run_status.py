@@ -42,6 +42,7 @@ class RunStatus:
     sizes: dict[str, int]  # bytes of images, codes, and of all there is
     output: str | None  # path of the quantised model; None: only images are made
     output_exists: bool
+    quality: str | None  # the verdict on a finished run, as a line; None: not finished, or by an earlier version
     command: str | None  # goes on with the run; None: it was started from Python
     folder: str | None  # in which that command was given
 
@@ -101,9 +102,18 @@ def status(run_dir: str | os.PathLike[str]) -> RunStatus:
         },
         output=output,
         output_exists=output is not None and Path(output).is_file(),
+        quality=_quality(run),
         command=source.get("command"),
         folder=source.get("folder"),
     )
+
+
+def _quality(run: RunDirectory) -> str | None:
+    try:
+        found = json.loads(run.report.read_text(encoding="utf-8"))["quality"]
+        return f"{found['level']}: {found['reason']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _blocks(run: RunDirectory, names: Iterable[str]) -> tuple[dict[str, tuple[float, float] | None], list[str]]:

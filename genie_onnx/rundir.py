@@ -243,11 +243,16 @@ def _claim(
     try:
         if machine not in machines:  # first of all: it says whose everything else is
             write_text(run.settings, json.dumps({"identity": identity, "machines": [*machines, machine]}, indent=2))
-        write_text(run.source, json.dumps(source, indent=2))
+        write_source(run, source)
         for folder in (run.batches.parent, run.block(0).parent):
             folder.mkdir(exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write to the run directory {str(run.path)!r}: {error.strerror}") from error
+
+
+def write_source(run: RunDirectory, source: Mapping[str, Any]) -> None:
+    """Write down how the run was started (`RunDirectory.source`). Raises OSError."""
+    write_text(run.source, json.dumps(source, indent=2))
 
 
 def refuse_another(run: RunDirectory, identity: Mapping[str, Any], source: Mapping[str, Any]) -> None:

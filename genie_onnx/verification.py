@@ -7,6 +7,7 @@ file, samples -> node by node as written (the reference, which every `quantize` 
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 
 from genie_onnx import graph
 from genie_onnx.data import Order, PathLike
@@ -137,7 +139,7 @@ def verify(
     wide = wide_weights(proto) if has_vnni() is False else ()
     rounded = any(node.op_type == "QuantizeLinear" for node in proto.graph.node)
     doubts = [doubt(finding, rounded) for finding in findings]
-    notices = [*kept.notices, *(SATURATES.format(count=len(wide)) for _ in wide[:1]), *doubts]
+    notices = [*_judged(loaded), *kept.notices, *(SATURATES.format(count=len(wide)) for _ in wide[:1]), *doubts]
     return Verification(
         model=path,
         samples=batches.shape[0] * batch,
@@ -171,6 +173,16 @@ def _kernels(path: Path) -> KernelCounts | None:
         return integer_kernels(path)
     except RunError:
         return None
+
+
+def _judged(model: ir.Model) -> list[str]:
+    """Say how the file was judged against the float model when it was made, where it says so and that is not well."""
+    try:
+        found = json.loads(model.metadata_props.get("genie_onnx.quality", "{}"))
+        bad = found.get("level") in ("poor", "useless")
+    except (ValueError, AttributeError, TypeError):
+        return []
+    return [f"When it was made, the file was judged against its float model: {found.get('verdict')}"] if bad else []
 
 
 def _choose(names: Sequence[str] | None, pythons: Mapping[str, str]) -> list[tuple[Runtime, str]]:

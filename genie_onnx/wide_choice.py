@@ -1,6 +1,6 @@
 """Finding the values that no grid of 8 bits can hold, by what rounding each alone does to the outputs.
 
-    suspects    mean over channels c of min(1, (step^2 / 12) / var(v_c))  >=  SUSPECT       most of some channels would be one code
+    suspects    mean over channels c of min(1, (step^2 / 12) / var(v_c))  >=  SUSPECT      most of some channels would be one code
     lost        SQNR of the outputs with v alone rounded to 8 bits        <   LOST
 
 The first is seen in one pass of the float network, the second decides: a channel may be small and of no use. In YOLOX-nano two of

@@ -14,6 +14,7 @@ from genie_onnx_cli.main import main
 from genie_onnx_cli.placement import placement_config
 
 from genie_onnx.config import BitGoal, LayerBits, PlacementConfig, QuantizeConfig, ReconstructConfig
+from genie_onnx.constant_fills import ConstantFill
 from genie_onnx.diagnosis import Evidence, diagnose
 from genie_onnx.framing import Framing
 from genie_onnx.requantize import Origin, another, command
@@ -264,6 +265,47 @@ def test_a_value_that_cannot_have_its_own_grid_gets_more_bits_or_its_layer_stays
         assert not any("Calibration" in advice.text for advice in others)
     first, *_ = diagnose(in_a_corner(bits=8, selected=False), ORIGIN)
     assert parsed(first.command)["keep_float"] == ("/w2/Conv",)
+
+
+def stretched(**changes: Any) -> Evidence:
+    """v2 has -1000 at one end of its grid, and all else in one code at the other; nothing else is wrong."""
+    fields = {"bits": 8, "levels": 256, "used": 2, "low": -1000.0, "high": 3.0, "grid_low": -1000.0, "grid_high": 4.0}
+    histogram = (9, *(0,) * 254, 99)
+    fields |= {"scale": 1004 / 255, "histogram": histogram, "rounding_db": 45.0, **changes}
+    found = evidence((0.4, 0.3, 0.3), values={2: fields, 1: {"saturated": 0.2, "rounding_db": 9.0}}, blocks={})
+    fill = ConstantFill(value="v2", node="/pad/Pad", operator="Pad", number=-1000.0, layers=("/w2/Conv",))
+    return dataclasses.replace(found, fills=(fill,))
+
+
+@pytest.mark.parametrize("images", ["data", "procedural"])
+def test_a_constant_that_stretches_a_grid_is_the_cause_and_not_images_or_a_short_run(images: Any) -> None:
+    short = dataclasses.replace(ORIGIN, config=QuantizeConfig(samples=256, reconstruct=ReconstructConfig(iterations=50)))
+    first, *others = diagnose(dataclasses.replace(stretched(), images=images), short)
+    assert first.cause == "Pad '/pad/Pad' puts the constant -1000 into 'v2', and leaves the image 1 of 256 codes"
+    assert parsed(first.command)["keep_float"] == ("/w2/Conv",)
+    assert not any("Calibration" in advice.text or "iterations" in advice.text for advice in others)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"histogram": (9,) + (0,) * 100 + (1,) * 155},  # the image has most of the grid
+        {"histogram": (0, *(1,) * 255)},  # the constant does not occur
+        {"histogram": (9, 9, 9, *(0,) * 253)},  # it is beside what the image makes
+        {"grid_low": -3000.0, "scale": 3004 / 255},  # something else is at the end
+    ],
+)
+def test_a_constant_that_costs_no_codes_is_not_blamed(changes: dict[str, Any]) -> None:
+    assert not any("constant" in advice.text for advice in diagnose(stretched(**changes), ORIGIN))
+
+
+def test_the_cause_is_said_in_one_clause() -> None:
+    noisy = evidence((0.1, 0.1, 0.7, 0.1), weights={2: {"bits": 2, "sqnr_db": 8.0, "levels": 4, "used_median": 4.0}})
+    assert diagnose(noisy, ORIGIN)[0].cause == "block 'b2' makes 70 % of the noise: its weights 'w2' have 2 bits (8.0 dB)"
+    assert diagnose(evidence(sqnr_db=40.0), ORIGIN)[0].cause == ""
+    spread = diagnose(evidence(), ORIGIN)[0].cause
+    assert spread == "block 'b0' makes most of the noise, 30 %: its weights 'w0' have 4 bits (20.0 dB)"
+    assert diagnose(in_a_corner(), ORIGIN)[0].cause == "'v2' uses 2 of 16 codes, on one grid with 'v1' (up to 4)"
 
 
 def _with_bits(target: str) -> Target:

@@ -10,7 +10,20 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEAVES = frozenset(
-    {"atomic", "config", "errors", "events", "framing", "memory", "seeds", "qparams", "targets", "team", "user_cache"}
+    {
+        "atomic",
+        "config",
+        "errors",
+        "events",
+        "framing",
+        "memory",
+        "seeds",
+        "qparams",
+        "requirements",
+        "targets",
+        "team",
+        "user_cache",
+    }
 )
 ONNX = frozenset({"onnx", "onnx_ir", "onnxscript", "onnx2torch"})
 RUNTIME = frozenset({"onnxruntime"})
@@ -136,7 +149,7 @@ TABLE = {
     "bn_file": Row(LEAVES | {"graph", "prepare"}, ONNX | RUNTIME | CLICK),
     "likely_input": Row(LEAVES | {"prepare", "synthesis"}, ONNX | RUNTIME | CLICK),
     "choice": Row(LEAVES | {"data", "synthesis", "graph", "likely_input", "prepare"}, THIRD),
-    "kept_images": Row(LEAVES | {"choice", "rundir", "synthesis"}, ONNX | RUNTIME | CLICK),
+    "kept_images": Row(LEAVES | {"choice", "quality", "rundir", "synthesis"}, ONNX | RUNTIME | CLICK),
     "calibration": Row(
         LEAVES | {"compute", "graph", "data", "synthesis", "prepare", "rundir", "choice", "kept_images"}, ONNX | RUNTIME | CLICK
     ),
@@ -150,7 +163,9 @@ TABLE = {
     "twins": Row(
         LEAVES | {"calibration", "choice", "compute", "graph", "importer", "prepare", "reconstruct"}, ONNX | RUNTIME | CLICK
     ),
-    "judge": Row(LEAVES | {"graph", "reconstruct", "validate", "prepare", "choice"}, RUNTIME | CLICK),
+    "requirements": Row(frozenset({"errors"}), THIRD),
+    "quality": Row(LEAVES | {"validate"}, THIRD),
+    "judge": Row(LEAVES | {"graph", "kept_images", "quality", "reconstruct", "validate", "prepare", "choice"}, RUNTIME | CLICK),
     "fitting": Row(LEAVES | {"placement", "reconstruct"}, ONNX | RUNTIME | CLICK),
     "reexport": Row(
         LEAVES
@@ -169,12 +184,15 @@ TABLE = {
             "memory",
             "pipeline",
             "prepare",
+            "quality",
+            "result",
         }
         | {"rundir"},
         ONNX | RUNTIME | TORCH | CLICK,
     ),
     "reporting": Row(
-        LEAVES | {"blocks", "comparison", "data", "history", "prepare", "reconstruct", "report", "rundir", "synthesis"},
+        LEAVES
+        | {"blocks", "comparison", "data", "history", "prepare", "reconstruct", "report", "rundir", "synthesis", "validate"},
         ONNX | RUNTIME | TORCH | CLICK,
     ),
     "sizes": Row(LEAVES | {"graph"}, TORCH | RUNTIME | CLICK),
@@ -191,13 +209,14 @@ TABLE = {
             "validate",
             "reconstruct",
             "prepare",
-            "rundir",
-            "choice",
+            "kept_images",
+            "quality",
             "judge",
             "sizes",
         },
         RUNTIME | CLICK,
     ),
+    "result": Row(LEAVES | {"delivery", "quality", "report", "rundir"}, THIRD),
     "pipeline": Row(
         LEAVES
         | CORE
@@ -217,7 +236,9 @@ TABLE = {
             "form_choice",
             "last_pass_choice",
             "history",
+            "quality",
             "reporting",
+            "result",
             "twins",
         },
         RUNTIME | CLICK,
@@ -238,11 +259,24 @@ TABLE = {
     "naming": Row(frozenset({"errors"}), TORCH | RUNTIME | CLICK),
     "requantize": Row(LEAVES, THIRD),
     "shared_grids": Row(LEAVES | {"graph", "placement"}, TORCH | RUNTIME | CLICK),
-    "diagnosis": Row(LEAVES | {"requantize", "shared_grids", "validate"}, THIRD),
+    "constant_fills": Row(LEAVES | {"graph", "placement"}, TORCH | RUNTIME | CLICK),
+    "lost_codes": Row(LEAVES | {"constant_fills", "requantize", "shared_grids", "validate"}, THIRD),
+    "diagnosis": Row(LEAVES | {"constant_fills", "lost_codes", "requantize", "shared_grids", "validate"}, THIRD),
     "trial_images": Row(LEAVES | {"data", "graph", "synthesis"}, RUNTIME | TORCH | CLICK),
     "comparison": Row(
         LEAVES
-        | {"blocks", "data", "diagnosis", "equalisation", "graph", "requantize", "shared_grids", "trial_images", "validate"},
+        | {
+            "blocks",
+            "constant_fills",
+            "data",
+            "diagnosis",
+            "equalisation",
+            "graph",
+            "requantize",
+            "shared_grids",
+            "trial_images",
+            "validate",
+        },
         RUNTIME | TORCH | CLICK,
     ),
     "integrity": Row(frozenset({"validate"}), RUNTIME | TORCH | CLICK),
@@ -262,6 +296,9 @@ TABLE = {
                 "reporting",
                 "pipeline",
                 "planning",
+                "quality",
+                "requirements",
+                "result",
                 "environment",
                 "naming",
                 "accuracy",

@@ -3,6 +3,7 @@
 from genie_onnx.graph.batchnorms import BatchNorm, batchnorms, deployed_statistics
 from genie_onnx.graph.channel_scales import Channels, channels, factors_of, scaled
 from genie_onnx.graph.check import check, problems
+from genie_onnx.graph.chosen_order import in_chosen_order
 from genie_onnx.graph.class_scores import class_scores
 from genie_onnx.graph.coverage import Coverage, coverage
 from genie_onnx.graph.fix_inputs import fix_inputs
@@ -32,6 +33,7 @@ __all__ = [
     "fix_inputs",
     "fold_batchnorm",
     "graph_reference",
+    "in_chosen_order",
     "load",
     "normalise",
     "problems",

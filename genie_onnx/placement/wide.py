@@ -34,7 +34,7 @@ def layers_beside(graph: ir.Model, names: Collection[str]) -> dict[str, str]:
         elif (first := next((origin[v] for v in repeated_inputs(node) if v in origin), None)) is not None:
             for value in activations(node.outputs):
                 origin.setdefault(value, first)
-    for name, node in writers.items():
-        if name not in read and node is not None and node.domain == "" and node.op_type in WEIGHTED_OPS:
-            found.setdefault(str(node.name), f"it writes '{name}', whose channels are too different for one grid")
+    for name, writer in writers.items():
+        if name not in read and writer is not None and writer.domain == "" and writer.op_type in WEIGHTED_OPS:
+            found.setdefault(str(writer.name), f"it writes '{name}', whose channels are too different for one grid")
     return found

@@ -22,7 +22,8 @@ class BlockLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """`parity`, `comparison` and `settings` are the JSON forms of validate.Parity, validate.Comparison and QuantizeConfig."""
+    """`parity`, `comparison`, `quality` and `settings` are the JSON forms of validate.Parity, validate.Comparison,
+    quality.Quality and QuantizeConfig."""
 
     settings: dict[str, Any]
     images: str  # data, distilled, refined, procedural, or several of them joined by +
@@ -38,6 +39,7 @@ class Report:
     parity: dict[str, Any]
     comparison: dict[str, Any]
     held_back: str  # kind of the samples compared on
+    quality: dict[str, Any]  # quality.Quality
     seconds: float
     versions: dict[str, str] = dataclasses.field(default_factory=versions)
 

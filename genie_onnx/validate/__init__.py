@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from genie_onnx.validate.checksums import changes, with_checksums
+from genie_onnx.validate.answers import Answer, answers
 from genie_onnx.validate.by_operators import Reference
+from genie_onnx.validate.checksums import changes, with_checksums
 from genie_onnx.validate.classification import Classification, Confusion
-from genie_onnx.validate.compare import Comparison, Difference, OutputComparison, compare, compare_models, first_difference
+from genie_onnx.validate.compare import (
+    Comparison,
+    Difference,
+    OutputComparison,
+    compare,
+    compare_models,
+    first_difference,
+    run_both,
+)
 from genie_onnx.validate.float_parts import FloatParts, run_part
 from genie_onnx.validate.kernels import KernelCounts, integer_kernels, weighted_layers
 from genie_onnx.validate.measure import Measured
@@ -16,6 +25,7 @@ from genie_onnx.validate.session import Provider, Session, cuda_works, has_cuda,
 from genie_onnx.validate.statistics import Figure, PairedDifference
 
 __all__ = [
+    "Answer",
     "Classification",
     "Comparison",
     "Confusion",
@@ -33,6 +43,7 @@ __all__ = [
     "Reference",
     "Session",
     "ValueParity",
+    "answers",
     "broken_rules",
     "changes",
     "check_parity",
@@ -45,7 +56,8 @@ __all__ = [
     "integer_kernels",
     "require_parity",
     "run",
-    "with_checksums",
+    "run_both",
     "run_part",
     "weighted_layers",
+    "with_checksums",
 ]

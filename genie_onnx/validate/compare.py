@@ -62,9 +62,24 @@ def compare_models(
 
     `alive` is called after every few samples.
     """
+    outputs = run_both(reference, other, feeds, alive)
+    return compare(outputs.reference, outputs.other, outputs.constants)
+
+
+@dataclass(frozen=True)
+class BothOutputs:
+    """All outputs of `reference` and the same of the `other` model, by name; no input reaches those of `constants`."""
+
+    reference: Mapping[str, Array]
+    other: Mapping[str, Array]
+    constants: frozenset[str]
+
+
+def run_both(reference: Model, other: Model, feeds: Mapping[str, Array], alive: Callable[[], None] = lambda: None) -> BothOutputs:
+    """Run both models as `compare_models` does."""
     session = Session(reference)
     expected = _in_steps(session, feeds, alive)
-    return compare(expected, _in_steps(Session(other, tuple(expected)), feeds, alive), session.constants)
+    return BothOutputs(expected, _in_steps(Session(other, tuple(expected)), feeds, alive), session.constants)
 
 
 def _in_steps(session: Session, feeds: Mapping[str, Array], alive: Callable[[], None]) -> dict[str, Array]:

@@ -90,6 +90,7 @@ class Advice:
     """One sentence or two on what is wrong, and the command to try; "" where there is nothing to try."""
 
     block: str  # "" where it is not about one block
+    cause: str  # what is wrong as one clause; "" where nothing is
     text: str
     command: str
 

@@ -1,0 +1,55 @@
+"""What an output tells of its image, beside an answer that never looks: figures by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from genie_onnx.validate import Answer, answers
+
+
+def only(y: np.ndarray, z: np.ndarray, constant: bool = False) -> Answer:
+    (found,) = answers({"y": y}, {"y": z}, {"y"} if constant else set())
+    return found
+
+
+def test_the_mean_of_the_samples_is_the_constant_to_be_held_against() -> None:
+    y = np.float32([[3, 0], [5, 0]])  # power 34, mean (4, 0), spread 2
+    found = only(y, y + np.float32([[0, 1], [0, 1]]))
+    assert found.sqnr_db == pytest.approx(10 * math.log10(34 / 2))
+    assert found.constant_db == pytest.approx(10 * math.log10(34 / 2))
+    assert found.varies
+    blind = only(y, np.float32([[4, 0], [4, 0]]))
+    assert blind.sqnr_db == pytest.approx(blind.constant_db)
+
+
+def test_classes_are_counted_beside_the_most_frequent_one() -> None:
+    y = np.eye(4, dtype=np.float32)[[0, 0, 0, 1, 2]]
+    found = only(y, np.eye(4, dtype=np.float32)[[0, 0, 1, 1, 3]])
+    assert (found.samples, found.agreement, found.usual) == (5, 0.6, 0.6)
+    assert only(y[:, :, None, None], y[:, :, None, None]).agreement == 1.0
+    assert only(np.ones((2, 4, 5), np.float32), np.ones((2, 4, 5), np.float32)).agreement is None
+
+
+def test_what_is_the_same_for_all_samples_has_no_constant_beside_it() -> None:
+    y = np.full((3, 2), 2, np.float32)
+    found = only(y, y + 1)
+    assert (found.varies, found.constant_db) == (False, None)
+    assert found.sqnr_db == pytest.approx(10 * math.log10(4))
+    priors = only(np.float32([[1, 2], [3, 4]]), np.float32([[1, 2], [3, 4]]), constant=True)  # rows are no samples
+    assert (priors.samples, priors.varies) == (1, False)
+
+
+def test_zeros_have_no_signal_and_whole_numbers_no_decibels() -> None:
+    assert only(np.zeros((3, 2), np.float32), np.ones((3, 2), np.float32)).sqnr_db is None
+    labels = only(np.int64([[0, 0], [0, 7]]), np.int64([[0, 0], [3, 7]]))
+    assert (labels.sqnr_db, labels.agreement, labels.usual) == (None, 0.75, 0.75)
+
+
+def test_numbers_that_are_not_finite_have_to_be_the_same() -> None:
+    y = np.float32([[1, -np.inf], [2, -np.inf]])
+    assert only(y, y).sqnr_db == 200
+    assert only(y, np.float32([[1, 0], [2, -np.inf]])).sqnr_db == -math.inf
+    assert only(np.float32([[1], [2]]), np.float32([[1], [np.nan]])).sqnr_db == -math.inf
