@@ -60,8 +60,8 @@ def deliver(
     proto = exporter.export(deploy, prepared.user, placement, codes, target, metadata)
     verdict = judge(prepared, codes, proto, samples, kind, target, tell)
     if target.form.batch == "fixed" and verdict.parity.ok:
-        free, proto = proto, exporter.fix_shapes(proto, prepared.shape)
-        require_same(free, proto, samples)
+        free, proto = proto, exporter.fix_shapes(proto, graph.laid_out(prepared.shape, prepared.layout))
+        require_same(prepared, free, proto, samples)
     if verdict.parity.ok and (broken := broken_rules(proto, target)):  # else its shapes are open yet, and `write` says why
         raise RunError(
             f"the file is not what target {target.name} takes: {'; '.join(broken[:3])}. This is a defect; please report it"

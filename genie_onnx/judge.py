@@ -53,25 +53,26 @@ def judge(
     # A file of fixed batch is judged on one such batch: inside, a channel shuffle may have [2 N, ...], which cannot be cut.
     fixed = query.input_shape(prepared.user)[0]
     samples = held_back[: PARITY_SAMPLES if fixed is None else fixed]
-    name, form = network.inputs[0], target.form
-    feeds, everything = ({name: _array(images)} for images in (samples, held_back))
+    form = target.form
+    feeds, everything = prepared.feeds(samples), prepared.feeds(held_back)
     placement = prepared.placement
     if form.style == "float":
         placement = dataclasses.replace(placement, activations=())
     tell(1)
-    values = simulate(network, placement, prepared.blocks, codes, samples, form, alive=partial(tell, 1))
+    simulated = simulate(network, placement, prepared.blocks, codes, samples, form, alive=partial(tell, 1))
+    values = {**{name: _array(value) for name, value in simulated.items()}, **feeds}
     tell(2)
     if form.style == "float":
-        parity = check_rounded_weights(proto, feeds, codes.weights, {v: _array(values[v]) for v in network.outputs})
+        parity = check_rounded_weights(proto, feeds, codes.weights, {v: values[v] for v in network.outputs})
     else:
         activations = {
-            value: quantize(_array(values[value]), codes.activations[spec.name])
+            value: quantize(values[value], codes.activations[spec.name])
             for spec in placement.activations
             for value in spec.values
         }
         # An output that is itself rounded is compared by its codes.
         ends = [v for v in network.outputs if target.constraints.outputs == "float" or v not in activations]
-        outputs = {v: _array(values[v]) for v in ends}
+        outputs = {v: values[v] for v in ends}
         parity = check_parity(proto, feeds, codes.weights, activations, outputs, optimise=form.for_onnxruntime)
     tell(3)
     comparison = compare_models(prepared.user, proto, everything, alive=partial(tell, 3))
@@ -79,11 +80,10 @@ def judge(
     return Verdict(parity, comparison, held_back_kind)
 
 
-def require_same(free: onnx.ModelProto, fixed: onnx.ModelProto, samples: torch.Tensor) -> None:
+def require_same(prepared: Prepared, free: onnx.ModelProto, fixed: onnx.ModelProto, samples: torch.Tensor) -> None:
     """Raise ParityError where a file computes something else once its shapes are `fixed`."""
-    name = free.graph.input[0].name
     shape = fixed.graph.input[0].type.tensor_type.shape.dim
-    feeds = {name: _array(samples[: shape[0].dim_value])}
+    feeds = prepared.feeds(samples[: shape[0].dim_value])
     difference = first_difference(run(free, feeds, optimise=False), run(fixed, feeds, optimise=False), FIXED_TOLERANCE)
     if difference is not None:
         raise ParityError(f"the file computes something else once its shapes are fixed: {difference}")

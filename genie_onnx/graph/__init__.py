@@ -8,6 +8,7 @@ from genie_onnx.graph.coverage import Coverage, coverage
 from genie_onnx.graph.fix_inputs import fix_inputs
 from genie_onnx.graph.fold_batchnorm import fold_batchnorm
 from genie_onnx.graph.free_batch import batch_obstacle
+from genie_onnx.graph.image_layout import as_fed, file_layout, image_layout, laid_out, sample_sizes
 from genie_onnx.graph.load import load
 from genie_onnx.graph.match_batchnorm import borrow
 from genie_onnx.graph.normalise import normalise
@@ -20,6 +21,7 @@ __all__ = [
     "Channels",
     "Coverage",
     "Reference",
+    "as_fed",
     "batch_obstacle",
     "batchnorms",
     "borrow",
@@ -29,12 +31,16 @@ __all__ = [
     "coverage",
     "deployed_statistics",
     "factors_of",
+    "file_layout",
     "fix_inputs",
     "fold_batchnorm",
     "graph_reference",
+    "image_layout",
+    "laid_out",
     "load",
     "normalise",
     "problems",
+    "sample_sizes",
     "scaled",
     "state_reference",
     "widen",
