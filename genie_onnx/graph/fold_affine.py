@@ -2,10 +2,10 @@
 
     y = Conv(x, W, b):    y * c, c * y, y / c    ->  Conv(x, c W, c b)  (W / c, b / c)
                           y + c, c + y, y - c    ->  Conv(x, W, b + c)  (b - c)
-                          c - y, -y              ->  Conv(x, -W, c - b)
+                          c - y                  ->  Conv(x, -W, c - b)
 
 So behind a Conv, ConvTranspose, Gemm or BatchNormalization (there: into its scale and bias, its statistics stay), also with a
-Transpose between the two; c is one number, or one a channel. The output of the layer, or of the Transpose, takes the result's name.
+Transpose between the two; c is one number, or one a channel. What the layer (or the Transpose) writes takes the result's name.
 Nothing is done where the value between is read elsewhere or is a graph output, or where numbers would not stay finite.
 """
 
@@ -37,7 +37,7 @@ def fold_affine(model: ir.Model) -> ir.Model:
 
 def _computed_operand(node: ir.Node) -> ir.Value | None:
     """Return what a node reads that adds to it or multiplies it, and nothing else that is computed; else None."""
-    if node.domain != "" or node.op_type not in ("Add", "Div", "Mul", "Neg", "Sub"):
+    if node.domain != "" or node.op_type not in ("Add", "Div", "Mul", "Sub"):
         return None
     computed = [v for v in node.inputs if v is not None and not is_constant(v)]
     if len(computed) != 1 or computed[0].is_graph_output() or len(computed[0].uses()) != 1:
@@ -82,17 +82,17 @@ def _is_sound(layer: ir.Node) -> bool:
 def _channels(layer: ir.Node) -> int:
     """Return how many channels a layer writes."""
     if layer.op_type == "BatchNormalization":
-        return int(np.size(constant(layer.inputs[1])))
-    sizes = constant(weight(layer))
-    assert sizes is not None
-    return int(sizes.shape[channel_axis(layer)]) * (attribute(layer, "group", 1) if layer.op_type == "ConvTranspose" else 1)
+        gamma = constant(layer.inputs[1])
+        assert gamma is not None
+        return int(gamma.size)
+    W = constant(weight(layer))
+    assert W is not None
+    return int(W.shape[channel_axis(layer)]) * (attribute(layer, "group", 1) if layer.op_type == "ConvTranspose" else 1)
 
 
 def _affine(node: ir.Node, value: ir.Value, channels: int, axis: int) -> tuple[Float64, Float64] | None:
     """Return (s, t), [channels] each, with which `node` computes s y + t of `value`, whose channels are on `axis`; else None."""
     zero, one = np.zeros(channels), np.ones(channels)
-    if node.op_type == "Neg":
-        return -one, zero
     first = node.inputs[0] is value
     array = constant(node.inputs[1 if first else 0])
     rank = len(dims(value) or ())

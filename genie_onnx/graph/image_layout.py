@@ -38,7 +38,7 @@ def image_layout(model: ir.Model) -> Layout:
         return "nchw"
     reader = first_reader(model)
     if reader is not None and reader.op_type == "Transpose" and attribute(reader, "perm", ()) == TO_FIRST:
-        # a spectrogram [N, 1, T, F] whose frequencies become the channels is an image of one channel all the same
+        # A spectrogram [N, 1, T, F] whose frequencies become the channels is a picture of one channel all the same
         return "nchw" if _few(sizes[1]) and not _few(sizes[3]) else "nhwc"
     return "nchw" if reader is not None else likely_layout(sizes)
 
@@ -50,10 +50,8 @@ def file_layout(path: Path) -> Layout:
 
 def likely_layout(sizes: Sequence[int | None]) -> Layout:
     """Return nhwc where only the last of four `sizes` (None: open) can be the channels of a picture."""
-    _, first, second, last = sizes
-    if first is None:
-        return "nhwc" if last is not None else "nchw"
-    return "nhwc" if _few(last) and first > PICTURE_CHANNELS and (second is None or second > PICTURE_CHANNELS) else "nchw"
+    *places, last = sizes[1:]
+    return "nhwc" if _few(last) and all(size is None or size > PICTURE_CHANNELS for size in places) else "nchw"
 
 
 def first_reader(model: ir.Model) -> ir.Node | None:
