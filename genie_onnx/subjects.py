@@ -88,11 +88,11 @@ def _load(
 ) -> Subject:
     if not path.is_file():
         raise ModelError(f"{path}: this is no file.")
-    session = Session(path, provider=provider)
+    session, found = Session(path, provider=provider), layout
     if set_inputs and len(session.inputs) > 1:
         model = graph.load(path)
         graph.fix_inputs(model, set_inputs)
-        session = Session(model, provider=provider)
+        session, found = Session(model, provider=provider), graph.image_layout(model) if layout == "auto" else layout
     if len(session.inputs) != 1:
         names = ", ".join(map(repr, session.inputs))
         raise ModelError(f"{path} has {len(session.inputs)} inputs ({names}): fix those beside the image with --set-input.")
@@ -102,7 +102,7 @@ def _load(
     dims = session.shapes[name]
     if len(dims) != 4:
         raise ModelError(f"{path}: its input must be [N, C, H, W] or [N, H, W, C], but it is {_text(dims)}.")
-    found = graph.file_layout(path) if layout == "auto" else layout
+    found = graph.file_layout(path) if found == "auto" else found
     channels, height, width = dims[1:] if found == "nchw" else (dims[3], dims[1], dims[2])
     if channels is None:
         raise ModelError(f"{path}: its input {_text(dims)} leaves the channels open, read as {found}: see --layout.")

@@ -6,7 +6,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-import channels_last_nets
 import numpy as np
 import onnx
 import pytest
@@ -16,8 +15,9 @@ from genie_onnx_cli.main import main
 from PIL import Image
 
 import genie_onnx
-from genie_onnx import ConfigError, DistillConfig, LayerBits, PlacementConfig, QuantizeConfig, ReconstructConfig
-from genie_onnx.choice import input_statistics
+from genie_onnx import ConfigError, DistillConfig, PlacementConfig, QuantizeConfig, ReconstructConfig
+from genie_onnx.calibration import data_images
+from genie_onnx.data import load_images
 from genie_onnx.prepare import prepare
 from genie_onnx.reconstruct import load
 from genie_onnx.rundir import RunDirectory
@@ -82,6 +82,7 @@ def test_pictures_from_a_folder(kind: str, photos: Path, first: genie_onnx.Resul
     assert result.report.parity["ok"]
     assert set(result.report.weights) == {"w1", "w2", "w3", "w4"}
     found, wanted = weights_of(result), weights_of(first)
+    assert set(wanted) == {"w1", "w2", "w3", "w4"}
     for name, weight in wanted.items():
         np.testing.assert_allclose(found[name], weight, atol=1e-3 * np.abs(weight).max(), err_msg=name)
     images = fed(first.run_dir, kind)
@@ -94,8 +95,7 @@ def test_pictures_from_a_folder(kind: str, photos: Path, first: genie_onnx.Resul
     assert np.square(ours_out - float_out).mean() < 0.1 * float_out.var()
 
 
-@pytest.mark.parametrize(("wbits", "abits"), [(8, 8), (4, 4)])
-@pytest.mark.parametrize("kind", ["keras", "keras torch", "jax"])
+@pytest.mark.parametrize(("kind", "wbits", "abits"), [("keras", 4, 4), ("jax", 8, 8), ("jax", 4, 4)])
 def test_without_data(kind: str, wbits: int, abits: int, tmp_path: Path) -> None:
     """Images are made as pictures: distilled where BatchNormalization is kept."""
     config = settings(wbits, abits, distill=DistillConfig(iterations=4, start="leaves", batch_size=12))
@@ -122,24 +122,18 @@ def test_distilled_as_with_channels_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
 def test_colours_are_prepared_each_for_itself(order: str, photos: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(
-        settings(), input_mean=(0.1, 0.2, 0.3), input_std=(0.1, 0.2, 0.4), channel_order=order, framing=genie_onnx.Framing(crop=SIZE)
-    )
-    kinds = {}
+    config = dataclasses.replace(settings(), input_mean=(0.1, 0.2, 0.3), input_std=(0.1, 0.2, 0.4))
+    config = dataclasses.replace(config, channel_order=order, framing=genie_onnx.Framing(crop=SIZE))  # type: ignore[arg-type]
+    found = []
     for kind in ("first", "keras"):
         (tmp_path / kind).mkdir()
-        todo = genie_onnx.plan(save(kind, tmp_path / kind), data=photos, config=config)
-        from genie_onnx.calibration import data_images
-
-        kinds[kind] = data_images(todo.prepared, todo.config, [photos]).images
-    assert kinds["keras"].shape == (24, 3, 12, 16)
-    np.testing.assert_array_equal(kinds["keras"], kinds["first"])
+        found.append(data_images(prepare(save(kind, tmp_path / kind), PlacementConfig()), config, [photos]).images)
+    assert found[1].shape == (24, 3, 12, 16)
+    np.testing.assert_array_equal(found[1], found[0])
 
 
 def test_arrays_are_in_the_layout_of_the_model(tmp_path: Path) -> None:
     """Also where they could be in either: three channels, rows and columns."""
-    from genie_onnx.data import load_images
-
     rows = np.random.default_rng(1).normal(size=(5, 3, 3, 3)).astype(np.float32)
     np.savez(tmp_path / "x.npz", images=rows)
     np.savez(tmp_path / "run.npz", images=rows, layout="nchw")
@@ -149,15 +143,13 @@ def test_arrays_are_in_the_layout_of_the_model(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_images([tmp_path / "run.npz"], (3, 3, 3), layout="nhwc").numpy(), rows)
 
 
-def test_images_of_a_run_serve_the_same_model(first: genie_onnx.Result, photos: Path, tmp_path: Path) -> None:
-    model = save("keras", tmp_path)
-    images = fed(first.run_dir, "keras")[:24]
-    np.savez(tmp_path / "own.npz", images=images)
-    todo = [genie_onnx.plan(model, data=path, config=settings()) for path in (tmp_path / "own.npz", RunDirectory(first.run_dir).images)]
-    from genie_onnx.calibration import data_images
-
-    ours, theirs = (data_images(t.prepared, t.config, [p]) for t, p in zip(todo, (tmp_path / "own.npz", RunDirectory(first.run_dir).images), strict=True))
-    np.testing.assert_array_equal(np.sort(ours.images.numpy(), axis=0), np.sort(theirs.images.numpy(), axis=0))
+def test_images_of_a_run_serve_the_same_model(first: genie_onnx.Result, tmp_path: Path) -> None:
+    """As arrays that are in the model's layout do."""
+    run = RunDirectory(first.run_dir)
+    np.savez(tmp_path / "own.npz", images=fed(first.run_dir, "keras")[:24])
+    prepared = prepare(save("keras", tmp_path), PlacementConfig())
+    ours, theirs = (data_images(prepared, settings(), [path]).images.numpy() for path in (tmp_path / "own.npz", run.images))
+    np.testing.assert_array_equal(ours, theirs)
 
 
 def call(*arguments: object) -> Result:

@@ -76,7 +76,7 @@ def _is_sound(layer: ir.Node) -> bool:
     W, group = arrays[0], attribute(layer, "group", 1)
     if W is None or W.ndim < 2 or (layer.op_type == "ConvTranspose" and (group < 1 or W.shape[0] % group)):
         return False
-    return len(arrays) < 2 or arrays[1] is None or arrays[1].size == _channels(layer)
+    return len(arrays) < 2 or arrays[1] is None or arrays[1].size in (_channels(layer), 1 if layer.op_type == "Gemm" else -1)
 
 
 def _channels(layer: ir.Node) -> int:
