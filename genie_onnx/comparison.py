@@ -178,10 +178,13 @@ def _made_with(file: ir.Model) -> tuple[QuantizeConfig | None, str]:
 
 
 def _reference(user: ir.Model, file: ir.Model, layout: Layout) -> ir.Model:
-    """Return the float graph with the nodes that were quantised: BatchNorm folded, unless the file has all of it."""
-    normalised = graph.check(user, layout)
-    kept, there = (sum(node.op_type == "BatchNormalization" for node in model.graph) for model in (normalised, file))
-    return graph.fold_batchnorm(normalised) if there < kept else normalised
+    """Return the float graph with the nodes that were quantised: simplified, BatchNorm folded, unless the file has all that."""
+    reference = graph.check(user, layout)
+    there = {node.name for node in file.graph}
+    if any(node.op_type in graph.SIMPLIFIED and node.name not in there for node in reference.graph):
+        reference = graph.simplify(reference)
+    kept, left = (sum(node.op_type == "BatchNormalization" for node in model.graph) for model in (reference, file))
+    return graph.fold_batchnorm(reference) if left < kept else reference
 
 
 def _at_scale(reference: ir.Model, file: ir.Model) -> tuple[ir.Model, dict[str, Factors]]:

@@ -1,6 +1,6 @@
 """From a model file to everything a run needs to know about it, before any long work starts.
 
-file -> user's graph -> normalised graph (BatchNorm kept) -> deploy graph (folded) -> placement, blocks, float network
+file -> user's graph -> normalised graph (simplified, BatchNorm kept) -> deploy graph (folded) -> placement, blocks, float network
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def prepare(
     ConfigError where the size is missing or contradicts the model.
     """
     user, notices = _load(source, set_inputs or {})
-    normalised = graph.check(user, None if layout == "auto" else layout)
+    normalised = graph.simplify(graph.check(user, None if layout == "auto" else layout))
     found = graph.image_layout(user) if layout == "auto" else layout
     deploy = graph.fold_batchnorm(normalised)
     placement = place(deploy, config, constraints)

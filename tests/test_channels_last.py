@@ -12,6 +12,7 @@ import pytest
 from channels_last_nets import LAST, net
 from click.testing import CliRunner, Result
 from genie_onnx_cli.main import main
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 from PIL import Image
 
 import genie_onnx
@@ -213,3 +214,23 @@ def test_preprocessing_that_fits_better_is_named(photos: Path, tmp_path: Path) -
     todo = genie_onnx.plan(tmp_path / "m.onnx", data=photos, config=QuantizeConfig(samples=24))
     assert any("prepared as 0..255 they come nearer" in notice for notice in todo.notices)
     assert not any("come nearer" in n for n in genie_onnx.plan(tmp_path / "m.onnx", data=photos, config=settings()).notices)
+
+
+@pytest.mark.parametrize("kind", ["keras", "keras torch"])
+def test_a_file_of_another_tool_is_compared_with_the_graph_as_it_was(kind: str, photos: Path, tmp_path: Path) -> None:
+    """It has the Transposes and the arithmetic still, and weights that nothing was folded into."""
+    model = save(kind, tmp_path)
+    shown = load_images([photos], (3, 12, 16), mean=(0,), std=(1 / 255,)).numpy().transpose(0, 2, 3, 1)
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = [{"x": np.ascontiguousarray(image[None])} for image in shown]
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return self.left.pop() if self.left else None
+
+    quantize_static(model, tmp_path / "other.onnx", Reader(), quant_format=QuantFormat.QDQ, per_channel=True)
+    found = genie_onnx.compare(model, tmp_path / "other.onnx", data=photos, mean=(0,), std=(1 / 255,), effects=False)
+    assert found.outputs[0].sqnr_db > 10
+    assert min(weight.sqnr_db for weight in found.weights) > 30
+    assert min(value.sqnr_db for value in found.values) > 10

@@ -14,9 +14,11 @@ from genie_onnx.graph.match_batchnorm import borrow
 from genie_onnx.graph.normalise import normalise
 from genie_onnx.graph.own_biases import with_constants, with_own_biases
 from genie_onnx.graph.reference import Reference, graph_reference, state_reference
+from genie_onnx.graph.simplify import SIMPLIFIED, simplify
 from genie_onnx.graph.widen import widen
 
 __all__ = [
+    "SIMPLIFIED",
     "BatchNorm",
     "Channels",
     "Coverage",
@@ -42,6 +44,7 @@ __all__ = [
     "problems",
     "sample_sizes",
     "scaled",
+    "simplify",
     "state_reference",
     "widen",
     "with_constants",

@@ -5,7 +5,6 @@ In: what `load` returned. Out: a copy that computes the same and in which
     every constant is an initializer (Constant nodes, Identities and whole constant subgraphs are folded),
     no node is dead, no optional output is unused, nothing is left of training,
     pads are numbers (no auto_pad), Pad and Resize name no axes, the batch is the symbolic dimension N,
-    no Transposes undo each other, and a constant a channel is in the layer before it,
     every node has a unique name, every value a shape, and nodes stand in topological order.
 
 Values that survive keep the user's names. The batch is bound to one number (1 where the file leaves it open) while
@@ -25,7 +24,6 @@ from genie_onnx.graph.bypass import bypass
 from genie_onnx.graph.constant_outputs import name_constant_outputs
 from genie_onnx.graph.counted_pads import drop_counted_pads
 from genie_onnx.graph.explicit_pads import explicit_pads
-from genie_onnx.graph.fold_affine import fold_affine
 from genie_onnx.graph.fold_constants import fold_constants
 from genie_onnx.graph.free_batch import batch_input, free_batch
 from genie_onnx.graph.full_axes import write_out_axes
@@ -33,7 +31,6 @@ from genie_onnx.graph.inference_mode import inference_mode
 from genie_onnx.graph.joined_constants import add_joined_constants
 from genie_onnx.graph.names import fix_names
 from genie_onnx.graph.pool_pads import absorb_padding
-from genie_onnx.graph.relay import cancel_transposes
 from genie_onnx.graph.whole_gather import reshape_whole_gathers
 
 
@@ -60,8 +57,6 @@ def _canonical(model: ir.Model, *, bind: bool) -> ir.Model:
     if bind:
         add_joined_constants(model)
     explicit_pads(model)
-    cancel_transposes(model)
-    fold_affine(model)
     drop_counted_pads(model)
     absorb_padding(model)
     RemoveUnusedNodesPass()(model)

@@ -231,7 +231,7 @@ PINNED = {
         "a",
         "different bounds",
     ),
-    "a constant added": ("s = Add(a, b2) y = Conv(s, w2)", "float[1,4,6,6] b2", "", "a", "Add 's'"),
+    "a constant added": ("s = Add(a, b2) y = Conv(s, w2)", "float[1,4,1,1] b2", "", "a", "Add 's'"),
     "one channel added to all": ("d = Conv(x, w3) s = Add(a, d) y = Conv(s, w2)", "float[1,4,3,3] w3", "", "a", "Add 's'"),
     "a value added that nobody scales": ("d = Sigmoid(c) s = Add(a, d) y = Conv(s, w2)", "", "", "a", "Add 's'"),
     "subtracted": ("s = Sub(a, c) y = Conv(s, w2)", "", "", "a", "Sub 's'"),

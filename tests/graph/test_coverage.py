@@ -10,7 +10,7 @@ NET = graph(
     """net (float[N, 2, 4, 4] x, float[2, 2, 1, 1] w, float[2, 2, 1, 1] wt) => (float[N, 2, 8, 4] y) {
     k = Constant <value = float[2] {0.5, 2.0}> ()
     k4 = Constant <value = float[4] {0.5, 2.0, 1.0, 3.0}> ()
-    shift = Constant <value = float[4, 1] {0.5, 2.0, 1.0, 3.0}> ()
+    shift = Constant <value = float[2, 1, 1] {0.5, 2.0}> ()
     direct = Conv (x, w)
     n1 = BatchNormalization (direct, k, k, k, k)
     left = Conv (n1, w)

@@ -106,12 +106,12 @@ def test_a_computed_bias_stays() -> None:
 
 
 def test_constants_get_other_numbers() -> None:
-    model = graph("g (float[N,4,8,8] x, float[4,4,1,1] w, float b) => (float[] y) { c = Conv(x, w) n = Neg(c) y = Add(n, b) }")
+    model = graph("g (float[N,4,8,8] x, float[4,4,1,1] w, float b) => (float[] y) { c = Conv(x, w) y = Add(c, b) }")
     before = ir.to_proto(model).SerializeToString()
     weight = np.arange(16, dtype=np.float32).reshape(4, 4).T.reshape(4, 4, 1, 1)  # not contiguous
     made = with_constants(model, {"w": weight, "b": np.array(3, np.float32)})
     x = image(1, 4, 8, 8)
-    np.testing.assert_allclose(run(made, x)["y"], 3 - np.einsum("oc,nchw->nohw", weight[..., 0, 0], x), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(run(made, x)["y"], np.einsum("oc,nchw->nohw", weight[..., 0, 0], x) + 3, rtol=1e-5, atol=1e-4)
     assert ir.to_proto(model).SerializeToString() == before
     scalar = query.constant(made.graph.initializers["b"])
     assert scalar is not None

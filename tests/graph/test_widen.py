@@ -51,11 +51,11 @@ def test_the_result_is_the_same_network_in_float32(kind: str) -> None:
 
 
 def test_no_cast_is_left() -> None:
-    """Nor what is added: Casts between two types that are now one would stand between a layer and that, and its activation."""
+    """Nor anything else: Casts between two types that are now one would stand between a layer and its activation."""
     wide = load(model("float16"))
     widen(wide)
     graph = normalise(wide)
-    assert ops(graph) == ["Conv", "Relu"]
+    assert ops(graph) == ["Conv", "Add", "Add", "Relu"]
     assert {v.dtype for node in graph.graph for v in node.outputs} == {ir.DataType.FLOAT}
     assert [str(v.name) for v in graph.graph.outputs] == ["y"]
 
