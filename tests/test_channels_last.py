@@ -53,7 +53,8 @@ def save(kind: str, folder: Path) -> Path:
 
 
 def weights_of(result: genie_onnx.Result) -> dict[str, np.ndarray]:
-    codes = [load(path) for path in sorted(result.run_dir.glob("block*.safetensors"))]
+    run = RunDirectory(result.run_dir)
+    codes = [load(path) for path in map(run.block, range(len(result.report.blocks))) if path.exists()]
     return {name: weight.dequantize() for block in codes for name, weight in block.weights.items()}
 
 
