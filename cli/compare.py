@@ -81,6 +81,7 @@ def compare(float_model: Path, quantized: Path, **given: Any) -> None:
             order=given["channel_order"],
             framing=given["framing"],
             input_size=given["input_size"],
+            layout=given["layout"],
             set_inputs=dict(given["set_inputs"]),
             seed=given["seed"],
             progress=display,

@@ -109,11 +109,6 @@ def _check_files(given: Mapping[str, Any]) -> None:
     help="A function or class of your own instead of top-1, imported from the current folder and run.",
 )
 @options.preprocessing
-@click.option(
-    "--layout",
-    type=click.Choice(["nchw", "nhwc"]),
-    help="Of the models' input.  [default: nhwc where only the last dimension is 1 or 3]",
-)
 @options.set_input
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many images, spread over the whole.")
 @click.option(

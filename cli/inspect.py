@@ -16,6 +16,7 @@ from genie_onnx_cli.placement import placement, placement_config
 @options.model
 @placement
 @options.input_size
+@options.layout
 @options.set_input
 @options.bn_from
 @options.target
@@ -28,7 +29,9 @@ def inspect(model: Path, **given: Any) -> None:
     import genie_onnx
 
     config = genie_onnx.QuantizeConfig(
-        placement=placement_config(given), target=options.chosen_target(given["target"], given["round_outputs"])
+        placement=placement_config(given),
+        target=options.chosen_target(given["target"], given["round_outputs"]),
+        layout=given["layout"],
     )
     found = genie_onnx.inspect(
         model,

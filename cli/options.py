@@ -137,6 +137,14 @@ channel_order = click.option(
     "--channel-order", type=click.Choice(["rgb", "bgr"]), default="rgb", show_default=True, help="Of the model's input."
 )
 input_size = click.option("--input-size", type=Size(), metavar="HxW", help="Where the model leaves height and width open.")
+layout = click.option(
+    "--layout",
+    type=click.Choice(["auto", "nchw", "nhwc"]),
+    default="auto",
+    show_default=True,
+    help="Where the model's input has its channels; auto: where the graph shows it, else nhwc where only the last dimension can "
+    "be channels.",
+)
 preprocess = click.option(
     "--preprocess",
     type=click.Choice(list(RECIPES)),
@@ -276,7 +284,7 @@ def preprocessing(function: F) -> F:
     def resolved(*arguments: Any, **given: Any) -> Any:
         return function(*arguments, **_preprocessed(given))
 
-    every = (preprocess, resize, crop, interpolation, input_mean, input_std, channel_order, input_size)
+    every = (preprocess, resize, crop, interpolation, input_mean, input_std, channel_order, input_size, layout)
     return combined(*every)(cast(F, resolved))
 
 

@@ -116,6 +116,7 @@ def quantize(model: Path, **given: Any) -> None:
         input_std=given["input_std"],
         channel_order=given["channel_order"],
         framing=given["framing"],
+        layout=given["layout"],
         seed=given["seed"],
         device=given["device"],
         precision=given["precision"],

@@ -34,7 +34,8 @@ def inspection(found: Inspection, verbose: bool) -> None:
 def _facts(found: Inspection) -> None:
     console.print(f"opset {found.opset}, IR {found.ir_version}, from {found.producer}")
     fixed = ", ".join(f"{name} {value}" for name, value in found.fixed.items())
-    console.print(f"input   {found.input[0]} {_shape(found.input[1])}   fixed: {fixed or 'nothing'}")
+    last = "   channels last" if found.layout == "nhwc" else ""
+    console.print(f"input   {found.input[0]} {_shape(found.input[1])}{last}   fixed: {fixed or 'nothing'}")
     for name, shape in found.outputs:
         console.print(f"output  {name} {_shape(shape)}")
     console.print("operators: " + _counted(op for op, count in found.operators.items() for _ in range(count)))

@@ -103,6 +103,7 @@ def verify(model: Path, **given: Any) -> None:
         order=given["channel_order"],
         framing=given["framing"],
         input_size=given["input_size"],
+        layout=given["layout"],
         seed=given["seed"],
         seconds=given["seconds"],
         progress=(lambda step: None) if given["quiet"] else _Names(),

@@ -17,8 +17,8 @@ from genie_onnx.device import choose_device
 from genie_onnx.errors import ConfigError, DataError
 from genie_onnx.evaluation import Evaluation, ModelEvaluation
 from genie_onnx.events import Step, Tally
-from genie_onnx.framing import Framing
-from genie_onnx.subjects import Layout, Subject, Taking, load_subjects
+from genie_onnx.framing import Framing, LayoutChoice
+from genie_onnx.subjects import Subject, Taking, load_subjects
 from genie_onnx.validate import Classification, Measured, Provider, cuda_works, has_cuda
 
 BATCH = 16  # samples that are decoded and run at once
@@ -38,7 +38,7 @@ def evaluate(
     order: Order = "rgb",
     framing: Framing | None = None,
     input_size: tuple[int, int] | None = None,
-    layout: Layout | None = None,
+    layout: LayoutChoice = "auto",
     limit: int | None = None,
     set_inputs: Mapping[str, Sequence[float]] | None = None,
     provider: Literal["auto", "cpu", "cuda"] = "auto",
@@ -57,7 +57,7 @@ def evaluate(
         mean: of the model's preprocessing, as `std` and `order` (data.Preprocess).
         framing: how pictures get the model's size; None: scaled to cover it, cut at the centre.
         input_size: (H, W), where the model leaves them open.
-        layout: of the model's input; None: nhwc where only its last dimension can be 1 or 3 channels.
+        layout: of the models' input; auto: what each graph tells.
         limit: at most so many samples, spread over the whole.
         set_inputs: numbers for inputs beside the image (graph.fix_inputs); a model without them needs none.
         provider: of onnxruntime; auto: cuda where that works and torch sees a GPU.

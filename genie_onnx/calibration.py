@@ -52,6 +52,7 @@ def data_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathL
         std=config.input_std,
         order=config.channel_order,
         framing=config.framing,
+        layout=prepared.layout,
         limit=config.samples + HELD_BACK,
         generator=stream(config.seed, "data"),
     )

@@ -136,6 +136,7 @@ def _given(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathLike])
         std=config.input_std,
         order=config.channel_order,
         framing=config.framing,
+        layout=prepared.layout,
         limit=config.samples + HELD_BACK,
     )
     notices: tuple[str, ...] = ()

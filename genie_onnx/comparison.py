@@ -29,12 +29,12 @@ from genie_onnx.diagnosis import Evidence, diagnose
 from genie_onnx.equalisation import unpacked
 from genie_onnx.errors import ConfigError, ModelError, RunError
 from genie_onnx.events import Step, Tally
-from genie_onnx.framing import Framing
+from genie_onnx.framing import Framing, Layout, LayoutChoice
 from genie_onnx.graph import query
 from genie_onnx.graph.channel_scales import Factors
 from genie_onnx.requantize import Origin
 from genie_onnx.shared_grids import shared_grids
-from genie_onnx.trial_images import sample_shape, trial_images
+from genie_onnx.trial_images import taking, trial_images
 from genie_onnx.validate import OutputComparison, compare_models, layerwise
 from genie_onnx.validate.layerwise import Effects, Findings, ImagesKind
 
@@ -55,6 +55,7 @@ def compare(
     order: Order = "rgb",
     framing: Framing | None = None,
     input_size: tuple[int, int] | None = None,
+    layout: LayoutChoice = "auto",
     set_inputs: Mapping[str, Sequence[float]] | None = None,
     seed: int = 0,
     progress: Callable[[Step], None] = lambda step: None,
@@ -70,6 +71,7 @@ def compare(
             values are large. The rest costs a few runs.
         mean, std, order, framing: of the model's preprocessing; None: what the file says that it was made with.
         input_size: (H, W), where the model leaves them open.
+        layout: of the input; auto: what the file was made with, else what the graph tells.
         set_inputs: numbers for inputs beside the image, as for `quantize`.
         progress: is told of images, then of runs of a batch (events).
 
@@ -90,12 +92,14 @@ def compare(
         order = config.channel_order if mean is not None else order
     if config is not None and framing is None:
         framing = config.framing
+    if config is not None and layout == "auto":
+        layout = config.layout
     user = graph.load(float_model)
     graph.fix_inputs(user, set_inputs or {})
     graph.widen(user)
     name = "MODEL.onnx" if isinstance(float_model, onnx.ModelProto) else str(float_model)
-    shape, _ = sample_shape(user, Path(name), input_size)
-    images = trial_images(file, shape, paths, samples=samples, mean=mean, std=std, order=order, framing=framing, seed=seed)
+    takes = taking(user, Path(name), input_size, layout)
+    images = trial_images(file, takes, paths, samples=samples, mean=mean, std=std, order=order, framing=framing, seed=seed)
     origin = Origin(
         model=name,
         quantized=str(quantized),
@@ -105,10 +109,11 @@ def compare(
         input_mean=None if mean is None else tuple(mean),
         input_std=None if std is None else tuple(std),
         input_size=input_size,
+        layout=layout,
         set_inputs=set_inputs or {},
     )
     qdq = layerwise.QdqGraph(file)
-    reference, factors = _at_scale(_reference(user, file), file)
+    reference, factors = _at_scale(_reference(user, file, takes.layout), file)
     pairing = layerwise.pair(reference, qdq)
     blocks = _blocks(reference, file)
     found = layerwise.parts(reference, pairing, blocks)
@@ -174,11 +179,14 @@ def _made_with(file: ir.Model) -> tuple[QuantizeConfig | None, str]:
     return config, file.metadata_props.get("genie_onnx.images", "")
 
 
-def _reference(user: ir.Model, file: ir.Model) -> ir.Model:
-    """Return the float graph with the nodes that were quantised: BatchNorm folded, unless the file has all of it."""
-    normalised = graph.check(user)
-    kept, there = (sum(node.op_type == "BatchNormalization" for node in model.graph) for model in (normalised, file))
-    return graph.fold_batchnorm(normalised) if there < kept else normalised
+def _reference(user: ir.Model, file: ir.Model, layout: Layout) -> ir.Model:
+    """Return the float graph with the nodes that were quantised: simplified, BatchNorm folded, unless the file has all that."""
+    reference = graph.check(user, layout)
+    there = {node.name for node in file.graph}
+    if any(node.op_type in graph.SIMPLIFIED and node.name not in there for node in reference.graph):
+        reference = graph.simplify(reference)
+    kept, left = (sum(node.op_type == "BatchNormalization" for node in model.graph) for model in (reference, file))
+    return graph.fold_batchnorm(reference) if left < kept else reference
 
 
 def _at_scale(reference: ir.Model, file: ir.Model) -> tuple[ir.Model, dict[str, Factors]]:

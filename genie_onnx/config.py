@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from genie_onnx.errors import ConfigError
-from genie_onnx.framing import Framing
+from genie_onnx.framing import Framing, LayoutChoice
 from genie_onnx.targets import PORTABLE, Target, target_from_json
 
 Images = Literal["auto", "distill", "refine", "procedural"]
@@ -219,6 +219,7 @@ class QuantizeConfig:
     input_std: tuple[float, ...] | None = None  # ... which are then divided by this; None: not known
     channel_order: Order = "rgb"  # of the model's input channels; pictures come as rgb
     framing: Framing | None = None  # how pictures get the input's size; None: scaled to cover it, cut at the centre
+    layout: LayoutChoice = "auto"  # where the model's input has its channels
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     precision: Precision | None = None  # of convolutions and matrix products while optimising (compute); None: the device's
@@ -228,12 +229,9 @@ class QuantizeConfig:
         problems: list[str] = []
         _require(problems, self.samples >= 1, f"samples must be at least 1, not {self.samples}")
         _require(problems, self.last_pass >= 0, f"epochs of the last pass must be at least 0, not {self.last_pass}")
-        _require(problems, self.images in get_args(Images), f"images must be one of {get_args(Images)}, not {self.images!r}")
-        _require(
-            problems,
-            self.channel_order in get_args(Order),
-            f"channel_order must be one of {get_args(Order)}, not {self.channel_order!r}",
-        )
+        for name, words in (("images", get_args(Images)), ("channel_order", get_args(Order)), ("layout", get_args(LayoutChoice))):
+            found = getattr(self, name)
+            _require(problems, found in words, f"{name} must be one of {words}, not {found!r}")
         known = (None, *get_args(Precision))
         _require(problems, self.precision in known, f"precision must be one of {known[1:]}, not {self.precision!r}")
         _require(problems, (self.input_mean is None) == (self.input_std is None), "give input_mean and input_std together")

@@ -65,8 +65,8 @@ def deliver(
     properties = {entry.key: entry.value for entry in proto.metadata_props}
     onnx.helper.set_model_props(proto, {**properties, "genie_onnx.quality": json.dumps(judged)})
     if target.form.batch == "fixed" and verdict.parity.ok:
-        free, proto = proto, exporter.fix_shapes(proto, prepared.shape)
-        require_same(free, proto, judges.held_back)
+        free, proto = proto, exporter.fix_shapes(proto, graph.laid_out(prepared.shape, prepared.layout))
+        require_same(prepared, free, proto, judges.held_back)
     if verdict.parity.ok and (broken := broken_rules(proto, target)):  # else its shapes are open yet, and `write` says why
         raise RunError(
             f"the file is not what target {target.name} takes: {'; '.join(broken[:3])}. This is a defect; please report it"

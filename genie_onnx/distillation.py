@@ -61,7 +61,7 @@ def distill(
     if team.rank > 0:
         progress = silent
     compute = choose_compute(config, memory_budget, team=team)
-    prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs), bn_from)
+    prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs, layout=config.layout), bn_from)
     choice = choose_images(prepared, config, ())
     config = with_images_that_pay(config, choice, prepared.shape)
     progress(ImagePlan(prepared, config, choice, Path(run_dir), compute))

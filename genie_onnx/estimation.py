@@ -89,7 +89,7 @@ def estimate(plan: ImagePlan) -> Estimate:
     prepared = plan.prepared.formed(forms)
     plan = replace(plan, prepared=prepared)
     began = time.perf_counter()
-    network = import_graph(prepared.deploy, forms).to(device)
+    network = import_graph(prepared.deploy, forms, prepared.layout).to(device)
     imported = time.perf_counter() - began
     generator = torch.Generator().manual_seed(0)
     images = torch.randn((IMAGES[device.type], *prepared.shape), generator=generator).to(device)
@@ -233,7 +233,7 @@ def _image_parts(plan: ImagePlan, rates: Rates, run: RunDirectory, processes: in
         return ends[1:]
     if plan.choice.kind == "procedural":
         return [Part("images", 0, config.samples * rates.painted), *ends]
-    network = import_graph(prepared.normalised, prepared.forms)
+    network = import_graph(prepared.normalised, prepared.forms, prepared.layout)
     for parameter in network.module.parameters():  # distillation changes weights in place, and these are those of the model
         parameter.data = parameter.data.clone()
     statistics, settings, parts = _distillation(plan, network, rates)

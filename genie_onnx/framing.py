@@ -17,6 +17,8 @@ from typing import Literal, get_args
 from genie_onnx.errors import ConfigError
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+Layout = Literal["nchw", "nhwc"]  # of a model's input: channels first, or last
+LayoutChoice = Literal["auto", "nchw", "nhwc"]  # auto: what the graph does with its input tells
 
 
 @dataclass(frozen=True, kw_only=True)

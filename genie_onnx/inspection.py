@@ -10,11 +10,13 @@ from typing import Any
 
 import onnx_ir as ir
 
+from genie_onnx import graph
 from genie_onnx.bn_file import with_bn_from
 from genie_onnx.choice import EXPORT_CALL, choose_images
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike
 from genie_onnx.equalisation import obstacles
+from genie_onnx.framing import Layout
 from genie_onnx.graph import query
 from genie_onnx.placement import explain, float_operators, integer_layers
 from genie_onnx.prepare import Prepared, Source, prepare
@@ -69,6 +71,7 @@ class Inspection:
     ir_version: int
     producer: str
     input: tuple[str, tuple[int | str | None, ...]]
+    layout: Layout  # of the input: where its channels are
     fixed: dict[str, int]  # which of batch, height and width of the input the file fixes, and to what
     outputs: tuple[tuple[str, tuple[int | str | None, ...]], ...]
     operators: dict[str, int]  # of the model as given
@@ -129,7 +132,9 @@ def inspect(
     [8, 4, 4, 4, 8]
     """
     config = config or QuantizeConfig()
-    prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs, config.target.constraints), bn_from)
+    prepared = with_bn_from(
+        prepare(model, config.placement, input_size, set_inputs, config.target.constraints, config.layout), bn_from
+    )
     choice = choose_images(prepared, config, ())
     user, deploy, placement = prepared.user, prepared.deploy, prepared.placement
     rows = [
@@ -146,7 +151,8 @@ def inspect(
         ir_version=user.ir_version,
         producer=f"{user.producer_name or 'unknown'} {user.producer_version or ''}".strip(),
         input=(query.image_input(user).name or "", _shape(query.image_input(user))),
-        fixed=_fixed(user),
+        layout=prepared.layout,
+        fixed=_fixed(user, prepared.layout),
         outputs=tuple((value.name or "", _shape(value)) for value in user.graph.outputs),
         operators=dict(Counter(node.op_type for node in user.graph).most_common()),
         batchnorms=len(with_measurements(prepared.batchnorms)),
@@ -228,8 +234,8 @@ def _tied(deploy: ir.Model) -> dict[str, tuple[str, ...]]:
     return {weight: tuple(nodes) for weight, nodes in readers.items() if len(nodes) > 1}
 
 
-def _fixed(user: ir.Model) -> dict[str, int]:
-    batch, _, height, width = query.input_shape(user)
+def _fixed(user: ir.Model, layout: Layout) -> dict[str, int]:
+    batch, (_, height, width) = query.input_shape(user)[0], graph.sample_sizes(user, layout)
     return {name: d for name, d in (("batch", batch), ("height", height), ("width", width)) if d is not None}
 
 

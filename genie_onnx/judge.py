@@ -72,55 +72,55 @@ def judge(
     # A file of fixed batch is judged on one such batch: inside, a channel shuffle may have [2 N, ...], which cannot be cut.
     fixed = query.input_shape(prepared.user)[0]
     samples = judges.held_back[: PARITY_SAMPLES if fixed is None else fixed]
-    name, form = network.inputs[0], target.form
-    feeds, everything = ({name: _array(images)} for images in (samples, judges.held_back))
+    form = target.form
+    feeds, everything = prepared.feeds(samples), prepared.feeds(judges.held_back)
     placement = prepared.placement
     if form.style == "float":
         placement = dataclasses.replace(placement, activations=())
     rounded = {value for spec in placement.activations for value in spec.values}
     parts = FloatParts(graph.with_constants(prepared.deploy, codes.biases), codes.weights, rounded)
 
-    def simulated(floats: Collection[str]) -> dict[str, torch.Tensor]:
-        return simulate(network, placement, prepared.blocks, codes, samples, form, alive=partial(tell, 1), floats=floats)
+    def simulated(floats: Collection[str]) -> dict[str, np.ndarray]:
+        made = simulate(network, placement, prepared.blocks, codes, samples, form, alive=partial(tell, 1), floats=floats)
+        return {**{name: _array(value) for name, value in made.items()}, **feeds}  # the image as the file takes it
 
     def simulated_again(names: Sequence[str]) -> dict[str, np.ndarray]:
         missing = [name for name in names if name not in values]
         values.update(simulated(missing) if missing else {})
-        return {name: _array(values[name]) for name in names}
+        return {name: values[name] for name in names}
 
     tell(1)
     values = simulated(parts.heads(network.outputs))
     tell(2)
     reference = Reference(parts, simulated_again)
     if form.style == "float":
-        outputs = {v: _array(values[v]) for v in network.outputs}
+        outputs = {v: values[v] for v in network.outputs}
         parity = check_rounded_weights(proto, feeds, codes.weights, outputs, reference)
     else:
         activations = {
-            value: quantize(_array(values[value]), codes.activations[spec.name])
+            value: quantize(values[value], codes.activations[spec.name])
             for spec in placement.activations
             for value in spec.values
         }
         # An output that is itself rounded is compared by its codes.
         ends = [v for v in network.outputs if target.constraints.outputs == "float" or v not in activations]
-        outputs = {v: _array(values[v]) for v in ends}
+        outputs = {v: values[v] for v in ends}
         parity = check_parity(proto, feeds, codes.weights, activations, outputs, reference, optimise=form.for_onnxruntime)
     tell(3)
     both = run_both(prepared.user, proto, everything, alive=partial(tell, 3))
     comparison = compare(both.reference, both.other, both.constants)
     decisive, kind = judges.decisive
     if decisive is not judges.held_back:
-        both = run_both(prepared.user, proto, {name: _array(decisive)}, alive=partial(tell, 3))
+        both = run_both(prepared.user, proto, prepared.feeds(decisive), alive=partial(tell, 3))
     found = answers(both.reference, both.other, both.constants)
     tell(CHECKS)
     return Verdict(parity, comparison, judges.kind, assess(found, kind, requirements, graph.in_chosen_order(prepared.user)))
 
 
-def require_same(free: onnx.ModelProto, fixed: onnx.ModelProto, samples: torch.Tensor) -> None:
+def require_same(prepared: Prepared, free: onnx.ModelProto, fixed: onnx.ModelProto, samples: torch.Tensor) -> None:
     """Raise ParityError where a file computes something else once its shapes are `fixed`."""
-    name = free.graph.input[0].name
     shape = fixed.graph.input[0].type.tensor_type.shape.dim
-    feeds = {name: _array(samples[: shape[0].dim_value])}
+    feeds = prepared.feeds(samples[: shape[0].dim_value])
     difference = first_difference(run(free, feeds, optimise=False), run(fixed, feeds, optimise=False), FIXED_TOLERANCE)
     if difference is not None:
         raise ParityError(f"the file computes something else once its shapes are fixed: {difference}")

@@ -79,6 +79,7 @@ def save_images(calibration: Calibration, kind: str, run: RunDirectory) -> None:
     write_npz(
         run.images,
         images=calibration.images.numpy(),
+        layout="nchw",  # also where the model's input is not
         kind=kind,
         held_back=calibration.held_back.numpy(),
         held_back_kind=calibration.held_back_kind,

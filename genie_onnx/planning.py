@@ -93,7 +93,9 @@ def plan(
     path = output_path(model, output)
     output_path(model, aside(path))  # where it goes if it is useless
     compute = choose_compute(config, memory_budget, team)
-    prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs, config.target.constraints), bn_from)
+    prepared = with_bn_from(
+        prepare(model, config.placement, input_size, set_inputs, config.target.constraints, config.layout), bn_from
+    )
     if config.closed_form is not None:
         prepared = prepared.with_own_biases()
     choice = choose_images(prepared, config, listed(data))
@@ -113,8 +115,10 @@ def planned_identity(prepared: Prepared, config: QuantizeConfig) -> dict[str, An
     settings = dataclasses.asdict(config)
     # Codes are the same in whatever form they are written: exporting again takes seconds.
     settings["target"] = settings["target"]["constraints"]
-    del settings["cuda_graph"]
+    del settings["cuda_graph"], settings["layout"]
     identity: dict[str, Any] = {"model": prepared.digest, "data": None, "shape": list(prepared.shape), "settings": settings}
+    if prepared.layout != "nchw":
+        identity["layout"] = prepared.layout
     if prepared.borrowed:
         arrays = [array.tobytes() for b in prepared.borrowed for array in (b.mean, b.std)]
         identity["statistics"] = hashlib.sha256(b"".join(arrays)).hexdigest()

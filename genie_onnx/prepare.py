@@ -1,6 +1,6 @@
 """From a model file to everything a run needs to know about it, before any long work starts.
 
-file -> user's graph -> normalised graph (BatchNorm kept) -> deploy graph (folded) -> placement, blocks, float network
+file -> user's graph -> normalised graph (simplified, BatchNorm kept) -> deploy graph (folded) -> placement, blocks, float network
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from genie_onnx.blocks import Block, doubtful, merge, partition, pieces
 from genie_onnx.config import PlacementConfig
 from genie_onnx.errors import ConfigError, ModelError, RunError
 from genie_onnx.forms import Case, Forms
+from genie_onnx.framing import Layout, LayoutChoice
 from genie_onnx.graph import BatchNorm, Coverage, query
 from genie_onnx.importer import Network, import_graph
 from genie_onnx.placement import Placement, place
@@ -50,6 +51,7 @@ class Prepared:
     blocks: tuple[Block, ...]
     shape: tuple[int, int, int]  # C, H, W of one input sample
     borrowed: tuple[BatchNorm, ...] = ()  # what another file tells of the outputs of folded layers (bn_file)
+    layout: Layout = "nchw"  # of the input of `user` and the others; networks and images have theirs [N, C, H, W]
     notices: tuple[str, ...] = ()  # how `user` differs from what is in the file
     floats: ir.Model | None = None  # the deploy graph as it was, where channels of `deploy` are scaled ...
     factors: Mapping[str, npt.NDArray[np.float32]] = dataclasses.field(default_factory=dict)  # ... by so much [C], by value
@@ -72,17 +74,17 @@ class Prepared:
     @cached_property
     def network(self) -> Network:
         """The float network of the deploy graph."""
-        return import_graph(self.deploy, self.forms)
+        return import_graph(self.deploy, self.forms, self.layout)
 
     @cached_property
     def float_network(self) -> Network:
         """The network that is imitated: that of the deploy graph before its channels were scaled."""
-        return self.network if self.floats is None else import_graph(self.floats, self.forms)
+        return self.network if self.floats is None else import_graph(self.floats, self.forms, self.layout)
 
     @cached_property
     def teacher(self) -> Network:
         """The float network with BatchNorm kept, as distillation needs it."""
-        return import_graph(self.normalised, self.forms)
+        return import_graph(self.normalised, self.forms, self.layout)
 
     @cached_property
     def pieces(self) -> dict[str, tuple[Block, ...]]:
@@ -105,6 +107,10 @@ class Prepared:
         """Return the same model with networks that compute convolutions in `forms` on a CPU."""
         return dataclasses.replace(self, forms=forms)
 
+    def feeds(self, images: torch.Tensor) -> dict[str, npt.NDArray[np.float32]]:
+        """Return what a model with the input of `user` is fed for `images` float32 [N, C, H, W]."""
+        return {str(query.image_input(self.user).name): graph.as_fed(images.numpy(), self.layout)}
+
     def placed(self, placement: Placement) -> Prepared:
         """Return the same model with another placement; networks that were made of it are shared."""
         other = dataclasses.replace(self, placement=placement)
@@ -124,15 +130,17 @@ def prepare(
     input_size: tuple[int, int] | None = None,
     set_inputs: Mapping[str, Sequence[float]] | None = None,
     constraints: Constraints = PORTABLE.constraints,
+    layout: LayoutChoice = "auto",
 ) -> Prepared:
     """Load, check and analyse a model, for a target with these `constraints`.
 
     `input_size` (H, W) is needed where the model leaves them open; `set_inputs` has numbers for inputs beside the image
-    (graph.fix_inputs). Raises ModelError for what is not supported, all of it at once, and ConfigError where the size is
-    missing or contradicts the model.
+    (graph.fix_inputs); `layout` is that of the input. Raises ModelError for what is not supported, all of it at once, and
+    ConfigError where the size is missing or contradicts the model.
     """
     user, notices = _load(source, set_inputs or {})
-    normalised = graph.check(user)
+    normalised = graph.simplify(graph.check(user, None if layout == "auto" else layout))
+    found = graph.image_layout(user) if layout == "auto" else layout
     deploy = graph.fold_batchnorm(normalised)
     placement = place(deploy, config, constraints)
     if not placement.weights:
@@ -144,7 +152,8 @@ def prepare(
         batchnorms=graph.batchnorms(normalised),
         placement=placement,
         blocks=partition(deploy),
-        shape=_sample_shape(deploy, input_size),
+        shape=_sample_shape(deploy, found, input_size),
+        layout=found,
         notices=notices,
     )
     unbatched = _unbatched(prepared, prepared.blocks)
@@ -204,8 +213,8 @@ def check_import(prepared: Prepared, generator: torch.Generator) -> None:
     """Compare the imported network with onnxruntime on random input. Raises RunError naming the first value that differs."""
     network = prepared.network
     x = torch.randn((CHECK_BATCH, *prepared.shape), generator=generator)
-    name = network.inputs[0]
-    theirs = run(prepared.user, {name: x.numpy()}, network.outputs, optimise=False)  # first: what it cannot run is no model
+    name, feeds = network.inputs[0], prepared.feeds(x)
+    theirs = run(prepared.user, feeds, network.outputs, optimise=False)  # first: what it cannot run is no model
     try:
         with torch.no_grad():
             ours = {value: y.numpy() for value, y in network({name: x}).items()}
@@ -219,7 +228,7 @@ def check_import(prepared: Prepared, generator: torch.Generator) -> None:
     values = [str(v.name) for node in prepared.deploy.graph for v in node.outputs if v.name in network.nodes]
     with torch.no_grad():
         inner = {v: y.numpy() for v, y in network.extract(network.inputs, values)({name: x}).items()}
-    expected = run(prepared.deploy, {name: x.numpy()}, values, optimise=False)
+    expected = run(prepared.deploy, feeds, values, optimise=False)
     overflowing = next((v for v in values if not np.isfinite(expected[v]).all()), None)
     if overflowing is not None:
         raise RunError(
@@ -227,7 +236,7 @@ def check_import(prepared: Prepared, generator: torch.Generator) -> None:
             "weights are damaged or much too large. Export the model again"
         )
     values = [v for v in values if first_difference({v: expected[v]}, inner, IMPORT_TOLERANCE) is not None]
-    if values and all(_same_from_same(prepared.deploy, v, {name: x.numpy(), **inner}) for v in values):
+    if values and all(_same_from_same(prepared.deploy, v, {**inner, **feeds}) for v in values):
         return  # a function makes much of the last bits of what it reads: Log of what a Sigmoid makes of -13
     found = first_difference({v: expected[v] for v in values}, inner, IMPORT_TOLERANCE)
     where = "its outputs, though no value alone does" if found is None else str(found)
@@ -247,11 +256,10 @@ def _same_from_same(deploy: ir.Model, value: str, ours: Mapping[str, np.ndarray]
     return first_difference({value: found}, ours, IMPORT_TOLERANCE) is None
 
 
-def _sample_shape(deploy: ir.Model, input_size: tuple[int, int] | None) -> tuple[int, int, int]:
-    dims = query.input_shape(deploy)
-    if len(dims) != 4 or dims[1] is None:
-        raise ModelError(f"the input must be [N, C, H, W] with a fixed C, but it is {list(dims)}")
-    found = (dims[2], dims[3])
+def _sample_shape(deploy: ir.Model, layout: Layout, input_size: tuple[int, int] | None) -> tuple[int, int, int]:
+    channels, *size = graph.sample_sizes(deploy, layout)
+    assert channels is not None  # graph.check
+    found = (size[0], size[1])
     if input_size is None and None in found:
         raise ConfigError(
             "the model leaves height or width of its input open: choose a size for calibration with --input-size HxW"
@@ -263,7 +271,7 @@ def _sample_shape(deploy: ir.Model, input_size: tuple[int, int] | None) -> tuple
         )
     assert height is not None
     assert width is not None
-    return dims[1], height, width
+    return channels, height, width
 
 
 def output_path(source: Source, output: str | os.PathLike[str] | None) -> Path:

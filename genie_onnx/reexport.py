@@ -92,18 +92,19 @@ def export(
     found = _read(Path(run_dir), model)
     config = dataclasses.replace(found.config, target=target)  # refuses bits that the target cannot hold
     path = output_path(found.model, found.beside_the_file(target.name) if output is None else output)
-    prepared = prepare(found.model, config.placement, found.input_size, found.set_inputs, found.config.target.constraints)
+    constraints = found.config.target.constraints
+    prepared = prepare(found.model, config.placement, found.input_size, found.set_inputs, constraints, config.layout)
     if config.closed_form is not None:
         prepared = prepared.with_own_biases()
     if found.digest != prepared.digest:
         raise ConfigError(f"{found.model} is not the model of the run in {run_dir}, or was changed: give that one with --model")
     own = _own_grids(found.run)
     wanted = place(prepared.deploy, config.placement, target.constraints, own.values)
-    prepared = own.applied(prepared, config.placement, found.config.target.constraints)
+    prepared = own.applied(prepared, config.placement, constraints)
     if config.bit_goal is not None:
         bits = _bit_plan(found.run)
         wanted = bits.applied(prepared.placed(wanted), config.placement, target.constraints).placement
-        prepared = bits.applied(prepared, config.placement, found.config.target.constraints)
+        prepared = bits.applied(prepared, config.placement, constraints)
     if config.closed_form is not None and config.closed_form.equalise:
         prepared = _equalisation(found.run).applied(prepared)
     codes = _codes(found.run, prepared)

@@ -127,7 +127,7 @@ def _complete(run: RunDirectory, model: PathLike | None, effects: bool, progress
     identity, _ = read_settings(run)
     path = _model(run, model)
     config, input_size, set_inputs = _given(run)
-    prepared = prepare(path, config.placement, input_size, set_inputs, config.target.constraints)
+    prepared = prepare(path, config.placement, input_size, set_inputs, config.target.constraints, config.layout)
     if prepared.digest != identity["model"]:
         raise ConfigError(f"{path} is not the model of the run in {run.path}, or was changed: give that one with --model")
     _save_structure(prepared.blocks, run)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from genie_onnx.config import PRESETS, BitGoal, LayerBits, PlacementConfig, Preset, QuantizeConfig
-from genie_onnx.framing import Framing
+from genie_onnx.framing import Framing, LayoutChoice
 from genie_onnx.targets import TARGETS
 
 UNKNOWN_DATA = "PATH"
@@ -35,6 +35,7 @@ class Origin:
     input_mean: tuple[float, ...] | None = None  # ... and how they are preprocessed
     input_std: tuple[float, ...] | None = None
     input_size: tuple[int, int] | None = None
+    layout: LayoutChoice = "auto"
     set_inputs: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
 
 
@@ -81,6 +82,7 @@ def command(
     words += _pictures(mean, std, config)
     if origin.input_size is not None:
         words += ["--input-size", "{}x{}".format(*origin.input_size)]
+    words += ["--layout", origin.layout] if origin.layout != "auto" else []
     for name, numbers in origin.set_inputs.items():
         words += ["--set-input", f"{name}={','.join(f'{number:g}' for number in numbers)}"]
     return shlex.join(words)

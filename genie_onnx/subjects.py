@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from genie_onnx import graph
 from genie_onnx.errors import InputError, ModelError, RunError
+from genie_onnx.framing import Layout, LayoutChoice
 from genie_onnx.validate import Provider, Session
-
-Layout = Literal["nchw", "nhwc"]
 
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
 
@@ -40,7 +38,7 @@ class Subject:
     def __call__(self, samples: np.ndarray) -> dict[str, np.ndarray]:
         """Return the outputs for samples float32 [n, C, H, W]. Raises RunError where onnxruntime fails."""
         (name,) = self.session.inputs
-        feed = samples.transpose(0, 2, 3, 1) if self.layout == "nhwc" else samples
+        feed = graph.as_fed(samples, self.layout)
         if self.taking.raw:
             feed = np.rint(feed)
         feed = np.ascontiguousarray(feed, _TYPES[self.session.types[name]])
@@ -59,7 +57,7 @@ class Subject:
 def load_subjects(
     paths: Sequence[Path],
     input_size: tuple[int, int] | None,
-    layout: Layout | None,
+    layout: LayoutChoice,
     set_inputs: Mapping[str, Sequence[float]],
     provider: Provider,
 ) -> list[Subject]:
@@ -84,17 +82,17 @@ def load_subjects(
 def _load(
     path: Path,
     input_size: tuple[int, int] | None,
-    layout: Layout | None,
+    layout: LayoutChoice,
     set_inputs: Mapping[str, Sequence[float]],
     provider: Provider,
 ) -> Subject:
     if not path.is_file():
         raise ModelError(f"{path}: this is no file.")
-    session = Session(path, provider=provider)
+    session, found = Session(path, provider=provider), layout
     if set_inputs and len(session.inputs) > 1:
         model = graph.load(path)
         graph.fix_inputs(model, set_inputs)
-        session = Session(model, provider=provider)
+        session, found = Session(model, provider=provider), graph.image_layout(model) if layout == "auto" else layout
     if len(session.inputs) != 1:
         names = ", ".join(map(repr, session.inputs))
         raise ModelError(f"{path} has {len(session.inputs)} inputs ({names}): fix those beside the image with --set-input.")
@@ -104,7 +102,7 @@ def _load(
     dims = session.shapes[name]
     if len(dims) != 4:
         raise ModelError(f"{path}: its input must be [N, C, H, W] or [N, H, W, C], but it is {_text(dims)}.")
-    found = layout or ("nhwc" if dims[3] in (1, 3) and dims[1] not in (1, 3) else "nchw")
+    found = graph.file_layout(path) if found == "auto" else found
     channels, height, width = dims[1:] if found == "nchw" else (dims[3], dims[1], dims[2])
     if channels is None:
         raise ModelError(f"{path}: its input {_text(dims)} leaves the channels open, read as {found}: see --layout.")

@@ -3,35 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from genie_onnx import graph
 from genie_onnx.data import Order, PathLike, Preprocess, listed, load_images
 from genie_onnx.errors import ModelError
-from genie_onnx.framing import Framing
+from genie_onnx.framing import Framing, Layout, LayoutChoice
 from genie_onnx.graph import query
 from genie_onnx.seeds import stream
 from genie_onnx.synthesis import procedural
 
 
-def sample_shape(model: ir.Model, path: Path, input_size: tuple[int, int] | None) -> tuple[tuple[int, int, int], int]:
-    """Return C, H, W of a sample and how many samples the file takes at a time: 1 where that is open."""
+@dataclass(frozen=True)
+class Taking:
+    """What a file takes: C, H, W of a sample, where its input has the channels, how many samples at a time (1: that is open)."""
+
+    shape: tuple[int, int, int]
+    layout: Layout
+    batch: int
+
+
+def taking(model: ir.Model, path: Path, input_size: tuple[int, int] | None, layout: LayoutChoice) -> Taking:
+    """Return what the file of a loaded `model` takes. Raises ModelError for what is no image, or leaves its size open."""
     dims = query.input_shape(model) if len(model.graph.inputs) == 1 else ()
-    if len(dims) != 4 or dims[1] is None:
+    found = graph.image_layout(model) if layout == "auto" else layout
+    channels, *size = graph.sample_sizes(model, found) if len(dims) == 4 else (None,)
+    if channels is None:
         shapes = ", ".join(f"'{value.name}' {value.shape}" for value in model.graph.inputs)
-        raise ModelError(f"{path} must have one input [N, C, H, W] with a fixed C, but has {shapes}")
-    height, width = (fixed or given for fixed, given in zip(dims[2:], input_size or (None, None), strict=True))
+        raise ModelError(f"{path} must have one input [N, C, H, W] or [N, H, W, C] with a fixed C, but has {shapes}")
+    height, width = (fixed or given for fixed, given in zip(size, input_size or (None, None), strict=True))
     if height is None or width is None:
         raise ModelError(f"{path} leaves height or width of its input open: give a size with --input-size HxW")
-    return (dims[1], height, width), dims[0] or 1
+    return Taking((channels, height, width), found, dims[0] or 1)
 
 
 def trial_images(
     model: ir.Model,
-    shape: tuple[int, int, int],
+    takes: Taking,
     data: PathLike | Sequence[PathLike],
     *,
     samples: int,
@@ -41,17 +54,22 @@ def trial_images(
     framing: Framing | None,
     seed: int,
 ) -> npt.NDArray[np.float32]:
-    """Return at most `samples` images float32 [N, C, H, W] of `data`; without, as many procedural ones.
+    """Return at most `samples` images of `data`, float32 as the model is fed; without, as many procedural ones.
 
     Those have the mean and deviation of photographs behind this preprocessing, where it is given; else they are stretched over
     the grid of the input, where the quantised `model` has one, so that they exercise all its codes.
     """
+    shape, layout = takes.shape, takes.layout
     if data:
-        return load_images(listed(data), shape, mean=mean, std=std, order=order, framing=framing, limit=samples).numpy()
-    if mean is not None and std is not None:
+        images = load_images(
+            listed(data), shape, mean=mean, std=std, order=order, framing=framing, layout=layout, limit=samples
+        ).numpy()
+    elif mean is not None and std is not None:
         space = Preprocess(shape=shape, mean=tuple(mean), std=tuple(std), order=order)
-        return _made(samples, shape, seed, space.statistics())
-    return _within(_made(samples, shape, seed, (None, None)), _grid(model))
+        images = _made(samples, shape, seed, space.statistics())
+    else:
+        images = _within(_made(samples, shape, seed, (None, None)), _grid(model))
+    return graph.as_fed(images, layout)
 
 
 def _made(

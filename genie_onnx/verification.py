@@ -23,9 +23,9 @@ from genie_onnx import graph
 from genie_onnx.data import Order, PathLike
 from genie_onnx.errors import ConfigError, RunError
 from genie_onnx.events import Step, Tally
-from genie_onnx.framing import Framing
+from genie_onnx.framing import Framing, LayoutChoice
 from genie_onnx.integrity import Integrity, integrity
-from genie_onnx.trial_images import sample_shape, trial_images
+from genie_onnx.trial_images import taking, trial_images
 from genie_onnx.validate import KernelCounts, Session, integer_kernels, weighted_layers
 from genie_onnx.validate.runtimes import LIMIT, RUNTIMES, Runtime, RuntimeFinding, ask, doubt, is_installed, judge
 from genie_onnx.validate.saturation import has_vnni, wide_weights
@@ -76,6 +76,7 @@ def verify(
     order: Order = "rgb",
     framing: Framing | None = None,
     input_size: tuple[int, int] | None = None,
+    layout: LayoutChoice = "auto",
     seed: int = 0,
     seconds: float = 600,
     progress: Callable[[Step], None] = lambda step: None,
@@ -83,7 +84,7 @@ def verify(
     """Run the file `model` in other runtimes and hold what they compute against the file, computed node by node.
 
     Args:
-        model: a quantised ONNX file with one input [N, C, H, W].
+        model: a quantised ONNX file with one input, [N, C, H, W] or [N, H, W, C].
         float_model: the model it was made from; each runtime's time for it is the one to compare with.
         runtimes: names from `RUNTIMES`; None: all that are installed.
         pythons: interpreters by name of the runtime, for those that are installed in an environment of their own.
@@ -92,6 +93,7 @@ def verify(
         mean, std, order: of the model's preprocessing: `input_mean`, `input_std` and `channel_order` of QuantizeConfig.
         framing: how pictures get the model's size; None: scaled to cover it, cut at the centre.
         input_size: (H, W), where the model leaves them open.
+        layout: of the input; auto: what the graph tells.
         seconds: after which a runtime is stopped.
         progress: is told of the reference and of each runtime, twice a second (events).
 
@@ -106,10 +108,11 @@ def verify(
     chosen = _choose(runtimes, pythons or {})
     path = Path(model)
     loaded = graph.load(path)
-    shape, batch = sample_shape(loaded, path, input_size)
+    takes = taking(loaded, path, input_size, layout)
+    batch = takes.batch
     name = str(loaded.graph.inputs[0].name)
-    array = trial_images(loaded, shape, data, samples=samples, mean=mean, std=std, order=order, framing=framing, seed=seed)
-    batches = array[: len(array) // batch * batch].reshape(-1, batch, *shape)
+    array = trial_images(loaded, takes, data, samples=samples, mean=mean, std=std, order=order, framing=framing, seed=seed)
+    batches = array[: len(array) // batch * batch].reshape(-1, batch, *array.shape[1:])
     if not len(batches):
         raise ConfigError(f"{path} takes {batch} samples at a time, and there are {len(array)}: give more, or --samples {batch}")
     proto = onnx.load(path)

@@ -16,13 +16,16 @@ from typing import IO, Literal
 import numpy as np
 
 from genie_onnx.errors import DataError
+from genie_onnx.framing import Layout
 
 SUFFIXES = (".npy", ".npz")
 IMAGE_KEYS = ("images", "x", "arr_0")  # looked for in this order; else the first array of four dimensions
 LABEL_KEY = "labels"
 SPACE_KEY = "space"  # "model": the images are in the model's input space already (what `distill` writes)
 
-Layout = Literal["NCHW", "NHWC", "NHW"]
+LAYOUT_KEY = "layout"  # "nchw": of the images, whatever the model's (what a run and `distill` write)
+
+Rows = Literal["NCHW", "NHWC", "NHW"]
 
 _DAMAGED = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError)
 
@@ -35,7 +38,7 @@ class ArrayFile:
     key: str | None  # of an .npz
     shape: tuple[int, ...]
     dtype: np.dtype
-    layout: Layout
+    layout: Rows
     labels: np.ndarray | None  # class indices, int64 [N]
     beside: tuple[str, ...] = ()  # other arrays [N, ...] of an .npz: masks, boxes, texts, `labels` too
     classes: tuple[str, ...] = ()  # their names, in the order of the indices; (): not known
@@ -92,8 +95,10 @@ class ArrayFile:
                 at = index + 1
 
 
-def open_array(path: Path, shape: tuple[int, int, int]) -> ArrayFile:
+def open_array(path: Path, shape: tuple[int, int, int], model: Layout = "nchw") -> ArrayFile:
     """Describe the samples of an .npy or .npz file for a model that takes `shape` (C, H, W), from headers and labels alone.
+
+    `model` is the layout of its input, which decides where an array could be in either.
 
     Accepted are uint8 [N, h, w, c], [N, c, h, w] and, for one channel, [N, h, w], of any size, with as many channels as the
     model or 1 for 3 or 3 for 1; and floating-point [N, C, H, W], [N, H, W, C] and, for one channel, [N, H, W], of exactly the
@@ -102,7 +107,7 @@ def open_array(path: Path, shape: tuple[int, int, int]) -> ArrayFile:
     try:
         if path.suffix.lower() == ".npy":
             mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-            return _describe(path, None, mapped.shape, mapped.dtype, shape, None, None)
+            return _describe(path, None, mapped.shape, mapped.dtype, shape, None, None, model)
         with zipfile.ZipFile(path) as archive:
             headers = {}
             for name in archive.namelist():
@@ -116,11 +121,12 @@ def open_array(path: Path, shape: tuple[int, int, int]) -> ArrayFile:
                     f"{path} holds no images (looked for {', '.join(IMAGE_KEYS)}, or any array [N, ., ., .]); it holds {held}"
                 )
             labels = _small(archive, LABEL_KEY, headers, headers[key][0][:1])
-            space = _small(archive, SPACE_KEY, headers, ())
+            space, own = (_small(archive, key, headers, ()) for key in (SPACE_KEY, LAYOUT_KEY))
+            model = "nchw" if own is not None and str(own) == "nchw" else model
         count = headers[key][0][:1]
         others = {name: header for name, header in headers.items() if name != key}
         beside = tuple(name for name, (found, _, dtype) in others.items() if found[:1] == count and not dtype.hasobject)
-        return replace(_describe(path, key, headers[key][0], headers[key][2], shape, labels, space), beside=beside)
+        return replace(_describe(path, key, headers[key][0], headers[key][2], shape, labels, space, model), beside=beside)
     except _DAMAGED as error:
         raise DataError(f"{path} is not a readable {path.suffix} file: {_one_line(error)}") from error
 
@@ -133,16 +139,18 @@ def _describe(
     shape: tuple[int, int, int],
     labels: np.ndarray | None,
     space: np.ndarray | None,
+    model: Layout,
 ) -> ArrayFile:
     problems: list[str] = []
     where = f"{path}, array {key}" if key else str(path)
     pixels = dtype == np.uint8
     if not pixels and dtype.kind != "f":
         problems.append(f"{where} has dtype {dtype}: give uint8 pixels (0..255), or floating point as the model takes it")
-    layout = find_layout(found, shape, pixels)
+    layout = find_layout(found, shape, pixels, model)
     if layout is None or not found[0]:
         channels, height, width = shape
-        wanted = f"[N, {channels}, {height}, {width}], as the model takes it"
+        sizes = shape if model == "nchw" else (height, width, channels)
+        wanted = f"[N, {', '.join(map(str, sizes))}], as the model takes it"
         if pixels:
             wanted = f"[N, height, width, {channels}] or [N, {channels}, height, width], 0..255"
         problems.append(f"{where} has shape {list(found)}, but expected is {wanted}")
@@ -156,17 +164,17 @@ def _describe(
     return ArrayFile(path=path, key=key, shape=found, dtype=dtype, layout=layout, labels=classes)
 
 
-def find_layout(found: tuple[int, ...], shape: tuple[int, int, int], pixels: bool) -> Layout | None:
+def find_layout(found: tuple[int, ...], shape: tuple[int, int, int], pixels: bool, model: Layout = "nchw") -> Rows | None:
     """Return how an array of shape `found` is laid out for a model that takes `shape` (C, H, W); None if it cannot serve.
 
     A layout whose size is the model's wins over one that needs scaling (pixels only), and that over one that needs other
-    channels; on equal terms pixels are channels-last, floats channels-first.
+    channels; on equal terms pixels are channels-last, floats laid out as `model` is.
     """
     channels, height, width = shape
-    sizes: dict[Layout, tuple[int, int, int]] = {}  # channels, height, width if read in that layout
+    sizes: dict[Rows, tuple[int, int, int]] = {}  # channels, height, width if read in that layout
     if len(found) == 4:
         sizes = {"NCHW": (found[1], found[2], found[3]), "NHWC": (found[3], found[1], found[2])}
-        if pixels:
+        if pixels or model == "nhwc":
             sizes = dict(reversed(sizes.items()))
     elif len(found) == 3 and (channels == 1 or (pixels and channels == 3)):
         sizes = {"NHW": (1, found[1], found[2])}
@@ -182,13 +190,13 @@ def find_layout(found: tuple[int, ...], shape: tuple[int, int, int], pixels: boo
     return None
 
 
-def _channels_last(row: np.ndarray, layout: Layout) -> np.ndarray:
+def _channels_last(row: np.ndarray, layout: Rows) -> np.ndarray:
     if layout == "NCHW":
         return row.transpose(1, 2, 0)
     return row if layout == "NHWC" else row[:, :, None]
 
 
-def _channels_first(row: np.ndarray, layout: Layout) -> np.ndarray:
+def _channels_first(row: np.ndarray, layout: Rows) -> np.ndarray:
     if layout == "NHWC":
         return row.transpose(2, 0, 1)
     return row if layout == "NCHW" else row[None]

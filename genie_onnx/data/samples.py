@@ -22,7 +22,7 @@ from genie_onnx.data.pictures import check_picture, read_picture
 from genie_onnx.data.preprocess import Preprocess
 from genie_onnx.data.sources import PathLike, Pictures, Source, open_labelled_sources, open_sources, refuse
 from genie_onnx.errors import DataError
-from genie_onnx.framing import Framing
+from genie_onnx.framing import Framing, Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,11 +154,12 @@ def open_images(
     std: Sequence[float] | None = None,
     order: Order = "rgb",
     framing: Framing | None = None,
+    layout: Layout = "nchw",
     limit: int | None = None,
 ) -> Samples:
     """Open what `load_images` loads, to read it batch by batch, or to know early whether it can be used."""
     preprocess = _preprocess(shape, mean, std, order, framing)
-    sources = open_sources(paths, shape)
+    sources = open_sources(paths, shape, layout)
     return _choose(sources, _evenly(sum(map(len, sources)), limit), preprocess)
 
 
@@ -170,6 +171,7 @@ def load_images(
     std: Sequence[float] | None = None,
     order: Order = "rgb",
     framing: Framing | None = None,
+    layout: Layout = "nchw",
     limit: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -182,6 +184,7 @@ def load_images(
         std: divides what is left, likewise; None: 1. Neither touches floating-point arrays.
         order: of the model's channels.
         framing: how pictures and pixels get the model's size; None: scaled to cover it, cut at the centre.
+        layout: of the model's input, for arrays that could be in either; what is returned is [N, C, H, W] whatever it is.
         limit: at most so many samples; memory is that of the samples returned.
         generator: draws which samples, and in which order, so that any first part of them is a random choice too; without one
             they are taken evenly over the whole, in the order of the paths.
@@ -190,9 +193,9 @@ def load_images(
         DataError: with every path that cannot be used.
     """
     if generator is None:
-        return open_images(paths, shape, mean=mean, std=std, order=order, framing=framing, limit=limit).tensor()
+        return open_images(paths, shape, mean=mean, std=std, order=order, framing=framing, layout=layout, limit=limit).tensor()
     preprocess = _preprocess(shape, mean, std, order, framing)
-    sources = open_sources(paths, shape)
+    sources = open_sources(paths, shape, layout)
     drawn = torch.randperm(sum(map(len, sources)), generator=generator)[:limit]
     ascending = drawn.argsort()  # sample i in reading order was drawn as number ascending[i]
     read = _choose(sources, drawn[ascending].tolist(), preprocess).tensor()
@@ -209,6 +212,7 @@ def open_labelled(
     std: Sequence[float] | None = None,
     order: Order = "rgb",
     framing: Framing | None = None,
+    layout: Layout = "nchw",
     limit: int | None = None,
 ) -> Samples:
     """Open samples with class labels: trees of class folders (ROOT/CLASS/**/picture), and .npz files with integers `labels`.
@@ -219,7 +223,7 @@ def open_labelled(
     other arguments are those of `load_images`. Raises DataError with every path and line that cannot be used.
     """
     preprocess = _preprocess(shape, mean, std, order, framing)
-    sources = open_labelled_sources(paths, shape, labels, classes)
+    sources = open_labelled_sources(paths, shape, labels, classes, layout)
     return _choose(sources, _evenly(sum(map(len, sources)), limit), preprocess)
 
 
@@ -231,10 +235,11 @@ def load_labelled(
     std: Sequence[float] | None = None,
     order: Order = "rgb",
     framing: Framing | None = None,
+    layout: Layout = "nchw",
     limit: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return images float32 [N, C, H, W] and class labels int64 [N]: `open_labelled`, read at once."""
-    samples = open_labelled(paths, shape, mean=mean, std=std, order=order, framing=framing, limit=limit)
+    samples = open_labelled(paths, shape, mean=mean, std=std, order=order, framing=framing, layout=layout, limit=limit)
     return samples.tensor(), samples.labels
 
 

@@ -17,6 +17,7 @@ from genie_onnx.data.arrays import ArrayFile, open_array
 from genie_onnx.data.labels import Classes, mixed, number, read_classes, read_labels
 from genie_onnx.data.pictures import find_pictures, is_picture
 from genie_onnx.errors import DataError
+from genie_onnx.framing import Layout
 
 PathLike = str | os.PathLike[str]
 SHOWN = 5  # problems listed one by one; the rest is counted
@@ -42,13 +43,16 @@ def listed(paths: PathLike | Sequence[PathLike]) -> tuple[PathLike, ...]:
     return (paths,) if isinstance(paths, str | os.PathLike) else tuple(paths)
 
 
-def open_sources(paths: Sequence[PathLike], shape: tuple[int, int, int]) -> list[Source]:
-    """Return what each path holds for a model that takes `shape` (C, H, W). Raises DataError with all that cannot be used."""
+def open_sources(paths: Sequence[PathLike], shape: tuple[int, int, int], layout: Layout = "nchw") -> list[Source]:
+    """Return what each path holds for a model that takes `shape` (C, H, W), in this `layout`.
+
+    Raises DataError with all that cannot be used.
+    """
     problems: list[str] = [] if paths else ["no data was given"]
     sources: list[Source] = []
     for path in map(Path, paths):
         try:
-            sources.append(_open(path, shape))
+            sources.append(_open(path, shape, layout))
         except DataError as error:
             problems += error.problems
     refuse(problems)
@@ -60,6 +64,7 @@ def open_labelled_sources(
     shape: tuple[int, int, int],
     labels: PathLike | None = None,
     classes: PathLike | None = None,
+    layout: Layout = "nchw",
 ) -> list[Source]:
     """Return what each path holds, all of it labelled: folders are trees ROOT/CLASS/**/picture, files have an array `labels`.
 
@@ -90,7 +95,7 @@ def open_labelled_sources(
                 sources.append(Pictures(files=tuple(trees[path]), labels=numbers, classes=names))
             continue
         try:
-            source = _open(path, shape)
+            source = _open(path, shape, layout)
         except DataError as error:
             problems += error.problems
             continue
@@ -138,7 +143,7 @@ def refuse(problems: Sequence[str]) -> None:
         raise DataError([*problems[:SHOWN], *rest])
 
 
-def _open(path: Path, shape: tuple[int, int, int]) -> Source:
+def _open(path: Path, shape: tuple[int, int, int], layout: Layout) -> Source:
     known = f"pictures ({', '.join(pictures.SUFFIXES)})"
     if path.is_dir():
         files = find_pictures(path)
@@ -150,7 +155,7 @@ def _open(path: Path, shape: tuple[int, int, int]) -> Source:
     if is_picture(path):
         return Pictures(files=(path,))
     if path.suffix.lower() in arrays.SUFFIXES:
-        return open_array(path, shape)
+        return open_array(path, shape, layout)
     raise DataError(f"{path} cannot be used as data: supported are {known}, folders of them, .npy and .npz")
 
 

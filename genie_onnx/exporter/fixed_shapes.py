@@ -10,7 +10,7 @@ from genie_onnx.graph import query
 
 
 def fix_shapes(proto: onnx.ModelProto, shape: tuple[int, int, int]) -> onnx.ModelProto:
-    """Return `proto` with its image input [batch, *shape]: an open batch becomes 1, one that is fixed stays."""
+    """Return `proto` with its image input [batch, *shape], in its own layout: an open batch becomes 1, a fixed one stays."""
     model = ir.from_proto(proto)
     image = query.image_input(model)
     batch = query.input_shape(model)[0]

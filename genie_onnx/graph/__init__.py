@@ -9,18 +9,22 @@ from genie_onnx.graph.coverage import Coverage, coverage
 from genie_onnx.graph.fix_inputs import fix_inputs
 from genie_onnx.graph.fold_batchnorm import fold_batchnorm
 from genie_onnx.graph.free_batch import batch_obstacle
+from genie_onnx.graph.image_layout import as_fed, file_layout, image_layout, laid_out, sample_sizes
 from genie_onnx.graph.load import load
 from genie_onnx.graph.match_batchnorm import borrow
 from genie_onnx.graph.normalise import normalise
 from genie_onnx.graph.own_biases import with_constants, with_own_biases
 from genie_onnx.graph.reference import Reference, graph_reference, state_reference
+from genie_onnx.graph.simplify import SIMPLIFIED, simplify
 from genie_onnx.graph.widen import widen
 
 __all__ = [
+    "SIMPLIFIED",
     "BatchNorm",
     "Channels",
     "Coverage",
     "Reference",
+    "as_fed",
     "batch_obstacle",
     "batchnorms",
     "borrow",
@@ -30,14 +34,19 @@ __all__ = [
     "coverage",
     "deployed_statistics",
     "factors_of",
+    "file_layout",
     "fix_inputs",
     "fold_batchnorm",
     "graph_reference",
+    "image_layout",
     "in_chosen_order",
+    "laid_out",
     "load",
     "normalise",
     "problems",
+    "sample_sizes",
     "scaled",
+    "simplify",
     "state_reference",
     "widen",
     "with_constants",

@@ -12,9 +12,11 @@ from collections.abc import Iterator, Sequence
 import onnx_ir as ir
 
 from genie_onnx.errors import ModelError
+from genie_onnx.framing import Layout
 from genie_onnx.graph.consistency import channels, contradictions, malformed_nodes, numbers, sizes, undefined_values
 from genie_onnx.graph.explicit_pads import has_automatic_pads
 from genie_onnx.graph.free_batch import batch_obstacle
+from genie_onnx.graph.image_layout import first_reader, image_layout, sample_sizes
 from genie_onnx.graph.names import node_name
 from genie_onnx.graph.normalise import normalise
 from genie_onnx.graph.ops import QUANTIZED_OPS, SUPPORTED_OPS
@@ -30,12 +32,15 @@ _CONVERSIONS = {
 }
 
 
-def check(model: ir.Model) -> ir.Model:
-    """Return the normalised copy of a loaded model; raise ModelError with every problem of it where there are any."""
+def check(model: ir.Model, layout: Layout | None = None) -> ir.Model:
+    """Return the normalised copy of a loaded model; raise ModelError with every problem of it where there are any.
+
+    `layout`: of its input, where the user has said so; None: image_layout's.
+    """
     found = [*_quantized(model), *undefined_values(model), *malformed_nodes(model)]
     if found:
         raise ModelError(found)
-    found = list(_interface(model))
+    found = list(_interface(model, layout))
     try:
         graph = normalise(model)
     except ModelError as error:
@@ -72,7 +77,7 @@ def _quantized(model: ir.Model) -> Iterator[str]:
         )
 
 
-def _interface(model: ir.Model) -> Iterator[str]:
+def _interface(model: ir.Model, layout: Layout | None) -> Iterator[str]:
     inputs = list(model.graph.inputs)
     if len(inputs) != 1:
         names = ", ".join(f"'{v.name}' {_described(v)}" for v in inputs) or "none"
@@ -91,17 +96,17 @@ def _interface(model: ir.Model) -> Iterator[str]:
     if value.dtype != ir.DataType.FLOAT:
         yield f"input '{value.name}' has {value.dtype.name}; float32 is supported: {_CONVERSIONS.get(value.dtype, _CUT)}."
     shape = None if value.shape is None else list(value.shape)
-    if shape is None or len(shape) != 4 or not isinstance(shape[1], int):
-        found = "unknown" if shape is None else f"[{', '.join(str(d) for d in shape)}]"
+    found = "unknown" if shape is None else f"[{', '.join(str(d) for d in shape)}]"
+    if shape is None or len(shape) != 4 or sample_sizes(model, layout or image_layout(model))[0] is None:
         yield (
-            f"input '{value.name}' has shape {found}; images [N, C, H, W] with a fixed number of channels C are supported. "
-            "Export the model with that input shape."
+            f"input '{value.name}' has shape {found}; images [N, C, H, W] or [N, H, W, C] with a fixed number of channels C are "
+            "supported. Export the model with that input shape."
         )
-    readers = list(value.consumers())
-    if len(readers) == 1 and readers[0].op_type == "Transpose" and attribute(readers[0], "perm", ()) == (0, 3, 1, 2):
+    reader = first_reader(model) if layout == "nhwc" else None
+    if reader is not None and reader.op_type != "Transpose":
         yield (
-            f"input '{value.name}' has its channels last (Transpose '{node_name(readers[0])}' turns it); "
-            "[N, C, H, W] is supported. Export with channels first (tf2onnx: --inputs-as-nchw)."
+            f"input '{value.name}' {found} has its channels on axis 1, as {reader.op_type} '{node_name(reader)}' reads it; "
+            "--layout nhwc is not possible. Leave it out."
         )
 
 

@@ -31,10 +31,11 @@ def fold_batchnorm(model: ir.Model) -> ir.Model:
     model = model.clone()
     for node in list(model.graph):
         if node.domain == "" and node.op_type == "BatchNormalization":
-            linear = _foldable_producer(node)
+            linear = foldable_producer(node.inputs[0])
             affine = batchnorm_affine(node)
             if linear is not None and affine is not None:
-                _fold(model.graph, linear, node, *affine)
+                scale_and_shift(model.graph, linear, *affine)
+                take_over(model.graph, linear.outputs[0], node)
     RemoveUnusedNodesPass()(model)
     return model
 
@@ -49,8 +50,8 @@ def batchnorm_affine(node: ir.Node) -> tuple[Float64, Float64] | None:
     return s, beta - s * mean
 
 
-def _foldable_producer(batchnorm: ir.Node) -> ir.Node | None:
-    value = batchnorm.inputs[0]
+def foldable_producer(value: ir.Value | None) -> ir.Node | None:
+    """Return the linear node that makes `value`, where a factor and a shift of its channels can go into it; else None."""
     node = None if value is None else value.producer()
     if value is None or node is None or node.domain != "" or node.op_type not in WEIGHTED_OPS:
         return None
@@ -73,7 +74,8 @@ def _gemm_rows(b: ir.Value) -> int:
     return array.shape[0] if array.ndim == 2 else 1
 
 
-def _fold(graph: ir.Graph, node: ir.Node, batchnorm: ir.Node, s: Float64, t: Float64) -> None:
+def scale_and_shift(graph: ir.Graph, node: ir.Node, s: Float64, t: Float64) -> None:
+    """Let a `foldable_producer` compute s y + t, s and t [C], where it computed y."""
     w, b = weight(node), bias(node)
     W = constant(w)
     assert W is not None
@@ -83,13 +85,19 @@ def _fold(graph: ir.Graph, node: ir.Node, batchnorm: ir.Node, s: Float64, t: Flo
     if node.op_type == "Gemm":
         B = B.reshape(-1) * attribute(node, "beta", 1.0)
         node.attributes.pop("beta", None)  # 1 is the default
-    _set_input(graph, node, 1, scale_channels(node, W.astype(np.float64), s).astype(W.dtype), str(w.name))
-    _set_input(graph, node, 2, (s * B + t).astype(W.dtype), f"{w.name}.bias" if b is None else f"{b.name}")
-    result, old = batchnorm.outputs[0], node.outputs[0]
-    old.shape, name = result.shape, result.name
-    result.replace_all_uses_with(old, replace_graph_outputs=True)
-    graph.remove(batchnorm, safe=True)
-    old.name = name
+    if (s != 1).any():
+        set_input(graph, node, 1, scale_channels(node, W.astype(np.float64), s).astype(W.dtype), str(w.name))
+    if b is not None or t.any():
+        set_input(graph, node, 2, (s * B + t).astype(W.dtype), f"{w.name}.bias" if b is None else f"{b.name}")
+
+
+def take_over(graph: ir.Graph, value: ir.Value, node: ir.Node) -> None:
+    """Take `node` out, whose result `value` is now, under its name."""
+    result = node.outputs[0]
+    value.shape, name = result.shape, result.name
+    result.replace_all_uses_with(value, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    value.name = name
 
 
 def scale_channels(node: ir.Node, W: Float64, s: Float64) -> Float64:
@@ -103,7 +111,7 @@ def scale_channels(node: ir.Node, W: Float64, s: Float64) -> Float64:
     return W * s.reshape(shape)
 
 
-def _set_input(graph: ir.Graph, node: ir.Node, index: int, array: np.ndarray, name: str) -> None:
+def set_input(graph: ir.Graph, node: ir.Node, index: int, array: np.ndarray, name: str) -> None:
     """Give `node` its own initializer at `index`; it keeps `name` where no other node reads that one."""
     current = node.inputs[index] if index < len(node.inputs) else None
     if current is not None and len(current.uses()) == 1 and not current.is_graph_output():

@@ -22,6 +22,7 @@ from torch import Tensor, fx, nn
 
 from genie_onnx.errors import ModelError
 from genie_onnx.forms import Case, Forms
+from genie_onnx.framing import Layout
 from genie_onnx.importer import fallback
 from genie_onnx.importer.conv import Convolution
 from genie_onnx.importer.creation import shared_with
@@ -34,8 +35,11 @@ PIECE = 2**20  # weights looked at together
 MINIMUM_OPSET = 13  # older operators differ (axes as attributes, Softmax on flattened tensors); graph.load raises older models
 
 
-def import_graph(model: ir.Model, forms: Mapping[Case, Forms] | None = None) -> Network:
+def import_graph(model: ir.Model, forms: Mapping[Case, Forms] | None = None, layout: Layout = "nchw") -> Network:
     """The model as a torch network in eval mode, all parameters frozen, its convolutions computed in `forms` on a CPU.
+
+    It takes images [N, C, H, W] whatever the `layout` of the model's input: that of nhwc is turned where nodes read it, so that
+    this one value differs from the one of its name in the model by the order of its axes.
 
     `model` is normalised (genie_onnx.graph.normalise): opset 13 or newer, constants folded, nodes in topological order. It is
     left as it is; weights may share its memory, so they are not to be written to.
@@ -61,7 +65,7 @@ def import_graph(model: ir.Model, forms: Mapping[Case, Forms] | None = None) -> 
             operation.module.forms = forms or {}
     builder = _Builder()
     for value in model.graph.inputs:
-        builder.add_input(value)
+        builder.add_input(value, layout)
     for index, (node, operation) in enumerate(zip(nodes, operations, strict=True)):
         builder.add_node(index, node, operation)
     return builder.finish(model)
@@ -94,6 +98,11 @@ def move_like(value: Tensor, like: Tensor) -> Tensor:
     return value.to(like.device)
 
 
+def to_channels_last(images: Tensor) -> Tensor:
+    """Images [N, C, H, W] as [N, H, W, C], a view."""
+    return images.permute(0, 2, 3, 1)
+
+
 class _Builder:
     """Collects the fx graph; add_* in topological order, then finish."""
 
@@ -103,9 +112,12 @@ class _Builder:
         self.values: dict[str, fx.Node] = {}  # value name -> fx node; device constants included
         self.host_constants: dict[str, fx.Node] = {}
         self.host: set[fx.Node] = set()
+        self.turned: set[str] = set()  # inputs that are read with their channels last
 
-    def add_input(self, value: ir.Value) -> None:
+    def add_input(self, value: ir.Value, layout: Layout) -> None:
         self.values[_name(value)] = self.graph.placeholder(f"input_{len(self.values)}")
+        if layout == "nhwc":
+            self.turned.add(_name(value))
 
     def add_node(self, index: int, node: ir.Node, operation: Operation) -> None:
         tensors = [_input(node, i) for i in operation.tensors]
@@ -150,6 +162,8 @@ class _Builder:
     def _value(self, value: ir.Value, on_host: bool) -> fx.Node:
         """The fx node of a value; initializers get theirs when they are first used, one for the device and one for the host."""
         name = _name(value)
+        if name in self.turned:  # anew for each reader, which alone decides whether it reads the value rounded
+            return self.graph.call_function(to_channels_last, (self.values[name],))
         if name in self.values and (not value.is_initializer() or not on_host):
             return self.values[name]
         if on_host and name in self.host_constants:

@@ -55,7 +55,7 @@ def layers_of(network: Network, weights: Collection[str], values: Collection[str
 
 def _layer(network: Network, node: fx.Node, weight: str, value_of: dict[fx.Node, str], values: Collection[str]) -> Layer | None:
     module, operand = network.module.get_submodule(str(node.target)), node.args[0]
-    if not isinstance(operand, fx.Node):
+    if not isinstance(operand, fx.Node) or operand not in value_of:  # one on pixels [N, H, W, C] reads no value as it is stored
         return None
     source, output = value_of[operand], value_of[node]
     shape = _tensor(network, network.nodes[weight]).shape

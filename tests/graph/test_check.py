@@ -76,11 +76,11 @@ REFUSED = {
         "y = Cast<to=1>(x)",
         ["input 'x' has UINT8; float32 is supported: cut the conversion"],
     ),
-    "channels_last": (
-        "float[N,6,6,4] x",
+    "open_channels_last": (
+        "float[N,6,6,C] x",
         "float[] y",
         "t = Transpose<perm=[0,3,1,2]>(x) y = Relu(t)",
-        ["input 'x' has its channels last (Transpose 'Transpose_t'"],
+        ["input 'x' has shape [N, 6, 6, C]; images [N, C, H, W] or [N, H, W, C]"],
     ),
     "float64_weight": (
         f"{IMAGE}, double[4,4,3,3] w",
