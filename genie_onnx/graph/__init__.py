@@ -1,6 +1,7 @@
 """ONNX graphs: read, check, bring to one form, ask about. Works on onnx_ir models; knows neither torch nor onnxruntime."""
 
 from genie_onnx.graph.batchnorms import BatchNorm, batchnorms, deployed_statistics
+from genie_onnx.graph.beside_image import way_out
 from genie_onnx.graph.channel_scales import Channels, channels, factors_of, scaled
 from genie_onnx.graph.check import check, problems
 from genie_onnx.graph.class_scores import class_scores
@@ -37,6 +38,7 @@ __all__ = [
     "problems",
     "scaled",
     "state_reference",
+    "way_out",
     "widen",
     "with_constants",
     "with_own_biases",
