@@ -113,7 +113,7 @@ def test_refined_images_have_the_statistics_that_are_known(tmp_path: Path) -> No
     painted = procedural(512, SHAPE, mean=None, std=None, generator=torch.Generator().manual_seed(3))
     value = prepared.statistics[-1].value
     ours, plain = (measure(prepared.teacher, (value,), made, CPU)[0].std for made in (images, painted))
-    assert np.median(ours / plain) > 1.6  # 2 at the optimum, 1.25 if it were plausible
+    assert np.median(ours / plain) > 1.45  # 2 at the optimum, 1.25 if they were plausible
 
 
 def test_refined_images_live_in_the_input_space_of_the_model(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from genie_onnx.graph.load import load
 from genie_onnx.graph.match_batchnorm import borrow
 from genie_onnx.graph.normalise import normalise
 from genie_onnx.graph.own_biases import with_constants, with_own_biases
+from genie_onnx.graph.ranks import name_ranks, set_ranks
 from genie_onnx.graph.reference import Reference, graph_reference, state_reference
 from genie_onnx.graph.widen import widen
 
@@ -34,9 +35,11 @@ __all__ = [
     "fold_batchnorm",
     "graph_reference",
     "load",
+    "name_ranks",
     "normalise",
     "problems",
     "scaled",
+    "set_ranks",
     "state_reference",
     "way_out",
     "widen",
