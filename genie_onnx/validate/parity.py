@@ -10,7 +10,8 @@ side of a rounding boundary, and one such flip changes what all later layers rea
 
 Broken is, layer by layer: a code that is off by more than one step, or by one although the number that was rounded is not
 within BOUNDARY of a rounding boundary; more flips than MAX_FLIP_RATE over all values; an output off by more than
-OUTPUT_TOLERANCE of its largest magnitude; other integer kernels than in the whole file, for then this would not be about it.
+OUTPUT_TOLERANCE of its largest magnitude, or, of integers, with more than MAX_FLIP_RATE others; other integer kernels than in
+the whole file, for then this would not be about it.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class OutputParity:
     whole_max_error: float
     whole_mean_error: float
     whole_sqnr_db: float
+    elements: int = 0  # of integers or truth values (an ArgMax, a mask) ...
+    differing: int = 0  # ... and how many of them are others: of two numbers that are all but equal, either may be the larger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +207,7 @@ def _compare_codes(name: str, expected: Array, grid: QParams, single: Array, who
 
 
 def _compare_output(name: str, expected: FloatArray, single: Array, whole: Array) -> OutputParity:
+    floats = np.issubdtype(expected.dtype, np.floating)
     error, whole_error = (np.abs(array.astype(np.float64) - expected) for array in (single, whole))
     return OutputParity(
         name=name,
@@ -213,6 +217,8 @@ def _compare_output(name: str, expected: FloatArray, single: Array, whole: Array
         whole_max_error=float(whole_error.max(initial=0)),
         whole_mean_error=float(whole_error.mean()),
         whole_sqnr_db=sqnr(expected, whole),
+        elements=0 if floats else expected.size,
+        differing=0 if floats else int((error > 0).sum()),
     )
 
 
@@ -229,6 +235,10 @@ def _flip_problems(values: tuple[ValueParity, ...]) -> list[str]:
 
 
 def _output_problems(output: OutputParity) -> list[str]:
+    if output.elements:
+        if output.differing <= max(MIN_FLIPS, MAX_FLIP_RATE * output.elements):
+            return []
+        return [f"output '{output.name}' has {output.differing} of {output.elements} integers that differ"]
     if output.max_error <= OUTPUT_TOLERANCE * output.magnitude:  # false for NaN
         return []
     return [f"output '{output.name}' is off by {output.max_error:.3g}, its largest value is {output.magnitude:.3g}"]
