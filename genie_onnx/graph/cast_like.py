@@ -11,12 +11,14 @@ from __future__ import annotations
 import onnx_ir as ir
 
 
-def cast_by_type(model: ir.Model) -> ir.Model:
-    """Rewrite in place every CastLike whose target type is known, and return `model`."""
+def cast_by_type(model: ir.Model) -> bool:
+    """Rewrite in place every CastLike whose target type is known; return whether there were any."""
+    found = False
     for node in model.graph:
         like = node.inputs[1] if node.domain == "" and node.op_type == "CastLike" else None
         if like is not None and like.dtype is not None:
             node.resize_inputs(1)
             node.attributes["to"] = ir.AttrInt64("to", int(like.dtype))  # the others are those of a Cast
             node.op_type = "Cast"
-    return model
+            found = True
+    return found
