@@ -38,10 +38,11 @@ def _facts(found: Inspection) -> None:
     for name, shape in found.outputs:
         console.print(f"output  {name} {_shape(shape)}")
     console.print("operators: " + _counted(op for op, count in found.operators.items() for _ in range(count)))
-    layers = found.convolutions + found.covered_products
+    layers, unit = found.convolutions + found.covered_products, "convolutions"
+    unit += " and matrix products" if found.covered_products else ""
     console.print(
         f"BatchNormalization with statistics: {found.batchnorms} ({found.batchnorms_left} cannot be folded and stay float); "
-        f"known of {layers - len(found.uncovered)} of {layers} convolutions{' and matrix products' if found.covered_products else ''}"
+        f"known of {layers - len(found.uncovered)} of {layers} {unit}"
     )
     console.print(f"strided convolutions: {len(found.strided)}")
 

@@ -85,7 +85,9 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
         then = f"they are brought to the {_known(prepared)} while rounding, layer by layer" if brought else NOT_DISTILLED
         return Choice("procedural", "procedural", then, (*_procedural_notices(prepared, config), *_coverage_notices(prepared)))
     if prepared.statistics and config.images == "auto" and _few(prepared) and _of_convolutions(prepared):
-        reason = f"there are {_known(prepared)}, which is few: painted images are fitted to these, and elsewhere to plausible ones"
+        reason = (
+            f"there are {_known(prepared)}, which is few: painted images are fitted to these, and elsewhere to plausible ones"
+        )
         return Choice("refined", "refined", reason, (*_procedural_notices(prepared, config), *_coverage_notices(prepared)))
     if prepared.statistics:
         return Choice("distilled", "distilled", f"there are {_known(prepared)}", _coverage_notices(prepared))

@@ -200,9 +200,7 @@ def _run(network: Network, values: Sequence[str], shape: tuple[int, ...]) -> dic
         with torch.no_grad():
             return part({part.inputs[0]: torch.zeros(shape)})
     except RuntimeError as error:
-        raise ModelError(
-            f"the network cannot be run on input of shape {list(shape)}: {' '.join(str(error).split())}"
-        ) from error
+        raise ModelError(f"the network cannot be run on input of shape {list(shape)}: {' '.join(str(error).split())}") from error
 
 
 def _unbatched(prepared: Prepared, blocks: Sequence[Block]) -> list[str]:

@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import pytest
 from integer_nets import NETS, integer_net
-from onnx import TensorProto
 
 from genie_onnx import DistillConfig, QuantizeConfig, ReconstructConfig, compare, quantize
 from genie_onnx.config import PlacementConfig

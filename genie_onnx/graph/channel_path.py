@@ -1,10 +1,10 @@
 """Where an axis of a value comes from, through operators that only rearrange: the same entries, in the same order along it.
 
-    Transpose        y[axis] is x[perm[axis]]
-    Reshape, Flatten, Squeeze, Unsqueeze        y[axis] is x[k] where both have the same size, and as many entries in front or behind
+Transpose        y[axis] is x[perm[axis]]
+Reshape, Flatten, Squeeze, Unsqueeze        y[axis] is x[k] where both have the same size, and as many entries in front or behind
 
-    MatMul [N, 196, C] -> Reshape [196 N, C]                       axis 1 is axis 2: nothing stands behind it
-    Conv [N, C, H, W]  -> Reshape [N, C, H W] -> Transpose [N, H W, C]        axis 2 is axis 1
+MatMul [N, 196, C] -> Reshape [196 N, C]                       axis 1 is axis 2: nothing stands behind it
+Conv [N, C, H, W]  -> Reshape [N, C, H W] -> Transpose [N, H W, C]        axis 2 is axis 1
 """
 
 from __future__ import annotations

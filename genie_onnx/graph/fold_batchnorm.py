@@ -155,7 +155,9 @@ def _shift(graph: ir.Graph, path: _Path, s: Float64, t: Float64) -> list[ir.Valu
         assert found is not None
         _set_input(graph, path.shift, place, (s * found + t).astype(np.float32), str(value.name))
         return []
-    add = ir.Node("", "Add", [y, add_initializer(graph, f"{weight(node).name}.bias", t.astype(np.float32))], name=f"{node.name}.bias")
+    add = ir.Node(
+        "", "Add", [y, add_initializer(graph, f"{weight(node).name}.bias", t.astype(np.float32))], name=f"{node.name}.bias"
+    )
     shifted = add.outputs[0]
     shifted.name, shifted.shape, shifted.type = f"{y.name}.shifted", y.shape, y.type
     for use in [u for u in y.uses() if u.node is not add]:

@@ -2,8 +2,8 @@
 
     SplitToSequence(x, sizes) -> s;  SequenceAt(s, 0) -> a;  SequenceAt(s, 1) -> b        ->   a, b = Split(x, sizes)
 
-torch's exporter writes x.split and x.chunk like that where it does not optimise (optimize=False). Lists that are read in any other
-way stay, and `check` names them.
+torch's exporter writes x.split and x.chunk like that where it does not optimise (optimize=False). Lists that are read in any
+other way stay, and `check` names them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _places(node: ir.Node) -> dict[ir.Node, int] | None:
 
 
 def _split(graph: ir.Graph, node: ir.Node, sizes: list[int], places: dict[ir.Node, int]) -> bool:
-    """Replace `node` and its readers by a Split; return False, with all as it was, where two outputs of the graph are one entry."""
+    """Replace `node` and its readers by a Split; return False, with all as it was, where two graph outputs are one entry."""
     outputs = [place for reader, place in places.items() if reader.outputs[0].is_graph_output()]
     if len(set(outputs)) < len(outputs):
         return False
@@ -63,7 +63,7 @@ def _split(graph: ir.Graph, node: ir.Node, sizes: list[int], places: dict[ir.Nod
     graph.insert_before(node, split)
     for k, value in enumerate(split.outputs):
         value.name = f"{node.outputs[0].name}.{k}"
-        value.dtype = None if node.inputs[0] is None else node.inputs[0].dtype
+        value.type = None if node.inputs[0] is None else node.inputs[0].type
     # Of several readers of an entry the last gives it its name: an output of the graph
     for reader, place in sorted(places.items(), key=lambda found: found[0].outputs[0].is_graph_output()):
         old, new = reader.outputs[0], split.outputs[place]

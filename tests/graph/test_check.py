@@ -299,9 +299,7 @@ def test_two_inputs() -> None:
         ),
     ],
 )  # fmt: skip
-def test_inputs_beside_the_image_can_be_given_a_constant(
-    inputs: str, nodes: str, options: str, meaning: str | None
-) -> None:
+def test_inputs_beside_the_image_can_be_given_a_constant(inputs: str, nodes: str, options: str, meaning: str | None) -> None:
     """The very options, with as many numbers as each input has entries, and what these do; they are taken."""
     proto = onnx.parser.parse_model(
         f'<ir_version: 8, opset_import: ["" : 17]> g (float[N,3,4,4] x, {inputs}) => (float[] y) {{ {nodes} }}'

@@ -55,7 +55,8 @@ def test_products_count_where_their_statistics_are_known() -> None:
         k16 = ConstantOfShape <value = float[1] {2.0}> (sixteen)  sixteen = Constant <value_ints = [16]> ()
         rows = Constant <value_ints = [-1, 5]> ()  flat = Constant <value_ints = [0, 3, -1]> ()
         back = Constant <value_ints = [-1, 16, 5]> ()
-        conv = Conv (x, w)  r = Reshape (conv, flat)  n1 = BatchNormalization (r, k3, k3, k3, k3)  t = Transpose <perm = [0, 2, 1]> (n1)
+        conv = Conv (x, w)  r = Reshape (conv, flat)
+        n1 = BatchNormalization (r, k3, k3, k3, k3)  t = Transpose <perm = [0, 2, 1]> (n1)
         one = MatMul (t, wm)  m = Reshape (one, rows)  n2 = BatchNormalization (m, k5, k5, k5, k5)  b = Reshape (n2, back)
         two = MatMul (b, wn)  n3 = BatchNormalization (two, k16, k16, k16, k16)
         mean = ReduceMean <axes = [1], keepdims = 0> (n3)  y = MatMul (mean, wg) }"""

@@ -48,7 +48,11 @@ BEHIND = {
         "float[N,6,8] x, float[8,5] w",
         ["MatMul", "Add", "Transpose", "Unsqueeze"],
     ),
-    "bias": ("m = MatMul(x, w) a = Add(b, m) c = Reshape(a, s)", "float[N,6,8] x, float[8,5] w, float[5] b", ["MatMul", "Add", "Reshape"]),
+    "bias": (
+        "m = MatMul(x, w) a = Add(b, m) c = Reshape(a, s)",
+        "float[N,6,8] x, float[8,5] w, float[5] b",
+        ["MatMul", "Add", "Reshape"],
+    ),
     "bias_of_one": (
         "m = MatMul(x, w) a = Add(m, b) c = Transpose<perm=[0,2,1]>(a)",
         "float[N,6,8] x, float[8,5] w, float[1,1] b",
@@ -56,7 +60,9 @@ BEHIND = {
     ),
     "matrix_with_bias": ("m = MatMul(x, w) c = Add(m, b)", "float[N,8] x, float[8,5] w, float[1,5] b", ["MatMul", "Add"]),
     "matrix": ("m = MatMul(x, w) c = Unsqueeze(m, two)", "float[N,8] x, float[8,5] w", ["Gemm", "Unsqueeze"]),
-    "gemm": ("m = Gemm<transB=1>(x, w, b) c = Unsqueeze(m, two)", "float[N,8] x, float[5,8] w, float[5] b", ["Gemm", "Unsqueeze"]),
+    "gemm": (
+        "m = Gemm<transB=1>(x, w, b) c = Unsqueeze(m, two)", "float[N,8] x, float[5,8] w, float[5] b", ["Gemm", "Unsqueeze"]
+    ),
     "conv_open_size": (
         "m = Conv(x, w) c = Reshape(m, flat)", "float[N,3,H,W] x, float[5,3,1,1] w", ["Conv", "Reshape"]
     ),
@@ -105,7 +111,8 @@ def test_channels_that_are_others_are_not_folded(case: str) -> None:
     nodes = NOT_THE_CHANNELS[case]
     channels = 36 if "wide" in nodes else 6
     proto = parse(
-        f"g (float[N,6,8] x, float[8,6] w, float[6,1] rows, {BN.format(c=channels)}) => (float[] y{', float[] z' * ('z =' in nodes)})"
+        f"g (float[N,6,8] x, float[8,6] w, float[6,1] rows, {BN.format(c=channels)}) => "
+        f"(float[] y{', float[] z' * ('z =' in nodes)})"
         "{ wide = Constant<value_ints=[-1,36]>() split = Constant<value_ints=[-1,6,2,3]>() back = Constant<value_ints=[-1,6,6]>()"
         f"{nodes} y = BatchNormalization(c, gamma, beta, mean, var) }}"
     )

@@ -289,7 +289,8 @@ def test_large_weights_are_not_copied_whenever_they_are_read(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("image_dims", "out_dims"), [((-1, 3, -1, -1), (-1, 2, -1, -1)), ((-1, 3, 6, 6), (-1, 2, -1, -1)), ((-7, 3, 6, -2), (-1, 2, 6, -3))]
+    ("image_dims", "out_dims"),
+    [((-1, 3, -1, -1), (-1, 2, -1, -1)), ((-1, 3, 6, 6), (-1, 2, -1, -1)), ((-7, 3, 6, -2), (-1, 2, 6, -3))],
 )
 def test_dimensions_below_zero_are_open(image_dims: tuple[int, ...], out_dims: tuple[int, ...]) -> None:
     """In inputs, outputs and values in between; of old opsets, which onnx's converter raises, too."""

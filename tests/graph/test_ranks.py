@@ -51,9 +51,11 @@ def test_sizes_stay_open() -> None:
 
 def test_a_rank_that_only_a_run_tells() -> None:
     """The one shape is cut from another, which inference does not follow; nothing is guessed where nothing is known."""
-    shape = """n = Shape<start=0, end=1>(a) h = ReduceMax<keepdims=0>(a) big = Constant<value_float=1000000.0>() less = Less(h, big)
+    shape = """n = Shape<start=0, end=1>(a) h = ReduceMax<keepdims=0>(a) big = Constant<value_float=1000000.0>()
+        less = Less(h, big)
         k = Cast<to=7>(less) one = Constant<value_int=1>() zero = Constant<value_ints=[0]>() to = Add(k, one)
-        rest = Constant<value_ints=[-1, 16, 16]>() end = Unsqueeze(to, zero) start = Sub(end, end) picked = Slice(rest, start, end)
+        rest = Constant<value_ints=[-1, 16, 16]>()
+        end = Unsqueeze(to, zero) start = Sub(end, end) picked = Slice(rest, start, end)
         shape = Concat<axis=0>(picked)"""
     proto = parse(RUNNING.format(shape=shape))
     model = check(load(proto))

@@ -15,7 +15,8 @@ CONV = """g (float[{n},3,6,6] x, float[4,3,3,3] w, float[4] gamma, float[4] beta
     count = Shape<start=0, end=1>(w) one = Constant<value_ints=[1]>() size = Expand(count, one)
     zero = Constant<value_float=0.0>() like = CastLike(zero, x) bias = Expand(like, size)
     c = Conv(x, w, bias) b = BatchNormalization(c, gamma, beta, mean, var)
-    low = Constant<value_int=0>() high = Constant<value_int=6>() l = CastLike(low, b) h = CastLike(high, b) y = Clip(b, l, h) }}"""
+    low = Constant<value_int=0>() high = Constant<value_int=6>() l = CastLike(low, b)
+    h = CastLike(high, b) y = Clip(b, l, h) }}"""
 
 
 @pytest.mark.parametrize("n", ["N", "1"])
