@@ -39,9 +39,11 @@ def _facts(found: Inspection) -> None:
     for name, shape in found.outputs:
         console.print(f"output  {name} {_shape(shape)}")
     console.print("operators: " + _counted(op for op, count in found.operators.items() for _ in range(count)))
+    layers, unit = found.convolutions + found.covered_products, "convolutions"
+    unit += " and matrix products" if found.covered_products else ""
     console.print(
         f"BatchNormalization with statistics: {found.batchnorms} ({found.batchnorms_left} cannot be folded and stay float); "
-        f"known of {found.convolutions - len(found.uncovered)} of {found.convolutions} convolutions"
+        f"known of {layers - len(found.uncovered)} of {layers} {unit}"
     )
     console.print(f"strided convolutions: {len(found.strided)}")
 

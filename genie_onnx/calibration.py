@@ -161,14 +161,17 @@ def _refined(
     compute: Compute,
     progress: Callable[[Step | Notice], None],
 ) -> Tensor:
-    """Return procedural images, fitted to plausible statistics of every convolution and, for a classifier, to its classes.
+    """Return procedural images, fitted to the statistics that are known, to plausible ones of every other convolution and, for a
+    classifier, to its classes.
 
     Where the model's input space is not known, it is taken to have mean 0 and deviation 1.
     """
     channels = prepared.shape[0]
     mean, std = scaling if scaling[0] is not None else ((0.0,) * channels, (1.0,) * channels)
-    values = convolved(prepared)
-    statistics = plausible_statistics(prepared, config, compute, progress)
+    values = fitted(prepared)
+    told: dict[str, BatchNormStatistics] = {m.value: m for m in plausible_statistics(prepared, config, compute, progress)}
+    told |= {s.value: s for s in prepared.statistics}
+    statistics = [told[value] for value in values if value in told]
     scores = _class_scores(prepared, mean, std, config)
     judged = values if scores is None else [*values, scores]
     settings = replace(config, distill=affordable(prepared, judged, refinement(config.distill)))
@@ -197,9 +200,17 @@ def plausible_statistics(
 
 
 def convolved(prepared: Prepared) -> list[str]:
-    """Return what the convolutions of `prepared.teacher` compute, in topological order: refined images fit their statistics."""
-    known = {*prepared.coverage.covered.values(), *prepared.coverage.missing.values()}
-    return [value for value in prepared.teacher.nodes if value in known]
+    """Return what the convolutions of `prepared.teacher` compute, in topological order."""
+    coverage = prepared.coverage
+    found = {value for node, value in (coverage.covered | coverage.missing).items() if node not in coverage.products}
+    return [value for value in prepared.teacher.nodes if value in found]
+
+
+def fitted(prepared: Prepared) -> list[str]:
+    """Return the values that refined and amplified images are fitted at, in topological order: those with statistics, and what
+    the other convolutions compute."""
+    found = {*(s.value for s in prepared.statistics), *prepared.coverage.missing.values()}
+    return [value for value in prepared.teacher.nodes if value in found]
 
 
 def refinement(config: DistillConfig) -> DistillConfig:

@@ -3,6 +3,7 @@
 data given                                            data
 ... fewer than wanted: --amplify, or very few         amplified: the data, and images distilled to go with it
 no data, BatchNorm statistics (the model's or lent)   distilled
+... of few of the convolutions                        refined: procedural, fitted to what is known, and plausible elsewhere
 no data, none, a classifier of convolutions           refined: procedural, fitted to what the network plausibly expects
 ... distillation is off                               procedural, brought to what is known, or plausible, while rounding
 no data, none, another network                        procedural
@@ -29,11 +30,10 @@ Kind = Literal["data", "amplified", "distilled", "refined", "procedural"]
 
 AMPLIFIED = 16  # so few images or fewer are amplified unless told otherwise: 8 gain, 32 and 128 do not (benchmarks/RESULTS.md)
 NOT_DISTILLED = "distilling has 0 steps"
+FEW = 0.25  # of the convolutions: where statistics tell of fewer, images are free in most of the network
 LEAST = 16  # images that are distilled, however large they are
 HELD_BACK = 64  # samples kept for judging the result, when there are more than calibration takes
-EXPORT_CALL = (
-    "torch.onnx.export(model.eval(), x, file, dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)"
-)
+EXPORT_CALL = "torch.onnx.export(model.eval(), x, file, optimize=False)"
 LOST = (
     "The model has no BatchNormalization statistics to distil images from, so it is calibrated on made-up ones. At "
     "4-bit weights that usually costs next to nothing against distilled images, at 2 bits up to 2 points on shifted test "
@@ -73,11 +73,10 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
         notices = (*_procedural_notices(prepared, config), *_unused(prepared))
         return Choice("procedural", "procedural", "asked for with --images procedural", notices)
     if config.images == "refine":
-        if not prepared.coverage.total:
+        if not prepared.coverage.convolutions:
             raise ConfigError("--images refine needs convolutions, and the model has none: use --images procedural")
-        return Choice(
-            "refined", "refined", "asked for with --images refine", (*_procedural_notices(prepared, config), *_unused(prepared))
-        )
+        notices = _procedural_notices(prepared, config)
+        return Choice("refined", "refined", "asked for with --images refine", notices)
     brought = config.closed_form is not None and config.closed_form.match
     painted = not config.distill.iterations
     if config.images == "distill" and not config.distill.iterations:
@@ -85,6 +84,11 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
     if prepared.statistics and config.images == "auto" and painted:
         then = f"they are brought to the {_known(prepared)} while rounding, layer by layer" if brought else NOT_DISTILLED
         return Choice("procedural", "procedural", then, (*_procedural_notices(prepared, config), *_coverage_notices(prepared)))
+    if prepared.statistics and config.images == "auto" and _few(prepared) and _of_convolutions(prepared):
+        reason = (
+            f"there are {_known(prepared)}, which is few: painted images are fitted to these, and elsewhere to plausible ones"
+        )
+        return Choice("refined", "refined", reason, (*_procedural_notices(prepared, config), *_coverage_notices(prepared)))
     if prepared.statistics:
         return Choice("distilled", "distilled", f"there are {_known(prepared)}", _coverage_notices(prepared))
     lack = "its exporter folded them into the convolutions" if not prepared.batchnorms else "theirs are 0 and 1, never measured"
@@ -192,6 +196,16 @@ def _known(prepared: Prepared) -> str:
     return f"BatchNorm statistics of {prepared.coverage} ({' and '.join(found)})"
 
 
+def _few(prepared: Prepared) -> bool:
+    """Whether statistics tell of so few values that images distilled from them would be free in most of the network."""
+    return _told(prepared) < FEW * prepared.coverage.total
+
+
+def _told(prepared: Prepared) -> int:
+    """Return how many values statistics tell of, those of layers and those of what sums and activations make of them."""
+    return max(len(prepared.statistics), len(prepared.coverage.covered))
+
+
 def _of_convolutions(prepared: Prepared) -> bool:
     """Whether at least half of the quantised layers are convolutions, whose statistics keep refined images plausible."""
     layers = len(prepared.placement.weights)
@@ -199,10 +213,10 @@ def _of_convolutions(prepared: Prepared) -> bool:
 
 
 def _coverage_notices(prepared: Prepared) -> tuple[str, ...]:
-    if 2 * len(prepared.coverage.covered) >= prepared.coverage.total:
+    if 2 * _told(prepared) >= prepared.coverage.total:
         return ()
     return (
-        f"Statistics are known of only {prepared.coverage}: images distilled from so few say little of the others. Better: "
+        f"Statistics are known of only {prepared.coverage}: images made from so few say little of the others. Better: "
         "--bn-from with a state_dict of the model; or some images, and --amplify; or an export with all BatchNorm kept: "
         f"{EXPORT_CALL}",
     )

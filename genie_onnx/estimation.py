@@ -27,7 +27,7 @@ from genie_onnx.bit_choice import HALVINGS, brief
 from genie_onnx.bit_choice import IMAGES as IMAGES_TRIED
 from genie_onnx.bit_choice import JUDGED as IMAGES_JUDGED
 from genie_onnx.bit_choice import MEASURED as IMAGES_MEASURED
-from genie_onnx.calibration import affordable, batch_pieces, convolved, distillation, refinement
+from genie_onnx.calibration import affordable, batch_pieces, distillation, fitted, refinement
 from genie_onnx.choice import HELD_BACK, input_statistics
 from genie_onnx.config import DistillConfig, QuantizeConfig
 from genie_onnx.form_choice import estimated_forms
@@ -262,7 +262,7 @@ def _distillation(
         with torch.no_grad():
             trial = seconds_once(lambda: mean_std(first(images)[0]), device)
         return prepared.statistics, settings, [Part("statistics", 0, TRIALS * trial + SAMPLES * rates.painted)]
-    values = convolved(prepared)
+    values = fitted(prepared)
     count, settings = image_count(prepared.shape), refinement(config.distill)
     if plan.choice.kind == "amplified":
         count, settings = config.samples // 2, config.distill

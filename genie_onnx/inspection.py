@@ -79,6 +79,7 @@ class Inspection:
     batchnorms_left: int  # that do not fold and stay float
     convolutions: int  # Conv and ConvTranspose with constant weights ...
     uncovered: tuple[str, ...]  # ... and those of whose outputs no statistics tell, the model's or those of --bn-from
+    covered_products: int  # MatMul and Gemm with constant weights of whose outputs statistics tell
     blocks: tuple[InspectedBlock, ...]
     weights: tuple[InspectedValue, ...]
     activations: tuple[InspectedValue, ...]
@@ -157,7 +158,8 @@ def inspect(
         operators=dict(Counter(node.op_type for node in user.graph).most_common()),
         batchnorms=len(with_measurements(prepared.batchnorms)),
         batchnorms_left=sum(node.op_type == "BatchNormalization" for node in deploy.graph),
-        convolutions=prepared.coverage.total,
+        convolutions=prepared.coverage.convolutions,
+        covered_products=len(prepared.coverage.products),
         uncovered=tuple(prepared.coverage.missing),
         blocks=tuple(
             InspectedBlock(

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 import torch
+from torch import Tensor
 
 from genie_onnx import graph
 from genie_onnx.blocks import Block, doubtful, merge, partition, pieces
@@ -141,6 +142,8 @@ def prepare(
     user, notices = _load(source, set_inputs or {})
     normalised = graph.simplify(graph.check(user, None if layout == "auto" else layout))
     found = graph.image_layout(user) if layout == "auto" else layout
+    shape = _sample_shape(normalised, found, input_size)
+    _name_ranks(normalised, found, shape)
     deploy = graph.fold_batchnorm(normalised)
     placement = place(deploy, config, constraints)
     if not placement.weights:
@@ -152,7 +155,7 @@ def prepare(
         batchnorms=graph.batchnorms(normalised),
         placement=placement,
         blocks=partition(deploy),
-        shape=_sample_shape(deploy, found, input_size),
+        shape=shape,
         layout=found,
         notices=notices,
     )
@@ -188,6 +191,26 @@ def _nothing_to_quantize(placement: Placement) -> ModelError:
     )
 
 
+def _name_ranks(normalised: ir.Model, layout: Layout, shape: tuple[int, int, int]) -> None:
+    """Give the values of `normalised` the ranks they have for images of `shape`: as inferred, else as a run has them."""
+    unknown = graph.name_ranks(normalised, (CHECK_BATCH, *graph.laid_out(shape, layout)))
+    if not unknown:
+        return
+    network = import_graph(normalised, layout=layout)
+    found = _run(network, [value for value in unknown if value in network.nodes], (CHECK_BATCH, *shape))
+    graph.set_ranks(normalised, {value: y.dim() for value, y in found.items()})
+
+
+def _run(network: Network, values: Sequence[str], shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """Return `values` of `network` for zeros of `shape`. Raises ModelError where it cannot be run on these."""
+    part = network.extract(network.inputs, values)
+    try:
+        with torch.no_grad():
+            return part({part.inputs[0]: torch.zeros(shape)})
+    except RuntimeError as error:
+        raise ModelError(f"the network cannot be run on input of shape {list(shape)}: {' '.join(str(error).split())}") from error
+
+
 def _unbatched(prepared: Prepared, blocks: Sequence[Block]) -> list[str]:
     """Return the values between `blocks` whose first dimension is not the batch.
 
@@ -196,15 +219,9 @@ def _unbatched(prepared: Prepared, blocks: Sequence[Block]) -> list[str]:
     values = [v for v in doubtful(prepared.deploy, blocks) if v in prepared.network.nodes]
     if not values:
         return []
-    part = prepared.network.extract(prepared.network.inputs, values)
     batched = set(values)
     for size in (CHECK_BATCH, CHECK_BATCH + 1):
-        try:
-            with torch.no_grad():
-                found = part({part.inputs[0]: torch.zeros(size, *prepared.shape)})
-        except RuntimeError as error:
-            shape = [size, *prepared.shape]
-            raise ModelError(f"the network cannot be run on input of shape {shape}: {' '.join(str(error).split())}") from error
+        found = _run(prepared.network, values, (size, *prepared.shape))
         batched &= {v for v, y in found.items() if y.dim() > 0 and len(y) == size}
     return [v for v in values if v not in batched]
 

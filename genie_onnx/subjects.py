@@ -95,7 +95,8 @@ def _load(
         session, found = Session(model, provider=provider), graph.image_layout(model) if layout == "auto" else layout
     if len(session.inputs) != 1:
         names = ", ".join(map(repr, session.inputs))
-        raise ModelError(f"{path} has {len(session.inputs)} inputs ({names}): fix those beside the image with --set-input.")
+        way_out = graph.way_out(list(graph.load(path).graph.inputs))
+        raise ModelError(f"{path} has {len(session.inputs)} inputs ({names}); one image input is supported. {way_out}")
     (name,) = session.inputs
     if session.types[name] not in _TYPES:
         raise ModelError(f"{path}: its input is a {session.types[name]}; known are {', '.join(_TYPES)}.")

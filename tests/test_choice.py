@@ -100,6 +100,38 @@ def test_statistics_of_less_than_half_of_the_convolutions_are_called_few(few: Pa
     assert given.notices == ()
 
 
+def sums(layers: int, norms: int) -> onnx.ModelProto:
+    """A classifier of `layers` convolutions without BatchNorm, and `norms` of them on sums of what two of these compute."""
+    nodes, last = [], "x"
+    for k in range(0, layers, 2):
+        nodes.append(f"a{k} = Conv ({last}, w)  b{k} = Conv ({last}, w)  s{k} = Add (a{k}, b{k})")
+        if k // 2 < norms:
+            nodes.append(f"n{k} = BatchNormalization (s{k}, k, k, k, k)")
+        last = f"{'n' if k // 2 < norms else 's'}{k}"
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N, 3, 8, 8] x) => (float[N, 3] y) {{
+        k = Constant <value = float[3] {{0.5, 2.0, 1.0}}> ()  {" ".join(nodes)}
+        p = GlobalAveragePool ({last})  y = Flatten (p) }}"""
+    model = onnx.parser.parse_model(text)
+    weight = np.random.default_rng(0).standard_normal((3, 3, 1, 1)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    return model
+
+
+def test_images_are_refined_where_statistics_tell_of_few_values() -> None:
+    """Values count: what sums compute as well. Asked to distil, it does."""
+    few = prepare(sums(12, 1), PlacementConfig())
+    choice = choose_images(few, QUICK, ())
+    assert (choice.kind, choice.images) == ("refined", "refined")
+    assert "0 of 12 convolutions (1 BatchNormalization nodes in the model), which is few" in choice.reason
+    assert any("optimize=False" in notice for notice in choice.notices)
+    assert choose_images(few, replace(QUICK, images="distill"), ()).kind == "distilled"
+    off = replace(QUICK, distill=replace(QUICK.distill, iterations=0))
+    assert choose_images(few, off, ()).kind == "procedural"
+    assert choose_images(prepare(sums(12, 2), PlacementConfig()), QUICK, ()).kind == "refined"
+    assert choose_images(prepare(sums(12, 3), PlacementConfig()), QUICK, ()).kind == "distilled"
+
+
 def test_amplify_only_where_images_are_fewer_than_wanted(kept: Prepared, folded: Prepared, few: Path) -> None:
     for prepared in (kept, folded):
         choice = choose_images(prepared, AMPLIFY, [few])

@@ -65,7 +65,7 @@ def test_an_input_beside_the_image_is_given_a_constant(tmp_path: Path) -> None:
     model = with_a_scale(tmp_path / "scaled.onnx")
     refused = call("quantize", model)
     assert refused.exit_code == 2
-    assert "--set-input scale=VALUE" in refused.stderr
+    assert "--set-input scale=1" in refused.stderr
     for factor in (1, 3):
         result = call("quantize", model, "--set-input", f"scale={factor}", "-o", tmp_path / f"{factor}.onnx", *QUICK)
         assert result.exit_code == 0, result.output
@@ -87,3 +87,20 @@ def test_values_of_inputs_are_parsed(tmp_path: Path) -> None:
         result = call("quantize", model, "--set-input", text)
         assert result.exit_code == 2
         assert problem in result.stderr
+
+
+def test_an_input_of_minus_ones_is_open(tmp_path: Path) -> None:
+    """As older Paddle exporters write it: taken at any size, and written as open."""
+    proto = small_bn_net()
+    for value, sizes in ((proto.graph.input[0], (-1, SHAPE[0], -1, -1)), (proto.graph.output[0], (-1, -1))):
+        value.type.CopyFrom(onnx.helper.make_tensor_type_proto(TensorProto.FLOAT, sizes))
+    onnx.save(proto, tmp_path / "paddle.onnx")
+    assert "--input-size HxW" in call("inspect", tmp_path / "paddle.onnx").stderr
+    size = ("--input-size", f"{SHAPE[1]}x{SHAPE[2]}")
+    assert "image [?, 3, ?, ?]" in call("inspect", tmp_path / "paddle.onnx", *size).stdout
+    result = call("quantize", tmp_path / "paddle.onnx", *size, *QUICK)
+    assert result.exit_code == 0, result.output
+    file = onnx.load(tmp_path / "paddle.quant.onnx")
+    assert [d.WhichOneof("value") for d in file.graph.input[0].type.tensor_type.shape.dim] == [None, "dim_value", None, None]
+    assert all(d.dim_value >= 0 for d in file.graph.output[0].type.tensor_type.shape.dim)
+    assert len(outputs(tmp_path / "paddle.quant.onnx")) == 2

@@ -122,7 +122,7 @@ def test_a_model_without_statistics_is_told_how_to_keep_them(model: Path) -> Non
     batchnorm.CopyFrom(onnx.helper.make_node("Identity", ["a"], ["n"]))
     onnx.save(proto, model)
     text = printed(model, "--input-size", "16x16")
-    assert "to keep BatchNormalization: torch.onnx.export(model.eval(), x, file, dynamo=False, " in text
+    assert "to keep BatchNormalization: torch.onnx.export(model.eval(), x, file, optimize=False)" in text
 
 
 def test_a_hundred_layers_stay_readable(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ class Block:
     nodes: tuple[str, ...]  # topological
     inputs: tuple[str, ...]  # values of the data path read from outside, in order of first use; no initializers
     outputs: tuple[str, ...]  # values read by other blocks or graph outputs, topological
-    targets: tuple[str, ...]  # those of `outputs` that reconstruction compares: their first dimension is the batch
+    targets: tuple[str, ...]  # those of `outputs` that reconstruction compares: floats whose first dimension is the batch
     channels_last: frozenset[str]  # those of `outputs` whose last axis counts channels; elsewhere it is axis 1
     weights: tuple[str, ...]  # initializers that its weighted nodes multiply by
     kind: Kind  # core: has a fork-join region; gated: has a gate (squeeze-excite); chain: neither; float: has no weights
@@ -38,14 +38,14 @@ def make_block(graph: ir.Model, flow: Dataflow, nodes: Collection[ir.Node], kind
     weighted = [n for n in weighted_nodes(graph) if n in inside]
     read = [v for n in ordered if n in flow.index for v in n.inputs]
     read += [v for n in ordered if n not in flow.index for v in n.outputs if v.is_graph_output()]
-    outputs = _names([v for n in ordered for v in n.outputs if _read_outside(v, n in flow.index, flow, inside)])
+    outputs = [v for n in ordered for v in n.outputs if _read_outside(v, n in flow.index, flow, inside)]
     return Block(
         name=str((weighted or ordered)[0].name),
         nodes=_names(ordered),
         inputs=_names([s for v in read for s in sources(v, flow) if s.producer() not in inside]),
-        outputs=outputs,
-        targets=outputs,
-        channels_last=last.intersection(outputs),
+        outputs=_names(outputs),
+        targets=_names([v for v in outputs if v.dtype is None or v.dtype.is_floating_point()]),
+        channels_last=last.intersection(_names(outputs)),
         weights=_names([weight(n) for n in weighted]),
         kind=kind if weighted else "float",
     )

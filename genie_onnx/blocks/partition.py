@@ -90,7 +90,7 @@ def merge(graph: ir.Model, blocks: Sequence[Block], unbatched: Collection[str]) 
         groups: list[Group] = [({nodes[n] for n in b.nodes}, b.kind) for b in blocks if b not in together]
         groups.append(({nodes[n] for b in together for n in b.nodes}, kind))
         blocks = _blocks(graph, flow, groups)
-    return tuple(dataclasses.replace(b, targets=tuple(v for v in b.outputs if v not in unbatched)) for b in blocks)
+    return tuple(dataclasses.replace(b, targets=tuple(v for v in b.targets if v not in unbatched)) for b in blocks)
 
 
 def _handed_on(blocks: Sequence[Block], unbatched: Collection[str]) -> tuple[Block, Block] | None:

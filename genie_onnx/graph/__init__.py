@@ -1,6 +1,7 @@
 """ONNX graphs: read, check, bring to one form, ask about. Works on onnx_ir models; knows neither torch nor onnxruntime."""
 
 from genie_onnx.graph.batchnorms import BatchNorm, batchnorms, deployed_statistics
+from genie_onnx.graph.beside_image import way_out
 from genie_onnx.graph.channel_scales import Channels, channels, factors_of, scaled
 from genie_onnx.graph.check import check, problems
 from genie_onnx.graph.chosen_order import in_chosen_order
@@ -14,6 +15,7 @@ from genie_onnx.graph.load import load
 from genie_onnx.graph.match_batchnorm import borrow
 from genie_onnx.graph.normalise import normalise
 from genie_onnx.graph.own_biases import with_constants, with_own_biases
+from genie_onnx.graph.ranks import name_ranks, set_ranks
 from genie_onnx.graph.reference import Reference, graph_reference, state_reference
 from genie_onnx.graph.simplify import SIMPLIFIED, simplify
 from genie_onnx.graph.widen import widen
@@ -42,12 +44,15 @@ __all__ = [
     "in_chosen_order",
     "laid_out",
     "load",
+    "name_ranks",
     "normalise",
     "problems",
     "sample_sizes",
     "scaled",
+    "set_ranks",
     "simplify",
     "state_reference",
+    "way_out",
     "widen",
     "with_constants",
     "with_own_biases",

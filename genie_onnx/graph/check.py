@@ -7,12 +7,13 @@ the normalised graph, so that what folding removes (shape arithmetic, identities
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import onnx_ir as ir
 
 from genie_onnx.errors import ModelError
 from genie_onnx.framing import Layout
+from genie_onnx.graph.beside_image import way_out
 from genie_onnx.graph.consistency import channels, contradictions, malformed_nodes, numbers, sizes, undefined_values
 from genie_onnx.graph.explicit_pads import has_automatic_pads
 from genie_onnx.graph.free_batch import batch_obstacle
@@ -81,12 +82,7 @@ def _interface(model: ir.Model, layout: Layout | None) -> Iterator[str]:
     inputs = list(model.graph.inputs)
     if len(inputs) != 1:
         names = ", ".join(f"'{v.name}' {_described(v)}" for v in inputs) or "none"
-        others = " ".join(f"--set-input {v.name}=VALUE" for v in _beside_the_image(inputs))
-        way_out = f"Give the others a constant: {others}; or export" if others else "Export"
-        yield (
-            f"the model has {len(inputs)} inputs ({names}); one image input is supported. "
-            f"{way_out} the part that takes the image alone."
-        )
+        yield f"the model has {len(inputs)} inputs ({names}); one image input is supported. {way_out(inputs)}"
         return
     (value,) = inputs
     if not isinstance(value.type, ir.TensorType) or value.dtype is None:
@@ -113,12 +109,6 @@ def _interface(model: ir.Model, layout: Layout | None) -> Iterator[str]:
 def _described(value: ir.Value) -> str:
     shape = "of unknown shape" if value.shape is None else f"[{', '.join(str(d) for d in value.shape)}]"
     return f"{'of no type' if value.dtype is None else value.dtype.name} {shape}"
-
-
-def _beside_the_image(inputs: Sequence[ir.Value]) -> list[ir.Value]:
-    """Return the inputs beside the only one with four dimensions; none where there are several such, or no such."""
-    images = [v for v in inputs if v.shape is not None and len(v.shape) == 4]
-    return [v for v in inputs if v not in images] if len(images) == 1 else []
 
 
 def _operators(graph: ir.Model) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
     Constant() -> c                                        initializer c
     Shape(x), x of static shape -> s                       initializer s  (Size likewise)
+    CastLike(c, x) -> y, x of known type                   initializer y  (cast_like)
+    SplitToSequence, SequenceAt of known sizes             Split  (split_sequences)
     f(c1, c2, ...) -> y, all c initializers                initializer y = f(c1, c2, ...), by onnx's reference evaluator
 
 A value keeps its name when its producer is folded. Random operators, operators with subgraphs, graph outputs and
@@ -18,10 +20,12 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
+from genie_onnx.graph.cast_like import cast_by_type
 from genie_onnx.graph.faults import ARITHMETIC_FAULTS, inconsistent
 from genie_onnx.graph.infer_shapes import infer_shapes
 from genie_onnx.graph.initializers import make_initializer
 from genie_onnx.graph.query import attribute, constant, is_constant
+from genie_onnx.graph.split_sequences import split_sequences
 
 MAX_ELEMENTS = 2**28  # 1 GiB of float32: above any CNN's weight, below what hurts a small machine
 
@@ -36,7 +40,8 @@ def fold_constants(model: ir.Model) -> ir.Model:
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     while True:
         infer_shapes(model)
-        if not _fold_once(model):
+        changed = [cast_by_type(model), split_sequences(model), _fold_once(model)]
+        if not any(changed):
             return model
 
 

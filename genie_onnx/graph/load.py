@@ -1,6 +1,6 @@
 """A file, or a ModelProto, as an onnx_ir model that the rest of the package can trust structurally.
 
-    bytes -> ModelProto -> versions and tensor sizes checked -> functions inlined -> opset >= 13 -> ir.Model
+    bytes -> ModelProto -> versions and tensor sizes checked -> dims of -1 opened -> functions inlined -> opset >= 13 -> ir.Model
 
 Everything that can be wrong with a file as such ends here in one line of ModelError: nothing is allocated because a header
 says so, nothing is read outside the model's folder, nothing is unpickled or evaluated. Whether the *network* is one we
@@ -22,6 +22,7 @@ from onnx_ir.passes.common import RemoveInitializersFromInputsPass, TopologicalS
 from genie_onnx.errors import ModelError
 from genie_onnx.graph.detach import detach_tensors
 from genie_onnx.graph.functions import function_problem
+from genie_onnx.graph.open_dims import open_negative_dims
 from genie_onnx.graph.opset import MINIMUM_OPSET, OLDEST_OPSET, default_opset, raise_opset
 from genie_onnx.graph.tensors import stored_tensors, tensor_problems
 
@@ -50,6 +51,7 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto) -> ir.Model:
     problems = tensor_problems(proto, folder)
     if problems:
         raise ModelError([f"{name}: {problem}" for problem in problems])
+    open_negative_dims(proto)
     try:
         return _deserialise(_modern(proto, folder), folder)
     except (onnx.checker.ValidationError, RuntimeError, TypeError, ValueError, LookupError) as error:

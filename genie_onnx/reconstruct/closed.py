@@ -43,7 +43,7 @@ from genie_onnx.targets import Constraints
 Function = Callable[..., tuple[Tensor, ...]]
 # Of the power of an input: with less noise in it, 8-bit weights have nothing to make good for and are rounded to the nearest. In
 # YOLOX-nano, whose values have 8 bits and 15 to 30 dB, they have: its outputs have 17.5 dB in place of 14.3
-QUIET = 1e-3
+QUIET = 1e-2
 JUDGES = 1024  # rows, evenly spaced, by which a ridge is chosen: it is a matter of the images and not of single rows
 
 

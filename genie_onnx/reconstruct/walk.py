@@ -135,8 +135,10 @@ def reconstruct(
         samples = FEW if place < large else len(images)
         here = Step(stage="targets", index=place, count=len(blocks), iterations=samples, name=block.name)
         to_learn = [w for w in _weights(block, placement) if w.value not in codes.weights]
-        # What only the user reads of a block is compared while it learns, and not computed where it does not.
-        part = dataclasses.replace(block, outputs=tuple(v for v in block.targets if to_learn or readers[v]))
+        # What only the user reads of a block is compared while it learns, and not computed where it does not. Integers (indices,
+        # masks) are handed on as each network has them: there is no error to take of them.
+        targets = tuple(v for v in block.targets if to_learn or readers[v])
+        part = dataclasses.replace(block, outputs=tuple(v for v in block.outputs if v in targets or readers[v]))
         inputs, inputs_q = (tuple(values[v] for v in block.inputs) for values in (teacher, student))
         learned = learnable.index(block.name) if to_learn else 0
         step = dataclasses.replace(here, stage="weights", index=learned, count=len(learnable), iterations=len(to_learn))
@@ -150,24 +152,27 @@ def reconstruct(
             first = solve(codes, outputs=part.outputs, tell=tell if to_learn else lambda done: None)
             if not to_learn:
                 tell(here.iterations)
-            target = tuple(first.teacher[v] for v in part.outputs)
+            made = {v: first.teacher[v] for v in part.outputs}
         else:
             teach = twin.function(part.inputs, part.outputs)
-            target = forward(teach, inputs, store, relief, team, Tally(progress, here)) if part.outputs else ()
-        made = () if first is None else (first,)
+            stored = forward(teach, inputs, store, relief, team, Tally(progress, here)) if part.outputs else ()
+            made = dict(zip(part.outputs, stored, strict=True))
+        target = tuple(made[v] for v in targets)
+        solved = () if first is None else (first,)
         if to_learn:
             learning = Learning(network, placement, grids, config, constraints, compute, relief, seed)
-            channels = tuple(-1 if v in block.channels_last else 1 for v in part.outputs)
+            channels = tuple(-1 if v in block.channels_last else 1 for v in targets)
             data = BlockData(inputs, inputs_q, target, channels)
             step = dataclasses.replace(step, stage="learn")
-            result = learning.block(part if target else block, to_learn, data, codes, first, step, progress)
+            compared = dataclasses.replace(block, outputs=targets) if targets else block
+            result = learning.block(compared, to_learn, data, codes, first, step, progress)
             codes = codes.merged(result.codes)
             if first is not None and result.gained:
                 first = solve(codes, outputs=part.outputs, tell=lambda done: None)
-                made = (*made, first)
+                solved = (*solved, first)
             finished(BlockResult(block.name, result.codes, result.loss))
         codes = codes.merged(unlearned(block, network, placement, grids, codes))
-        teacher.update(zip(part.outputs, target, strict=True))
+        teacher.update(made)
         carried = tuple(v for v in part.outputs if readers[v])
         if first is not None:
             student.update({v: first.student[v] for v in carried})
@@ -175,7 +180,7 @@ def reconstruct(
             tell = Tally(progress, dataclasses.replace(here, stage="carry"))
             quantised = final_block(network, dataclasses.replace(block, outputs=carried), placement, codes, device)
             student.update(zip(carried, forward(quantised, inputs_q, store, relief, team, tell), strict=True))
-        for left in (value for one in made for values in (one.teacher, one.student) for value in values.values()):
+        for left in (value for one in solved for values in (one.teacher, one.student) for value in values.values()):
             if left not in (*teacher.values(), *student.values()):
                 left.free()
         readers.subtract(block.inputs)

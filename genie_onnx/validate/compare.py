@@ -139,7 +139,9 @@ def cosine(reference: Array, other: Array) -> float:
 
 
 def logits(array: Array) -> npt.NDArray[np.float32] | None:
-    """Return [N, K] or [N, K, 1, 1] with K > 1 as [N, K], None for arrays of any other shape."""
+    """Return [N, K] or [N, K, 1, 1] with K > 1 as [N, K], None for arrays of any other shape and for integers (indices)."""
+    if not np.issubdtype(array.dtype, np.floating):
+        return None
     if array.ndim >= 2 and array.shape[1] > 1 and array[0].size == array.shape[1]:
         return np.asarray(array.reshape(array.shape[:2]))
     return None

@@ -11,7 +11,8 @@ side of a rounding boundary, and one such flip changes what all later layers rea
 Broken is, layer by layer: a code that is off by more than one step, or by one although the number that was rounded is not
 within BOUNDARY of a rounding boundary; more flips than MAX_FLIP_RATE over all values; a head, which is what a layer writes as
 floats on the way to an output, off by more than HEAD_TOLERANCE of its largest magnitude; an output off by more than
-OUTPUT_TOLERANCE of its own; other integer kernels than in the whole file, for then this would not be about it.
+OUTPUT_TOLERANCE of its own, or, of integers, with more than MAX_FLIP_RATE others; other integer kernels than in the whole file,
+for then this would not be about it.
 
 What functions made of floats is judged where it began. A code or an output that is not the simulation's is no fault of the file
 where the heads before it are right and onnxruntime makes the same of them in the user's own operators (float_parts.py): then two
@@ -205,6 +206,7 @@ def _compare_codes(
 
 
 def _compare_output(name: str, expected: FloatArray, single: Array, whole: Array) -> OutputParity:
+    floats = np.issubdtype(expected.dtype, np.floating)
     error, whole_error = (np.abs(array.astype(np.float64) - expected) for array in (single, whole))
     return OutputParity(
         name=name,
@@ -214,6 +216,8 @@ def _compare_output(name: str, expected: FloatArray, single: Array, whole: Array
         whole_max_error=float(whole_error.max(initial=0)),
         whole_mean_error=float(whole_error.mean()),
         whole_sqnr_db=sqnr(expected, whole),
+        elements=0 if floats else expected.size,
+        differing=0 if floats else int((error > 0).sum()),
     )
 
 
@@ -265,11 +269,18 @@ def _head_problems(heads: Mapping[str, HeadParity], tolerance: float) -> list[st
 
 
 def _output_problems(outputs: Iterable[OutputParity]) -> list[str]:
-    return [
-        f"output '{output.name}' is off by {output.max_error:.3g}, its largest value is {output.magnitude:.3g}"
-        for output in outputs
-        if not (output.arithmetic or output.max_error <= OUTPUT_TOLERANCE * output.magnitude)  # true for NaN
-    ]
+    return [problem for output in outputs if not output.arithmetic and (problem := _output_problem(output))]
+
+
+def _output_problem(output: OutputParity) -> str:
+    """Return what is wrong with `output`, "" where nothing is."""
+    if output.elements:
+        if output.differing <= max(MIN_FLIPS, MAX_FLIP_RATE * output.elements):
+            return ""
+        return f"output '{output.name}' has {output.differing} of {output.elements} integers that differ"
+    if output.max_error <= OUTPUT_TOLERANCE * output.magnitude:  # false for NaN
+        return ""
+    return f"output '{output.name}' is off by {output.max_error:.3g}, its largest value is {output.magnitude:.3g}"
 
 
 def _once(*names: str) -> tuple[str, ...]:

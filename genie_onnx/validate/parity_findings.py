@@ -34,6 +34,8 @@ class OutputParity:
     whole_max_error: float
     whole_mean_error: float
     whole_sqnr_db: float
+    elements: int = 0  # of integers or truth values (an ArgMax, a mask) ...
+    differing: int = 0  # ... and how many of them are others: of two numbers that are all but equal, either may be the larger
     arithmetic: bool = False  # whether onnxruntime makes the file's numbers, not the simulation's, of the user's operators
 
 

@@ -151,7 +151,7 @@ def cuda_works() -> bool:
 def session_options(optimise: bool) -> ort.SessionOptions:
     """Return default options, only quiet; with `optimise` False, all graph optimisations off."""
     options = ort.SessionOptions()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 4  # what fails is raised, and said in our words
     if has_vnni() is False:  # what is judged is the file: what saturates on such a CPU is said of its own accord (saturation.py)
         options.add_session_config_entry("session.x64quantprecision", "1")
     if not optimise:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+
 import numpy as np
 import onnx
 import pytest
 from onnx_models import parse
 
 from genie_onnx.errors import ModelError
-from genie_onnx.graph import check, load, normalise, problems
+from genie_onnx.graph import check, fix_inputs, load, normalise, problems
 from genie_onnx.graph.ops import SUPPORTED_OPS
 from genie_onnx.importer.fallback import VETTED
 from genie_onnx.importer.table import CONVERTERS
@@ -271,14 +273,58 @@ def test_two_inputs() -> None:
     ]
 
 
-def test_an_input_beside_the_image_can_be_given_a_constant() -> None:
+@pytest.mark.parametrize(
+    ("inputs", "nodes", "options", "meaning"),
+    [
+        (
+            "float[1,2] scale",
+            "s = ReduceMax<keepdims=0>(scale) y = Mul(x, s)",
+            "--set-input scale=0,0",
+            " (0 is only a placeholder there: put",
+        ),
+        ("float[1,3,1,1] mean", "y = Sub(x, mean)", "--set-input mean=0,0,0", " (0 where an input is added or subtracted leave"),
+        ("float[N,1] t", "y = Add(x, t)", "--set-input t=VALUE", "; or export"),  # whatever its size: open
+        ("float[1,1,1,65] row", "y = Mul(x, row)", "--set-input row=VALUE", None),  # might be an image as well
+        (  # as Keras loses the constants of its Normalization layer
+            "float[1,3,1,1] mean, float[1,3,1,1] var",
+            "d = Sub(x, mean) s = Sqrt(var) y = Div(d, s)",
+            "--set-input mean=0,0,0 --set-input var=1,1,1",
+            " (0 where an input is added or subtracted and 1 where it multiplies or divides leave it out: put",
+        ),
+        (
+            "float[2] both, int64[1] count",
+            "f = Cast<to=1>(count) a = Mul(x, f) m = ReduceMax<keepdims=0>(both) y = Add(a, m)",
+            "--set-input both=0,0 --set-input count=1",
+            " (1 where it multiplies or divides leave it out, 0 is only a placeholder elsewhere: put",
+        ),
+    ],
+)  # fmt: skip
+def test_inputs_beside_the_image_can_be_given_a_constant(inputs: str, nodes: str, options: str, meaning: str | None) -> None:
+    """The very options, with as many numbers as each input has entries, and what these do; they are taken."""
     proto = onnx.parser.parse_model(
-        '<ir_version: 8, opset_import: ["" : 17]> g (float[N,3,4,4] x, float[1,2] scale) => (float[] y)'
-        "{ s = ReduceMax<keepdims=0>(scale) y = Mul(x, s) }"
+        f'<ir_version: 8, opset_import: ["" : 17]> g (float[N,3,4,4] x, {inputs}) => (float[] y) {{ {nodes} }}'
     )
     (sentence,) = problems(load(proto))
-    assert "('x' FLOAT [N, 3, 4, 4], 'scale' FLOAT [1, 2]); one image input is supported." in sentence
-    assert "Give the others a constant: --set-input scale=VALUE; or export the part" in sentence
+    if meaning is None:
+        assert sentence.endswith("one image input is supported. Export the part that takes the image alone.")
+        return
+    assert f"Give the others a constant: {options}{meaning}" in sentence
+    assert sentence.endswith("or export the part that takes the image alone.")
+    if "VALUE" not in options:
+        given = dict(text.split("=") for text in shlex.split(options)[1::2])
+        model = load(proto)
+        fix_inputs(model, {name: [float(n) for n in numbers.split(",")] for name, numbers in given.items()})
+        assert [v.name for v in model.graph.inputs] == ["x"]
+        assert "inputs" not in " ".join(problems(model))
+
+
+def test_names_of_inputs_are_quoted_for_the_shell() -> None:
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[N,3,4,4] x, float[1,3,1,1] mean) => (float[] y) { y = Sub(x, mean) }'
+    )
+    proto.graph.input[1].name = proto.graph.node[0].input[1] = "normalization/Sub y:0"
+    (sentence,) = problems(load(proto))
+    assert "--set-input 'normalization/Sub y:0=0,0,0'" in sentence
 
 
 @pytest.mark.parametrize(

@@ -45,3 +45,24 @@ def test_statistics_of_the_output_itself() -> None:
     found = coverage(NET, ["summed"])
     assert list(found.covered) == ["summed"]
     assert (len(found.missing), found.total) == (6, 7)
+
+
+def test_products_count_where_their_statistics_are_known() -> None:
+    """Through what only rearranges their channels; a product without statistics is not missed, nor is one of other channels."""
+    net = graph(
+        """net (float[N, 2, 4, 4] x, float[3, 2, 1, 1] w, float[3, 5] wm, float[5, 5] wn, float[5, 4] wg) => (float[N, 4] y) {
+        k3 = Constant <value = float[3] {0.5, 2.0, 1.0}> ()  k5 = Constant <value = float[5] {0.5, 2.0, 1.0, 3.0, 1.0}> ()
+        k16 = ConstantOfShape <value = float[1] {2.0}> (sixteen)  sixteen = Constant <value_ints = [16]> ()
+        rows = Constant <value_ints = [-1, 5]> ()  flat = Constant <value_ints = [0, 3, -1]> ()
+        back = Constant <value_ints = [-1, 16, 5]> ()
+        conv = Conv (x, w)  r = Reshape (conv, flat)
+        n1 = BatchNormalization (r, k3, k3, k3, k3)  t = Transpose <perm = [0, 2, 1]> (n1)
+        one = MatMul (t, wm)  m = Reshape (one, rows)  n2 = BatchNormalization (m, k5, k5, k5, k5)  b = Reshape (n2, back)
+        two = MatMul (b, wn)  n3 = BatchNormalization (two, k16, k16, k16, k16)
+        mean = ReduceMean <axes = [1], keepdims = 0> (n3)  y = MatMul (mean, wg) }"""
+    )
+    found = coverage(net, [b.value for b in batchnorms(net)])
+    assert list(found.covered) == ["conv", "one"]
+    assert found.missing == {}
+    assert (found.products, found.convolutions) == ({"one"}, 1)
+    assert str(found) == "2 of 2 convolutions and matrix products"

@@ -36,6 +36,93 @@ FOLDABLE = {
 }
 
 
+SHAPES = (
+    "s = Constant<value_ints=[-1,5]>() t = Constant<value_ints=[-1,6,6]>() flat = Constant<value_ints=[0,5,-1]>() "
+    "two = Constant<value_ints=[2]>() three = Constant<value_ints=[3]>()"
+)
+# nodes from x to c, inputs and weights, operators after folding
+BEHIND = {
+    "levit": ("m = MatMul(x, w) c = Reshape(m, s)", "float[N,6,8] x, float[8,5] w", ["MatMul", "Add", "Reshape"]),
+    "two_moves": (
+        "m = MatMul(x, w) p = Transpose<perm=[0,2,1]>(m) c = Unsqueeze(p, three)",
+        "float[N,6,8] x, float[8,5] w",
+        ["MatMul", "Add", "Transpose", "Unsqueeze"],
+    ),
+    "bias": (
+        "m = MatMul(x, w) a = Add(b, m) c = Reshape(a, s)",
+        "float[N,6,8] x, float[8,5] w, float[5] b",
+        ["MatMul", "Add", "Reshape"],
+    ),
+    "bias_of_one": (
+        "m = MatMul(x, w) a = Add(m, b) c = Transpose<perm=[0,2,1]>(a)",
+        "float[N,6,8] x, float[8,5] w, float[1,1] b",
+        ["MatMul", "Add", "Transpose"],
+    ),
+    "matrix_with_bias": ("m = MatMul(x, w) c = Add(m, b)", "float[N,8] x, float[8,5] w, float[1,5] b", ["MatMul", "Add"]),
+    "matrix": ("m = MatMul(x, w) c = Unsqueeze(m, two)", "float[N,8] x, float[8,5] w", ["Gemm", "Unsqueeze"]),
+    "gemm": (
+        "m = Gemm<transB=1>(x, w, b) c = Unsqueeze(m, two)", "float[N,8] x, float[5,8] w, float[5] b", ["Gemm", "Unsqueeze"]
+    ),
+    "conv_open_size": (
+        "m = Conv(x, w) c = Reshape(m, flat)", "float[N,3,H,W] x, float[5,3,1,1] w", ["Conv", "Reshape"]
+    ),
+    "conv_flatten": ("m = Conv(x, w) c = Flatten(m)", "float[N,8,1,1] x, float[5,8,1,1] w", ["Conv", "Flatten"]),
+    "transposed_conv": (
+        "m = ConvTranspose<group=2>(x, w) c = Reshape(m, t)", "float[N,4,2,3] x, float[4,3,1,1] w", ["ConvTranspose", "Reshape"]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BEHIND)
+def test_folding_through_what_only_rearranges(case: str) -> None:
+    """The channels that are normalised are those of the layer."""
+    nodes, weights, expected = BEHIND[case]
+    channels = 6 if case == "transposed_conv" else 5
+    proto = parse(
+        f"g ({weights}, {BN.format(c=channels)}) => (float[] y) {{ {SHAPES} {nodes} "
+        "y = BatchNormalization<epsilon=0.01>(c, gamma, beta, mean, var) }"
+    )
+    graph = normalise(load(proto))
+    folded = fold_batchnorm(graph)
+    assert ops(folded) == expected
+    size = [{"H": 2, "W": 3}.get(d) or int(d) for d in weights.split("]")[0].split("[")[1].split(",")[1:]]
+    for batch in (1, 4):
+        x = image(batch, *size)
+        assert difference(run(proto, x), run(folded, x)) < FLOAT_ROUNDING
+    onnx.checker.check_model(ir.to_proto(folded), full_check=True)
+    there = {str(v.name) for n in graph.graph for v in n.outputs}
+    kept = {str(v.name) for n in folded.graph for v in n.outputs} & there
+    assert kept == {"y"}, "other values have other numbers, so other names"
+
+
+NOT_THE_CHANNELS = {
+    "rows": "m = MatMul(x, w) c = Reshape(m, wide)",  # [N, 6, 6] -> [N, 36]: each row has channels of its own
+    "tokens": "m = MatMul(x, w) r = Relu(m) p = Transpose<perm=[0,2,1]>(r) c = Reshape(p, wide)",
+    "axis": "c = MatMul(x, w)",  # axis 1 counts rows
+    "read_elsewhere": "c = MatMul(x, w) t = Transpose<perm=[0,2,1]>(c) z = Relu(c)",
+    "read_on_the_way": "m = MatMul(x, w) t = Transpose<perm=[0,2,1]>(m) c = Transpose<perm=[0,1,2]>(t) z = Relu(m)",
+    "row_bias": "m = MatMul(x, w) a = Add(m, rows) c = Transpose<perm=[0,2,1]>(a)",
+    "split": "m = MatMul(x, w) r = Reshape(m, split) c = Reshape(r, back)",
+}
+
+
+@pytest.mark.parametrize("case", NOT_THE_CHANNELS)
+def test_channels_that_are_others_are_not_folded(case: str) -> None:
+    nodes = NOT_THE_CHANNELS[case]
+    channels = 36 if "wide" in nodes else 6
+    proto = parse(
+        f"g (float[N,6,8] x, float[8,6] w, float[6,1] rows, {BN.format(c=channels)}) => "
+        f"(float[] y{', float[] z' * ('z =' in nodes)})"
+        "{ wide = Constant<value_ints=[-1,36]>() split = Constant<value_ints=[-1,6,2,3]>() back = Constant<value_ints=[-1,6,6]>()"
+        f"{nodes} y = BatchNormalization(c, gamma, beta, mean, var) }}"
+    )
+    graph = normalise(load(proto))
+    folded = fold_batchnorm(graph)
+    assert ops(folded) == ops(graph)
+    x = image(2, 6, 8)
+    assert difference(run(proto, x), run(folded, x)) == 0
+
+
 @pytest.mark.parametrize("case", FOLDABLE)
 def test_folding_computes_the_same(case: str) -> None:
     """Weight, bias, groups and Gemm's factors all enter; a forgotten or swapped one changes the result by order 1."""

@@ -12,7 +12,7 @@ import pytest
 from onnx_models import difference, image, parse, run
 
 from genie_onnx.errors import ModelError
-from genie_onnx.graph import load, normalise, query
+from genie_onnx.graph import check, load, normalise, query
 
 NET = "g (float[N,2,4,4] x, float[3,2,1,1] w) => (float[] y) { y = Conv(x, w) }"
 
@@ -286,3 +286,25 @@ def test_large_weights_are_not_copied_whenever_they_are_read(tmp_path: Path) -> 
     (constant,) = (n.attributes["value"].as_tensor() for n in loaded.graph if n.op_type == "Constant")
     assert constant.numpy().tolist() == [3]
     assert query.constant(loaded.graph.initializers["b"]).tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("image_dims", "out_dims"),
+    [((-1, 3, -1, -1), (-1, 2, -1, -1)), ((-1, 3, 6, 6), (-1, 2, -1, -1)), ((-7, 3, 6, -2), (-1, 2, 6, -3))],
+)
+def test_dimensions_below_zero_are_open(image_dims: tuple[int, ...], out_dims: tuple[int, ...]) -> None:
+    """In inputs, outputs and values in between; of old opsets, which onnx's converter raises, too."""
+    text = "g (float[N,3,6,6] x, float[2,3,1,1] w) => (float[N,2,6,6] y) <float[N,2,6,6] c> { c = Conv(x, w) y = Relu(c) }"
+    for opset in (11, 17):
+        proto = parse(text, opset=opset)
+        graph = proto.graph
+        for value, sizes in ((graph.input[0], image_dims), (graph.output[0], out_dims), (graph.value_info[0], (-1, 2, -1, -1))):
+            value.type.CopyFrom(onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, sizes))
+        model = load(proto)
+        assert query.dims(model.graph.inputs[0]) == tuple(None if d < 0 else d for d in image_dims)
+        assert all(d is None or d > 0 for d in query.dims(model.graph.outputs[0]) or ())
+        if opset > 13:  # else onnx's converter fills in what it infers
+            assert query.dims(model.graph.outputs[0]) == tuple(None if d < 0 else d for d in out_dims)
+        x = image(2, 3, 6, 6)
+        assert difference(run(check(model), x), run(parse(text, opset=opset), x)) == 0
+    assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value == image_dims[0]  # the message handed in is as it was
