@@ -129,7 +129,34 @@ TABLE = {
     "bit_plan": Row(LEAVES | {"placement", "prepare"}, THIRD),
     "own_grids": Row(LEAVES | {"placement", "prepare"}, THIRD),
     "own_grid_choice": Row(
-        LEAVES | {"kept_images", "compute", "join_choice", "own_grids", "placement", "prepare", "rundir", "value_samples"}, THIRD
+        LEAVES
+        | {
+            "kept_images",
+            "compute",
+            "join_choice",
+            "own_grids",
+            "placement",
+            "prepare",
+            "rundir",
+            "value_samples",
+            "wide_choice",
+        },
+        THIRD,
+    ),
+    "wide_choice": Row(
+        LEAVES
+        | {
+            "kept_images",
+            "compute",
+            "equalisation",
+            "graph",
+            "own_grids",
+            "placement",
+            "prepare",
+            "reconstruct",
+            "value_samples",
+        },
+        ONNX | RUNTIME | CLICK,
     ),
     "join_choice": Row(
         LEAVES | {"kept_images", "compute", "equalisation", "graph", "own_grids", "placement", "prepare", "value_samples"}, THIRD
