@@ -84,7 +84,7 @@ RECIPES = (
     Recipe(
         "ultralytics",
         "export_ultralytics.py",
-        ("ultralytics==8.4.190", "onnxslim==0.1.94", *TORCH, TORCHVISION),
+        ("ultralytics==8.4.190", "onnxslim==0.1.94", "onnxruntime==1.31.1", *TORCH, TORCHVISION),
         (
             Net("yolo11n"),
             Net("yolo11n-half"),

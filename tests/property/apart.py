@@ -12,6 +12,8 @@ import tempfile
 import time
 import traceback
 import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -38,37 +40,48 @@ class Outcome:
     peak_mb: float = 0.0
 
 
-def attempt(path: Path, patience: float = PATIENCE) -> Outcome:
-    """Inspect and quantize the file `path` in a process of its own, with as little work as possible."""
+def attempt(path: Path, patience: float = PATIENCE, tried: Callable[[Path], tuple[str, str]] | None = None) -> Outcome:
+    """Return how `tried` ends with the file `path`, in a process of its own; by default it is inspected and quantized.
+
+    `tried` returns an outcome and its text. A process that dies or hangs while it ends counts like one that does so before.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["property.apart"])
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(sender, path))
+    process = context.Process(target=_child, args=(sender, path, tried or quantized))
     process.start()
     sender.close()
-    try:
-        outcome = receiver.recv() if receiver.poll(patience) else Outcome("hung", f"no end after {patience:.0f} s")
-    except EOFError:
-        outcome = None
-    finally:
-        if process.is_alive() and not receiver.poll(0):
-            process.kill()
-        process.join()
+    found = None
+    if receiver.poll(patience):
+        with suppress(EOFError):  # it died
+            found = receiver.recv()
+        process.join(patience)
+    hung = process.is_alive()
+    process.kill()
+    process.join()
+    if hung:
+        return Outcome("hung", f"no end after {patience:.0f} s")
     code = process.exitcode or 0
-    return outcome or Outcome("crashed", signal.Signals(-code).name if code < 0 else f"the process ended with {code}")
+    if found is None or code:
+        return Outcome("crashed", signal.Signals(-code).name if code < 0 else f"the process ended with {code}")
+    return Outcome(*found)
 
 
-def _child(sender: Connection, path: Path) -> None:
+def _child(sender: Connection, path: Path, tried: Callable[[Path], tuple[str, str]]) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))  # private memory; the libraries themselves are mapped files
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     started = time.process_time()
-    outcome, text = _tried(path)
+    try:
+        outcome, text = tried(path)
+    except Exception:
+        outcome, text = "broken", traceback.format_exc()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # kilobytes, on Linux
-    sender.send(Outcome(outcome, text, time.process_time() - started, peak))
+    sender.send((outcome, text, time.process_time() - started, peak))
 
 
-def _tried(path: Path) -> tuple[str, str]:
+def quantized(path: Path) -> tuple[str, str]:
+    """Inspect and quantize `path` with as little work as possible."""
     config = QuantizeConfig(
         samples=2,
         distill=DistillConfig(iterations=1, refine_iterations=1),
@@ -84,5 +97,3 @@ def _tried(path: Path) -> tuple[str, str]:
         return "refused", str(error)
     except RunError as error:
         return "failed", str(error)
-    except Exception:
-        return "broken", traceback.format_exc()

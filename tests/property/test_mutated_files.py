@@ -6,13 +6,14 @@ File number n is the same every time: property.mutations.write(n, folder) makes 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("resource", reason="memory is limited by POSIX means")
 
-from property import fuzz
+from property import fuzz, stand_ins
 from property.apart import Outcome, attempt
 from property.mutations import MUTATIONS, write
 
@@ -64,10 +65,20 @@ def test_what_none_may(found: Outcome, sound: bool, wrong: bool) -> None:
     assert bool(fuzz.problem_of(found, sound)) == wrong
 
 
-def test_a_file_that_never_ends_is_hung(tmp_path: Path) -> None:
-    """A process that does not answer in time is ended."""
-    path, _ = write(0, tmp_path)
-    assert attempt(path, patience=0).outcome == "hung"
+@pytest.mark.parametrize(
+    ("tried", "outcome", "text"),
+    [
+        (stand_ins.raising, "broken", "ValueError: model.onnx"),
+        (stand_ins.crashing, "crashed", "SIGSEGV"),
+        (stand_ins.leaving, "crashed", "the process ended with 0"),
+        (stand_ins.hanging, "hung", "no end after 20 s"),
+        (stand_ins.hungry, "broken", "MemoryError"),
+    ],
+)
+def test_how_a_process_may_end(tried: Callable[[Path], tuple[str, str]], outcome: str, text: str) -> None:
+    found = attempt(Path("model.onnx"), 20, tried)
+    assert found.outcome == outcome
+    assert found.text.strip().endswith(text)
 
 
 @pytest.mark.slow
