@@ -6,8 +6,8 @@ FOLDER is the user's, outside the repository: environments of 1 to 6 GB are buil
 exporter has written its files, which stay (exporters_build.py says where; about 1 GB). pip is called as it is set up: where a
 CPU build of torch is to be had, PIP_EXTRA_INDEX_URL saves gigabytes.
 
-Every step is kept as soon as it is done: after Ctrl-C (or SIGTERM) the same command goes on. What is there already is not done again:
-with another --results file, `inspect` and `quantize` alone run again over all files, for instance with newer code.
+Every step is kept as soon as it is done: after Ctrl-C the same command goes on. What is there already is not done again: with
+another --results file, `inspect` and `quantize` alone run again over all files, for instance with newer code.
 benchmarks/EXPORTERS.md is written at the end. --only 'timm/*' chooses files by exporter and network.
 """
 
