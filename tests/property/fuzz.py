@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 from collections import Counter
@@ -26,6 +27,7 @@ from property.strategies import RandomModel
 
 SECONDS = 30  # of the processor, for one file
 MEGABYTES = 4096
+GRAPH = "random graph"
 FORBIDDEN = ("broken", "crashed", "hung")
 
 
@@ -68,7 +70,7 @@ def cases(files: int, count: int, folder: Path, done: Collection[str] = ()) -> I
         if name.startswith("file"):
             path, what = write(number, place)
         else:
-            path, what = place / "model.onnx", "random graph"
+            path, what = place / "model.onnx", GRAPH
             path.write_bytes(models[number].proto.SerializeToString())
         yield name, path, what
 
@@ -97,6 +99,9 @@ def main() -> None:
     for kind in ("file", "graph"):
         chosen = [entry for entry in done.values() if entry["name"].startswith(kind)]
         print(f"{len(chosen)} {kind}s:", dict(Counter(entry["outcome"] for entry in chosen)))
+    sentences = (entry["text"] for entry in done.values() if entry["what"] == GRAPH and entry["outcome"] == "refused")
+    for sentence, count in Counter(re.sub(r"'[^']*'|\d+", "_", text) for text in sentences).most_common():
+        print(f"sound, but refused, {count}: {sentence[:200]}")
     wrong = [entry["name"] for entry in done.values() if entry["problem"]]
     print(f"{len(wrong)} ended as none may: {' '.join(wrong)}" if wrong else "none ended as none may")
     sys.exit(bool(wrong))

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("resource", reason="memory is limited by POSIX means")
 
 from property import fuzz, stand_ins
-from property.apart import Outcome, attempt
+from property.apart import PATIENCE, Outcome, attempt
 from property.mutations import MUTATIONS, write
 
 
@@ -71,12 +71,12 @@ def test_what_none_may(found: Outcome, sound: bool, wrong: bool) -> None:
         (stand_ins.raising, "broken", "ValueError: model.onnx"),
         (stand_ins.crashing, "crashed", "SIGSEGV"),
         (stand_ins.leaving, "crashed", "the process ended with 0"),
-        (stand_ins.hanging, "hung", "no end after 20 s"),
+        (stand_ins.hanging, "hung", "no end after 3 s"),
         (stand_ins.hungry, "broken", "MemoryError"),
     ],
 )
 def test_how_a_process_may_end(tried: Callable[[Path], tuple[str, str]], outcome: str, text: str) -> None:
-    found = attempt(Path("model.onnx"), 20, tried)
+    found = attempt(Path("model.onnx"), 3 if outcome == "hung" else PATIENCE, tried)
     assert found.outcome == outcome
     assert found.text.strip().endswith(text)
 
