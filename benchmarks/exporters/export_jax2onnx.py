@@ -14,13 +14,8 @@ SIZE = 64
 WIDTHS = (16, 16, 32, 64)
 
 
-def relu6(x: jax.Array) -> jax.Array:
-    """As jax.nn.relu6, whose jit inside a custom_jvp jax2onnx 0.17.1 does not lower on jax 0.12 (no jcore.ClosedJaxpr)."""
-    return jax.lax.min(jax.lax.max(x, 0.0), 6.0)
-
-
 class Block(nnx.Module):
-    """relu6(conv-bn-relu6-conv-bn(x) + conv-bn(x)), at half the size."""
+    """relu(conv-bn-relu-conv-bn(x) + conv-bn(x)), at half the size."""
 
     def __init__(self, width: int, out: int, rngs: nnx.Rngs) -> None:
         self.first = nnx.Conv(width, out, (3, 3), strides=2, use_bias=False, rngs=rngs)
@@ -29,8 +24,8 @@ class Block(nnx.Module):
         self.norms = nnx.List([nnx.BatchNorm(out, momentum=0.0, rngs=rngs) for _ in range(3)])
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = relu6(self.norms[0](self.first(x)))
-        return relu6(self.norms[1](self.second(y)) + self.norms[2](self.skip(x)))
+        y = nnx.relu(self.norms[0](self.first(x)))
+        return nnx.relu(self.norms[1](self.second(y)) + self.norms[2](self.skip(x)))
 
 
 class Cnn(nnx.Module):
