@@ -5,7 +5,7 @@ MUTATIONS lists what can be done to a sound model. Most damage it; some leave a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -15,6 +15,7 @@ import onnx
 from google.protobuf.message import Message
 from onnx import TensorProto, helper, numpy_helper
 from property.base_models import base_models
+from property.image_mutations import channels_last, dimension_negative, in_front
 
 INT32_MAX, INT64_MAX = 2**31 - 1, 2**63 - 1
 EXTREMES = (0, -1, 1, 2, 7, INT32_MAX, INT32_MAX + 1, 2**40, INT64_MAX, -INT64_MAX - 1)
@@ -201,39 +202,6 @@ def odd_numbers(random: Random, model: onnx.ModelProto, folder: Path) -> bytes:
     return model.SerializeToString()
 
 
-# -- what exporters do to the image
-
-
-def dimension_negative(random: Random, model: onnx.ModelProto, folder: Path) -> bytes:
-    """Dimensions of inputs, outputs and inner values become -1, as some exporters write open ones."""
-    values = [*model.graph.input, *model.graph.output, *model.graph.value_info]
-    dims = [dim for value in values for dim in value.type.tensor_type.shape.dim]
-    batch = model.graph.input[0].type.tensor_type.shape.dim[0]
-    for dim in [batch, *random.sample(dims, random.randint(0, min(4, len(dims))))]:
-        dim.dim_value = random.choice((-1, -1, -1, -2, 0))
-    return model.SerializeToString()
-
-
-def channels_last(random: Random, model: onnx.ModelProto, folder: Path) -> bytes:
-    """The image has its channels last: a Transpose, maybe behind arithmetic, maybe two of them, maybe a wrong one."""
-    dims = [onnx.TensorShapeProto.Dimension.FromString(d.SerializeToString()) for d in _image_dims(model)]
-    order = random.choice(([0, 3, 1, 2],) * 4 + ([0, 2, 3, 1], [0, 3, 2, 1], [1, 2, 3, 0]))
-    for axis, dim in zip(order, dims, strict=True):
-        _image_dims(model)[axis].CopyFrom(dim)
-    nodes, last = [], "image"
-    for number in range(random.choice((0, 0, 1, 2))):
-        factor = np.array(random.choice(([0.5], [1 / 255], [0.2, 0.3, 0.4])), np.float32)
-        model.graph.initializer.append(numpy_helper.from_array(factor, f"factor_{number}"))
-        nodes.append(helper.make_node(random.choice(("Mul", "Sub", "Add")), [last, f"factor_{number}"], [f"scaled_{number}"]))
-        last = f"scaled_{number}"
-    nodes.append(helper.make_node("Transpose", [last], ["front"], perm=order))
-    if random.random() < 0.2:
-        nodes[-1].output[0] = "once"
-        nodes.append(helper.make_node("Identity", ["once"], ["front"]))
-    _in_front(model, nodes)
-    return model.SerializeToString()
-
-
 # -- graphs that do not end
 
 
@@ -276,12 +244,12 @@ def nested(random: Random, model: onnx.ModelProto, folder: Path) -> bytes:
             opsets = [helper.make_opsetid("", 13), helper.make_opsetid("laughs", 1)]
             model.functions.append(helper.make_function("laughs", f"F{level}", ["x"], ["y"], nodes, opsets))
         model.opset_import.append(helper.make_opsetid("laughs", 1))
-        _in_front(model, [helper.make_node("F0", ["image"], ["front"], domain="laughs")])
+        in_front(model, [helper.make_node("F0", ["image"], ["front"], domain="laughs")])
     else:
         count = random.choice((20, 100, 300))
         names = ["image", *(f"c{i}" for i in range(count - 1)), "front"]
         op = random.choice(("Relu", "Identity", "Neg"))
-        _in_front(model, [helper.make_node(op, [a], [b]) for a, b in pairwise(names)])
+        in_front(model, [helper.make_node(op, [a], [b]) for a, b in pairwise(names)])
     return model.SerializeToString()
 
 
@@ -381,18 +349,3 @@ def _tensors(model: onnx.ModelProto) -> list[TensorProto]:
 
 def _channels(model: onnx.ModelProto) -> int:
     return int(model.graph.input[0].type.tensor_type.shape.dim[1].dim_value)
-
-
-def _image_dims(model: onnx.ModelProto) -> Sequence[onnx.TensorShapeProto.Dimension]:
-    return model.graph.input[0].type.tensor_type.shape.dim
-
-
-def _in_front(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
-    """Put nodes between the image and its readers; they yield `front`."""
-    for node in model.graph.node:
-        for i, name in enumerate(node.input):
-            if name == "image":
-                node.input[i] = "front"
-    rest = list(model.graph.node)
-    del model.graph.node[:]
-    model.graph.node.extend([*nodes, *rest])
