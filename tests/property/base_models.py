@@ -1,4 +1,4 @@
-"""Four small sound models, each written another way: what the mutations start from."""
+"""Small sound models, each written another way: what the mutations start from."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ Activation (x) => (y) {
 
 def base_models() -> dict[str, onnx.ModelProto]:
     """The models by name."""
-    return {"classifier": _classifier(), "detector": _detector(), "old": _old(), "functions": _functions()}
+    made = (_classifier, _detector, _old, _functions, _keras, _flax, _tokens, _queries)
+    return {make.__name__.removeprefix("_"): make() for make in made}
 
 
 def _classifier() -> onnx.ModelProto:
@@ -88,3 +89,55 @@ def _functions() -> onnx.ModelProto:
         model.graph.initializer.append(numpy_helper.from_array(random.standard_normal(shape).astype(np.float32), name))
     del model.graph.value_info[:]
     return model
+
+
+def _keras() -> onnx.ModelProto:
+    """Channels last behind a rescaling, batch -1; BatchNormalization as Mul and Add behind a depthwise convolution."""
+    b = Builder(Style(opset=15, batch=-1, layout="nhwc", rescaled=True))
+    x = b.unary("Relu", b.conv(b.image, 4, Window(strides=(2, 2)), bias=True))
+    y = b.conv(x, 4, Window(), group=4)
+    y = b.unary("Add", b.unary("Mul", y, b.positive(4, 1, 1)), b.weight(4, 1, 1, fan_in=4))
+    flat = b.node("Squeeze", b.mean(b.unary("Clip", y, b.constant(0.0), b.constant(6.0))), b.constant([2, 3], np.int64))
+    return b.model([(b.node("Softmax", b.node("MatMul", flat, b.weight(4, 5, fan_in=4)), axis=-1), (5,))])
+
+
+def _flax() -> onnx.ModelProto:
+    """Transposes at both ends, relu6 as Max and Min, a mean as sum and division; opset 23."""
+    b = Builder(Style(opset=23, batch="B", layout="nhwc"))
+    x = b.batchnorm(b.conv(b.image, 4, Window()))
+    x = b.unary("Min", b.unary("Max", x, b.constant(0.0)), b.constant(6.0))
+    summed = b.node("ReduceSum", x.name, b.constant([2, 3], np.int64), keepdims=0)
+    scores = b.node("Gemm", b.node("Div", summed, b.constant(64.0)), b.weight(4, 3, fan_in=4), b.weight(3))
+    return b.model([(scores, (3,)), (b.node("Transpose", x.name, perm=[0, 2, 3, 1]), (8, 8, 4))])
+
+
+def _tokens() -> onnx.ModelProto:
+    """Operators of opset 16 to 20: LayerNormalization, attention, Gelu, Mish, GroupNormalization; axes of Pad and Resize."""
+    b = Builder(Style(opset=20, batch=1))
+    x = b.unary("Mish", b.conv(b.image, 4, Window(strides=(2, 2)), bias=True))
+    tokens = b.node("Transpose", b.reshape(x.name, 4, 16), perm=[0, 2, 1])
+    normal = b.node("LayerNormalization", tokens, b.positive(4), b.weight(4), axis=-1)
+    q, k, v = (b.node("MatMul", normal, b.weight(4, 4, fan_in=4)) for _ in range(3))
+    scores = b.node("Softmax", b.node("MatMul", q, b.node("Transpose", k, perm=[0, 2, 1])), axis=-1)
+    tokens = b.node("Gelu", b.node("Add", tokens, b.node("MatMul", scores, v)), approximate="tanh")
+    y = Feature(b.reshape(b.node("Transpose", tokens, perm=[0, 2, 1]), 4, 4, 4), 4, 4, 4)
+    y = b.unary("HardSwish", y)
+    axes = b.constant([-2, -1], np.int64)
+    padded = b.node("Pad", y.name, b.constant([1, 0, 0, 1], np.int64), "", axes)
+    up = b.node("Resize", padded, "", "", b.constant([10, 10], np.int64), axes=[2, 3], mode="linear")
+    grouped = b.node("InstanceNormalization", b.reshape(up, 2, -1), b.positive(2), b.weight(2))
+    return b.model([(b.conv(Feature(b.reshape(grouped, 4, 10, 10), 4, 10, 10), 2, Window()).name, (2, 10, 10))])
+
+
+def _queries() -> onnx.ModelProto:
+    """The best of many: integers from TopK choose rows, and positions computed by a layer are read by GridSample."""
+    b = Builder(Style(opset=17, batch=1))
+    x = b.unary("Relu", b.conv(b.image, 4, Window(), bias=True))
+    rows = b.node("Transpose", b.reshape(x.name, 4, 64), perm=[0, 2, 1])
+    best = b.node("ReduceMax", b.node("MatMul", rows, b.weight(4, 3, fan_in=4)), axes=[-1], keepdims=0)
+    _, which = b.node("TopK", best, b.constant([6], np.int64), outputs=2)
+    places = b.node("Tile", b.node("Unsqueeze", which, b.constant([-1], np.int64)), b.constant([1, 1, 4], np.int64))
+    chosen = b.node("GatherElements", b.node("MatMul", rows, b.weight(4, 4, fan_in=4)), places, axis=1)
+    boxes = b.node("Sigmoid", b.node("MatMul", chosen, b.weight(4, 2, fan_in=4)))
+    grid = b.node("Sub", b.reshape(boxes, 2, 3, 2), b.constant(0.5))
+    return b.model([(boxes, (6, 2)), (b.node("GridSample", x.name, grid), (4, 2, 3))])

@@ -22,7 +22,9 @@ class Style:
     """How a file is written, whatever network is in it."""
 
     opset: int = 17
-    batch: int | str = "N"
+    batch: int | str = "N"  # -1: open, as older exporters of Paddle write it
+    layout: Literal["nchw", "nhwc"] = "nchw"  # of the image; nhwc: a Transpose comes first
+    rescaled: bool = False  # the image goes through a Mul and an Add first, as Keras puts them into its networks
     channels: int = 3
     height: int = 8
     width: int = 8
@@ -78,11 +80,11 @@ class Builder:
 
     def __init__(self, style: Style) -> None:
         self.style = style
-        self.image = Feature("image", style.channels, style.height, style.width)
         self.random = np.random.default_rng(style.seed)
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[onnx.TensorProto] = []
         self._count = 0
+        self.image = Feature(self._entrance(), style.channels, style.height, style.width)
 
     def node(self, op: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
         """A node; the name of its output, or the list of them."""
@@ -91,6 +93,13 @@ class Builder:
         outs = [f"{name}_output_{i}" for i in range(outputs)]
         self._nodes.append(helper.make_node(op, list(inputs), outs, name if self.style.named else "", **attributes))
         return outs[0] if outputs == 1 else outs
+
+    def _entrance(self) -> str:
+        """The image, rescaled and with channels second."""
+        image = "image"
+        if self.style.rescaled:
+            image = self.node("Add", self.node("Mul", image, self.constant(0.5)), self.constant(-0.25))
+        return image if self.style.layout == "nchw" else str(self.node("Transpose", image, perm=[0, 3, 1, 2]))
 
     def constant(self, array: Any, dtype: Any = np.float32, name: str = "constant") -> str:
         """A constant that is never an input: shapes, limits, scales."""
@@ -169,7 +178,7 @@ class Builder:
 
     def _with_batch(self, x: str, sizes: Sequence[int]) -> str:
         if self.style.shapes == "constant":
-            batch = self.style.batch if isinstance(self.style.batch, int) else 0
+            batch = max(self.style.batch, 0) if isinstance(self.style.batch, int) else 0
             return self.constant([batch, *sizes], np.int64, "shape")
         batch_size = self.node("Gather", self.node("Shape", x), self.constant([0], np.int64, "zero"), axis=0)
         return str(self.node("Concat", batch_size, self.constant(sizes, np.int64, "sizes"), axis=0))
@@ -197,9 +206,9 @@ class Builder:
     def model(self, outputs: Sequence[tuple[str, Sequence[int]]]) -> onnx.ModelProto:
         """The file, checked in full; `outputs` are names and sizes behind the batch."""
         style = self.style
-        image = helper.make_tensor_value_info(
-            "image", TensorProto.FLOAT, [style.batch, style.channels, style.height, style.width]
-        )
+        sizes = {"C": style.channels, "H": style.height, "W": style.width}
+        dims = [style.batch, *(sizes[axis] for axis in style.layout.upper()[1:])]
+        image = helper.make_tensor_value_info("image", TensorProto.FLOAT, dims)
         inputs = [image]
         if style.weights == "input":
             inputs += [
@@ -207,7 +216,7 @@ class Builder:
                 for t in self._initializers
                 if t.data_type == TensorProto.FLOAT
             ]
-        infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [style.batch, *sizes]) for name, sizes in outputs]
+        infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [style.batch, *rest]) for name, rest in outputs]
         graph = helper.make_graph(self._nodes, "net", inputs, infos, self._initializers)
         opsets = [helper.make_opsetid("", style.opset)]
         proto = helper.make_model(graph, opset_imports=opsets, ir_version=max(4, helper.find_min_ir_version_for(opsets)))

@@ -15,6 +15,7 @@ import onnx
 from google.protobuf.message import Message
 from onnx import TensorProto, helper, numpy_helper
 from property.base_models import base_models
+from property.image_mutations import channels_last, dimension_negative, in_front
 
 INT32_MAX, INT64_MAX = 2**31 - 1, 2**63 - 1
 EXTREMES = (0, -1, 1, 2, 7, INT32_MAX, INT32_MAX + 1, 2**40, INT64_MAX, -INT64_MAX - 1)
@@ -243,12 +244,12 @@ def nested(random: Random, model: onnx.ModelProto, folder: Path) -> bytes:
             opsets = [helper.make_opsetid("", 13), helper.make_opsetid("laughs", 1)]
             model.functions.append(helper.make_function("laughs", f"F{level}", ["x"], ["y"], nodes, opsets))
         model.opset_import.append(helper.make_opsetid("laughs", 1))
-        _in_front(model, [helper.make_node("F0", ["image"], ["front"], domain="laughs")])
+        in_front(model, [helper.make_node("F0", ["image"], ["front"], domain="laughs")])
     else:
         count = random.choice((20, 100, 300))
         names = ["image", *(f"c{i}" for i in range(count - 1)), "front"]
         op = random.choice(("Relu", "Identity", "Neg"))
-        _in_front(model, [helper.make_node(op, [a], [b]) for a, b in pairwise(names)])
+        in_front(model, [helper.make_node(op, [a], [b]) for a, b in pairwise(names)])
     return model.SerializeToString()
 
 
@@ -299,6 +300,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     huge_dimension,
     huge_value,
     odd_numbers,
+    dimension_negative,
+    channels_last,
     cyclic,
     nested,
     external,
@@ -346,14 +349,3 @@ def _tensors(model: onnx.ModelProto) -> list[TensorProto]:
 
 def _channels(model: onnx.ModelProto) -> int:
     return int(model.graph.input[0].type.tensor_type.shape.dim[1].dim_value)
-
-
-def _in_front(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
-    """Put nodes between the image and its readers; they yield `front`."""
-    for node in model.graph.node:
-        for i, name in enumerate(node.input):
-            if name == "image":
-                node.input[i] = "front"
-    rest = list(model.graph.node)
-    del model.graph.node[:]
-    model.graph.node.extend([*nodes, *rest])
