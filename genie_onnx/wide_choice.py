@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from genie_onnx.compute import Compute
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.equalisation import equalises, narrow_values, quantised_nodes
 from genie_onnx.events import Step
+from genie_onnx.importer import Network
 from genie_onnx.kept_images import Calibration
 from genie_onnx.own_grids import WideValue
 from genie_onnx.placement import ActivationSpec, layers_beside
@@ -87,15 +89,12 @@ def shares(prepared: Prepared, specs: Sequence[ActivationSpec], images: Tensor, 
 
     Channels are on the second axis, of values of rank 2 and 3 on the last one, too (tokens); those that do not vary do not count.
     """
-    network = prepared.network.to(compute.device)
-    roots = sorted({root for spec in specs for root in spec.roots})
-    part = network.extract(network.inputs, roots)
+    roots = {root for spec in specs for root in spec.roots}
     sums: dict[tuple[str, int], Tensor] = {}  # number, sum and sum of squares [3, C]
     ends: dict[str, Tensor] = {}
+    parts = _parts(prepared, roots, compute)
     for image in images.split(1):
-        with torch.no_grad(), Compute(compute.device).products():
-            values = part({network.inputs[0]: image.to(compute.device)})
-        for name, x in values.items():
+        for name, x in _seen(prepared, parts, roots, image.to(compute.device)):
             least, most = x.aminmax()
             both = torch.stack([-least, most])
             ends[name] = torch.maximum(ends[name], both) if name in ends else both
@@ -111,6 +110,28 @@ def shares(prepared: Prepared, specs: Sequence[ActivationSpec], images: Tensor, 
         noise = float(span / (2**spec.bits - 1)) ** 2 / 12
         found[spec.name] = max((_share(sums[key], noise) for key in sums if key[0] in spec.roots), default=0.0)
     return found
+
+
+def _parts(prepared: Prepared, roots: Collection[str], compute: Compute) -> list[Network]:
+    """Return a network for each block: its inputs in, its outputs and those of `roots` that it computes out."""
+    network = prepared.network.to(compute.device)
+    parts = []
+    for block in prepared.blocks:
+        own = network.extract(block.inputs, block.outputs).nodes.keys() - set(block.inputs)
+        parts.append(network.extract(block.inputs, tuple(dict.fromkeys((*block.outputs, *sorted(own.intersection(roots)))))))
+    return parts
+
+
+def _seen(prepared: Prepared, parts: Sequence[Network], roots: Collection[str], image: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Yield the values `roots` of the float network for one image [1, C, H, W], block by block: not all are held at once."""
+    readers = Counter(value for part in parts for value in part.inputs)
+    values = {prepared.network.inputs[0]: image}
+    for part in parts:
+        with torch.no_grad(), Compute(image.device).products():
+            made = part({value: values[value] for value in part.inputs})
+        yield from ((name, x) for name, x in made.items() if name in roots)
+        readers.subtract(part.inputs)
+        values = {value: x for value, x in {**values, **made}.items() if readers[value] > 0}
 
 
 def _share(sums: Tensor, noise: float) -> float:
