@@ -150,6 +150,7 @@ TABLE = {
             "compute",
             "equalisation",
             "graph",
+            "importer",
             "own_grids",
             "placement",
             "prepare",
