@@ -98,6 +98,17 @@ def test_a_finished_run_may_be_judged_by_other_demands(folder: Path) -> None:
     assert (folder / "net.quant.useless.onnx").read_bytes() == before  # the same run
 
 
+def test_what_an_earlier_run_put_aside_is_said_to_be_that(folder: Path) -> None:
+    eight = ["--wbits", "8", "--abits", "8", "--run-dir", folder / "another"]
+    before = (folder / "net.quant.useless.onnx").read_bytes()
+    good = call("quantize", folder / "net.onnx", *eight, *QUICK)
+    assert good.exit_code == 0, good.output
+    assert f"note: {folder / 'net.quant.useless.onnx'} beside it is what an earlier run put aside" in good.stdout
+    assert (folder / "net.quant.useless.onnx").read_bytes() == before
+    (folder / "net.quant.useless.onnx").unlink()
+    assert "put aside" not in call("quantize", folder / "net.onnx", *eight, *QUICK).stdout
+
+
 def test_export_and_report_follow(folder: Path) -> None:
     run = folder / "net.quant.genie"
     exported = call("export", run, "--target", "int4", "-o", folder / "other.onnx")
