@@ -8,7 +8,9 @@
                                       it could as well have named otherwise; landmarks and embeddings, [n, K] too, have none
     whole numbers    agreement      = share of equal elements; usual: of the most frequent number
 
-Numbers that are not finite in the float model (masks of -inf) have to be the same in the other, and do not count else.
+Numbers that are not finite in the float model for any sample (masks of -inf) have to be the same in the other, and do not count
+else. Those that are so for some samples alone are how the runtime computes (the logarithm of a Sigmoid that has run out of
+digits): the other may have them elsewhere, but no more of them.
 """
 
 from __future__ import annotations
@@ -73,14 +75,19 @@ def _of_floats(name: str, y: Array, z: Array) -> Answer:
     mean = np.zeros(y.shape[1:])
     for sample, known in zip(y, finite, strict=True):
         mean += np.where(known, sample, 0) / len(y)
+    masked = ~finite.any(0)
+    spilt = int((~finite & ~masked).sum())  # not finite for some samples alone
     signal = noise = spread = 0.0
     for sample, given, known in zip(y, z, finite, strict=True):
-        exact, ours = np.where(known, sample, 0).astype(np.float64), np.where(known, given, 0).astype(np.float64)
+        lost = known & ~np.isfinite(given)
+        spilt -= int(lost.sum())
+        counted = known & ~lost
+        exact, ours = np.where(counted, sample, 0).astype(np.float64), np.where(counted, given, 0).astype(np.float64)
         signal += float((exact**2).sum())
-        spread += float(((exact - np.where(known, mean, 0)) ** 2).sum())
+        spread += float(((exact - np.where(counted, mean, 0)) ** 2).sum())
         noise += float(((exact - ours) ** 2).sum())
-        same = np.array_equal(sample[~known], given[~known], equal_nan=True)
-        noise = noise if same and math.isfinite(noise) else math.inf
+        same = np.array_equal(sample[masked], given[masked], equal_nan=True)
+        noise = noise if same and spilt >= 0 and math.isfinite(noise) else math.inf
     varies = len(y) > 1 and bool((y != y[:1]).any())
     a, b = logits(y), logits(z)
     agreement = usual = sure = None

@@ -68,3 +68,13 @@ def test_numbers_that_are_not_finite_have_to_be_the_same() -> None:
     assert only(y, y).sqnr_db == 200
     assert only(y, np.float32([[1, 0], [2, -np.inf]])).sqnr_db == -math.inf
     assert only(np.float32([[1], [2]]), np.float32([[1], [np.nan]])).sqnr_db == -math.inf
+
+
+def test_infinities_that_come_and_go_may_be_elsewhere_but_not_be_more() -> None:
+    inf = math.inf
+    y = np.float32([[1, -inf, 3, 4], [2, 2, -inf, 5], [3, 1, 2, 6]])
+    assert only(y, np.float32([[1, 2, -inf, 4], [2, -inf, 3, 5], [3, 1, 2, 6]])).sqnr_db == 200
+    assert only(y, np.float32([[1, 2, -inf, 4], [2, -inf, 3, 5], [3, 1, -inf, 6]])).sqnr_db == -inf  # three, not two
+    assert only(y, np.nan_to_num(y, neginf=0)).sqnr_db == 200  # fewer are no harm
+    masked = np.float32([[1, -inf], [2, -inf]])
+    assert only(masked, np.float32([[1, -inf], [2, 0]])).sqnr_db == -inf
