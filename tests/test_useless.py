@@ -146,9 +146,10 @@ def test_the_input_is_not_overwritten_by_what_is_useless(tmp_path: Path) -> None
     assert "is the input itself" in refused.stderr
 
 
-DETECTOR = """<ir_version: 8, opset_import: ["" : 17]> net (float[N, 3, 8, 8] x) => (float[N, 4, 6, 6] map, float[N, 1] score)
-<float[4, 3, 3, 3] w = {%s}> { map = Conv (x, w)  mean = ReduceMean <axes = [1, 2, 3], keepdims = 0> (map)
-one = Constant <value_ints = [-1, 1]> ()  score = Reshape (mean, one) }""" % ", ".join(str(0.1 * (k % 7 - 3)) for k in range(108))
+KERNEL = ", ".join(str(0.1 * (k % 7 - 3)) for k in range(108))
+DETECTOR = f"""<ir_version: 8, opset_import: ["" : 17]> net (float[N, 3, 8, 8] x) => (float[N, 4, 6, 6] map, float[N, 1] score)
+<float[4, 3, 3, 3] w = {{{KERNEL}}}> {{ map = Conv (x, w)  mean = ReduceMean <axes = [1, 2, 3], keepdims = 0> (map)
+one = Constant <value_ints = [-1, 1]> ()  score = Reshape (mean, one) }}"""
 
 
 def test_agreement_is_not_required_of_what_has_no_classes(tmp_path: Path) -> None:
