@@ -128,7 +128,7 @@ def quantize(model: Path, **given: Any) -> None:
     with genie_onnx.join_team(given["device"]) as team:
         first = team.rank == 0  # speaks for all
         if given["dry_run"]:
-            todo = genie_onnx.plan(model, given["output"], config=config, team=team, **places)
+            todo = genie_onnx.plan(model, given["output"], config=config, requirements=requirements, team=team, **places)
             if first:
                 show.plan(todo, genie_onnx.estimate(todo), preset)
                 click.echo(genie_onnx.to_json(config))

@@ -22,7 +22,7 @@ from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike, Preprocess, Samples, open_images
 from genie_onnx.errors import ConfigError, DataError
 from genie_onnx.graph import class_scores
-from genie_onnx.likely_input import PICTURES, better_input
+from genie_onnx.likely_input import PICTURES, better_input, painted_input
 from genie_onnx.prepare import Prepared
 from genie_onnx.synthesis import is_picture
 
@@ -239,9 +239,19 @@ def _procedural_notices(prepared: Prepared, config: QuantizeConfig) -> tuple[str
         notices.append(
             "Procedural images are given mean 0 and deviation 1 in each channel, which fits a model whose input is normalised. "
             "If it takes 0..1, -1..1 or 0..255, say so with --mean and --std (0..255: --mean 0 --std "
-            "0.003922)."
+            f"0.003922).{_likely(prepared, config)}"
         )
     return tuple(notices)
+
+
+def _likely(prepared: Prepared, config: QuantizeConfig) -> str:
+    found = painted_input(prepared, config)
+    if found is None:
+        return ""
+    return (
+        f" Its first layers, too, saw something else in training (misfit {found.other:.2g}); {found.name} comes nearer "
+        f"({found.misfit:.2g}), and the result is judged so: {found.options}"
+    )
 
 
 def _kinds(path: Path) -> frozenset[str]:

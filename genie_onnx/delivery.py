@@ -16,8 +16,9 @@ from genie_onnx import exporter, graph
 from genie_onnx.atomic import write_text
 from genie_onnx.bias_room import with_room_for_biases
 from genie_onnx.equalisation import equalisation_of
-from genie_onnx.errors import RunError
+from genie_onnx.errors import ConfigError, RunError
 from genie_onnx.events import Step, Tally
+from genie_onnx.graph import query
 from genie_onnx.judge import CHECKS, Verdict, judge, require_same
 from genie_onnx.kept_images import Judges
 from genie_onnx.prepare import Prepared
@@ -37,6 +38,18 @@ class Delivery:
     verdict: Verdict
     sizes: Sizes
     encodings: str  # JSON
+
+
+def require_reachable(prepared: Prepared, requirements: Requirements) -> None:
+    """Raise ConfigError where `requirements` ask for classes of a model whose outputs have none: no run could meet that."""
+    if requirements.agreement is None or graph.may_have_classes(prepared.user):
+        return
+    shapes = {output.name: query.dims(output) or () for output in prepared.user.graph.outputs}
+    outputs = ", ".join(f"'{name}' [{', '.join(str(size or 'N') for size in shape)}]" for name, shape in shapes.items())
+    raise ConfigError(
+        f"an agreement of {100 * requirements.agreement:g} % is required (--require-agreement), and no output has classes to "
+        f"agree on ([N, K], or whole numbers): there is {outputs}. Require decibels instead: --require-sqnr"
+    )
 
 
 def deliver(

@@ -13,15 +13,19 @@ channels shows too little to be told from it (1.0 to 1.9 times).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from genie_onnx.config import QuantizeConfig
+from genie_onnx.data import Preprocess
 from genie_onnx.prepare import Prepared
-from genie_onnx.synthesis import measure, with_measurements
+from genie_onnx.seeds import stream
+from genie_onnx.synthesis import is_picture, measure, procedural, with_measurements
 
-LAYERS, PICTURES = 3, 16  # looked at
+LAYERS, PICTURES, PAINTED = 3, 16, 8  # looked at
 NEARER = 0.7  # times the misfit of what was given: from there on another preprocessing is worth a word
 COMMON: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # mean and std on pixels of 0..1 (data.Preprocess)
     "0..1": ((0.0,), (1.0,)),
@@ -32,8 +36,28 @@ COMMON: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # mean and s
 }
 
 
-def better_input(prepared: Prepared, images: Tensor, mean: Sequence[float], std: Sequence[float]) -> str | None:
-    """Say which preprocessing fits the model much better than `mean` and `std`; None where none does, or nothing is known.
+@dataclass(frozen=True)
+class LikelyInput:
+    """A preprocessing, by its name in COMMON, that fits the model much better than another that was tried."""
+
+    name: str
+    misfit: float
+    other: float  # misfit of the one that was tried
+
+    @property
+    def options(self) -> str:
+        """The options that ask for it."""
+        mean, std = (",".join(f"{number:g}" for number in numbers) for numbers in COMMON[self.name])
+        return f"--mean {mean} --std {std}"
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """Return `pixels` [N, C, H, W] of 0..1 as this preprocessing makes them."""
+        mean, std = COMMON[self.name]
+        return (pixels - _channels(mean)) / _channels(std)
+
+
+def likely_input(prepared: Prepared, images: Tensor, mean: Sequence[float], std: Sequence[float]) -> LikelyInput | None:
+    """Return the preprocessing that fits the model much better than `mean` and `std`; None where none does, or nothing is known.
 
     `images`: pictures prepared with `mean` and `std`, float32 [N, C, H, W]; the first PICTURES count.
     """
@@ -41,24 +65,55 @@ def better_input(prepared: Prepared, images: Tensor, mean: Sequence[float], std:
     if not layers:
         return None
     images = images[:PICTURES]
-    pixels = images * _channels(std) + _channels(mean)
+    pixels = as_pixels(images, mean, std)
 
     def misfit(shown: Tensor) -> float:
         found = {m.value: m for m in measure(prepared.teacher, [b.value for b in layers], shown, torch.device("cpu"))}
         pairs = [(found[b.value], b) for b in layers if b.value in found]
         return float(np.mean([_distance(now.mean, now.std, then.mean, then.std) for now, then in pairs]))
 
-    possible = {name: space for name, space in COMMON.items() if len(space[0]) in (1, pixels.shape[1])}
-    misfits = {name: misfit((pixels - _channels(mean)) / _channels(std)) for name, (mean, std) in possible.items()}
+    possible = [name for name, space in COMMON.items() if len(space[0]) in (1, pixels.shape[1])]
+    misfits = {name: misfit(LikelyInput(name, 0, 0).prepare(pixels)) for name in possible}
     best, given = min(misfits, key=lambda name: misfits[name]), misfit(images)
-    if not misfits[best] < NEARER * given:
+    return LikelyInput(best, misfits[best], given) if misfits[best] < NEARER * given else None
+
+
+def better_input(prepared: Prepared, images: Tensor, mean: Sequence[float], std: Sequence[float]) -> str | None:
+    """Say what `likely_input` finds of the user's pictures."""
+    found = likely_input(prepared, images, mean, std)
+    if found is None:
         return None
-    mean_text, std_text = (",".join(f"{number:g}" for number in numbers) for numbers in COMMON[best])
     return (
-        f"Prepared like this, the pictures do not give the model's first layers what they saw in training (misfit {given:.2g}); "
-        f"prepared as {best} they come nearer ({misfits[best]:.2g}). If that is what the model takes: "
-        f"--mean {mean_text} --std {std_text}"
+        f"Prepared like this, the pictures do not give the model's first layers what they saw in training (misfit "
+        f"{found.other:.2g}); prepared as {found.name} they come nearer ({found.misfit:.2g}). If that is what the model takes: "
+        f"{found.options}"
     )
+
+
+def painted_input(prepared: Prepared, config: QuantizeConfig) -> LikelyInput | None:
+    """Return the preprocessing that painted pictures fit the model with, much better than with mean 0 and deviation 1; None where
+    none does, nothing is known, the input is no picture, or the user has said what it is."""
+    if config.input_mean is not None or not is_picture(prepared.shape):
+        return None
+    channels = prepared.shape[0]
+    generator = stream(config.seed, "likely-input")
+    images = procedural(PAINTED, prepared.shape, mean=[0.0] * channels, std=[1.0] * channels, generator=generator)
+    return likely_input(prepared, images, *_photographs(prepared, config))
+
+
+def as_painted(found: LikelyInput, images: Tensor, prepared: Prepared, config: QuantizeConfig) -> Tensor:
+    """Return painted `images` [N, C, H, W] of mean 0 and deviation 1 as photographs that were prepared as `found`."""
+    return found.prepare(as_pixels(images, *_photographs(prepared, config)).clamp(0, 1))
+
+
+def _photographs(prepared: Prepared, config: QuantizeConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and std of photographs whose pixels are 0..1, one a channel."""
+    return Preprocess(shape=prepared.shape, mean=(0.0,), std=(1.0,), order=config.channel_order).statistics()
+
+
+def as_pixels(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return `images` [N, C, H, W], prepared with `mean` and `std`, as pixels of 0..1."""
+    return images * _channels(std) + _channels(mean)
 
 
 def _channels(numbers: Sequence[float]) -> Tensor:

@@ -123,6 +123,7 @@ def quantize(
         bn_from=bn_from,
         set_inputs=set_inputs,
         memory_budget=memory_budget,
+        requirements=requirements,
         team=team,
     )
     prepared, config = todo.prepared, todo.config

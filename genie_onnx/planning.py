@@ -17,10 +17,11 @@ from genie_onnx.choice import Choice, choose_images, with_images_that_pay
 from genie_onnx.compute import Compute, choose_compute
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike, listed
-from genie_onnx.delivery import aside, beside
+from genie_onnx.delivery import aside, beside, require_reachable
 from genie_onnx.errors import ConfigError
 from genie_onnx.placement import REDUCED
 from genie_onnx.prepare import Prepared, Source, output_path, prepare
+from genie_onnx.requirements import Requirements
 from genie_onnx.rundir import RunDirectory, refuse_another
 from genie_onnx.targets import Target
 from genie_onnx.team import ALONE, Team
@@ -76,6 +77,7 @@ def plan(
     bn_from: PathLike | None = None,
     set_inputs: Mapping[str, Sequence[float]] | None = None,
     memory_budget: str | None = None,
+    requirements: Requirements | None = None,
     team: Team = ALONE,
 ) -> Plan:
     """Check everything that a run of `quantize` with these arguments will need, and say what it will do; writes nothing.
@@ -101,6 +103,7 @@ def plan(
     choice = choose_images(prepared, config, listed(data))
     config = with_images_that_pay(config, choice, prepared.shape)
     require_goal(prepared, config)
+    require_reachable(prepared, requirements or Requirements())
     exporter.require_form(prepared.deploy, prepared.placement, config.target)
     folder = Path(run_dir) if run_dir is not None else beside(path, "genie")
     if folder.absolute() in (path.absolute(), path.absolute().parent):

@@ -1,18 +1,21 @@
 """Is the file of any use? One verdict on what its outputs tell, beside the float model's on the same images.
 
-    good       30 dB and more; or 20 dB, and 99 % of the images get the same class. Nothing to do (diagnosis says the same)
+    good       30 dB and more, and 10 dB more than one that never looks at the image, the same mean answer to all; or 20 dB, and
+               99 % of the images get the same class. Nothing to do (diagnosis, that knows of no constant, says the same)
     usable     what is neither good nor poor
     poor       below 10 dB: the noise has a tenth of the output's power and more. Or no better than a constant answer, below 20 dB
                (from there on it is the images that hardly differ). Of class scores: fewer than 70 % keep their class
-    useless    below 10 dB, and one that never looks at the image, the same mean answer to all, would be as near; unless classes
-               show otherwise, of which half of what the most frequent one has wrong is right. Of class scores that tell images
-               apart, also: always naming the most frequent class would be right as often, or 90 % change their class
+    useless    below 10 dB, and a constant answer would be as near; unless classes show otherwise, of which half of what the most
+               frequent one has wrong is right. Of class scores that tell images apart, also: always naming the most frequent
+               class would be right as often, or 90 % change their class
 
 Class scores are judged by classes where the float model spreads the images over classes (none has more than half of eight images
-or more), else by decibels: that all images keep the one class that they all have says nothing. Whole numbers (labels, indices)
-are judged by equal elements. An output that is the same for all images has no constant to be held against: useless is then no
-better than zeros, 0 dB. One that is all zeros, or whose entries stand in an order of their own (graph.chosen_order) and that
-cannot be compared place by place, is not judged. The worst output makes the verdict.
+or more) and is sure of eight or more of them (answers.SURE), else by decibels: that all images keep the one class that they all
+have says nothing, and the largest of 136 landmarks is no class. Of images that nobody took, only those count that the float
+model is sure of: it was never taught the others, and names one class or another with the last bit. Whole numbers (labels,
+indices) are judged by equal elements. An output that is the same for all images has no constant to be held against: useless is
+then no better than zeros, 0 dB. One that is all zeros, or whose entries stand in an order of their own (graph.chosen_order) and
+that cannot be compared place by place, is not judged. The worst output makes the verdict.
 
 Saturation and codes that are never used do no harm by themselves; they are told beside it, and the cause is what `compare` finds.
 """
@@ -25,7 +28,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from genie_onnx.requirements import Requirements
-from genie_onnx.validate import Answer
+from genie_onnx.validate import Answer, Classes
 from genie_onnx.validate.layerwise import Findings
 
 Level = Literal["good", "usable", "poor", "useless"]
@@ -124,7 +127,7 @@ def assess(
 
     `unordered`: outputs that cannot be compared place by place.
     """
-    found = tuple(_output(answer, answer.name in unordered) for answer in answers)
+    found = tuple(_output(answer, answer.name in unordered, images == "made") for answer in answers)
     judged = [output for output in found if output.level is not None]
     worst = max(judged, key=lambda output: LEVELS.index(output.level or "good"), default=found[0])
     comparable = {answer.name: answer for answer in answers if answer.name not in unordered}
@@ -139,44 +142,55 @@ def assess(
     )
 
 
-def _output(answer: Answer, unordered: bool) -> OutputQuality:
+def _output(answer: Answer, unordered: bool, made: bool) -> OutputQuality:
     of = f"output '{answer.name}'"
+    classes = answer.sure if made else _all(answer)
     if unordered:
         level, reason = None, f"{of} stands in an order that each image decides, and cannot be compared place by place"
     elif answer.sqnr_db is None and answer.agreement is None:
         level, reason = None, f"{of} is all zeros on these images, and cannot be judged"
     elif answer.sqnr_db is None:
         level, reason = _whole_numbers(answer)
-    elif answer.agreement is not None and _tells_classes(answer):
-        level, reason = _classes(answer, answer.sqnr_db, answer.agreement)
+    elif classes is not None and _tells_classes(answer, classes):
+        level, reason = _classes(answer, answer.sqnr_db, classes)
     else:
-        level, reason = _numbers(answer, answer.sqnr_db)
+        level, reason = _numbers(answer, answer.sqnr_db, _kept(classes))
     return OutputQuality(name=answer.name, level=level, reason=reason)
 
 
-def _tells_classes(answer: Answer) -> bool:
-    return answer.usual is not None and answer.usual <= SPREAD and answer.samples >= LEAST
+def _all(answer: Answer) -> Classes | None:
+    if answer.agreement is None or answer.usual is None:
+        return None
+    return Classes(samples=answer.samples, agreement=answer.agreement, usual=answer.usual)
 
 
-def _numbers(answer: Answer, sqnr_db: float) -> tuple[Level, str]:
+def _tells_classes(answer: Answer, classes: Classes) -> bool:
+    sure = 0 if answer.sure is None else answer.sure.samples
+    return classes.usual <= SPREAD and min(classes.samples, sure) >= LEAST
+
+
+def _numbers(answer: Answer, sqnr_db: float, kept: float) -> tuple[Level, str]:
     at = f"output '{answer.name}' is at {_decibels(sqnr_db)}"
     constant = answer.constant_db
-    blind = sqnr_db <= (0.0 if constant is None else constant)
-    if sqnr_db >= NEAR or (sqnr_db >= NEAR_CLASSES and (answer.agreement or 0) >= SAME_CLASSES):
+    other = "zeros are at 0" if constant is None else f"one and the same answer to every image is at {constant:.1f}"
+    if sqnr_db < NEAR_CLASSES and sqnr_db <= (constant or 0.0):
+        return "useless" if sqnr_db < POOR and kept < KEPT else "poor", f"{at}, where {other}"
+    if sqnr_db >= NEAR_CLASSES and kept >= SAME_CLASSES:
         return "good", at
-    if blind and sqnr_db < NEAR_CLASSES:
-        other = "zeros are at 0" if constant is None else f"one and the same answer to every image is at {constant:.1f}"
-        return "useless" if sqnr_db < POOR and _kept(answer) < KEPT else "poor", f"{at}, where {other}"
+    if sqnr_db >= NEAR:
+        return ("good", at) if constant is None or sqnr_db >= constant + POOR else ("usable", f"{at}, where {other}")
     return "poor" if sqnr_db < POOR else "usable", at
 
 
-def _classes(answer: Answer, sqnr_db: float, agreement: float) -> tuple[Level, str]:
-    usual = answer.usual or 0.0
-    said = f"output '{answer.name}' gives {100 * agreement:.1f} % of the images the float model's class"
-    constant = answer.constant_db or 0.0
+def _classes(answer: Answer, sqnr_db: float, classes: Classes) -> tuple[Level, str]:
+    agreement, usual, constant = classes.agreement, classes.usual, answer.constant_db or 0.0
+    of = "of the images the float model's class"
+    if classes.samples < answer.samples:
+        of = f"of the {classes.samples} images that the float model is sure of its class"
+    said = f"output '{answer.name}' gives {100 * agreement:.1f} % {of}"
     if agreement <= max(usual, FEW) and (sqnr_db < NEAR_CLASSES or sqnr_db <= constant):
         return "useless", f"{said}, where always naming the most frequent one gives {100 * usual:.1f} %"
-    if sqnr_db < POOR and sqnr_db <= constant and _kept(answer) < KEPT:
+    if sqnr_db < POOR and sqnr_db <= constant and _kept(classes) < KEPT:
         at = f"at {_decibels(sqnr_db)}, where one and the same answer to every image is at {constant:.1f}"
         return "useless", f"{said}, {at}"
     if sqnr_db >= NEAR or (sqnr_db >= NEAR_CLASSES and agreement >= SAME_CLASSES):
@@ -184,10 +198,11 @@ def _classes(answer: Answer, sqnr_db: float, agreement: float) -> tuple[Level, s
     return "poor" if agreement < POOR_CLASSES or sqnr_db <= 0 else "usable", f"{said}, at {_decibels(sqnr_db)}"
 
 
-def _kept(answer: Answer) -> float:
+def _kept(classes: Classes | None) -> float:
     """Return how much of what a constant class has wrong is right (Cohen's kappa against it); 0 where there are no classes."""
-    usual = 1.0 if answer.usual is None else answer.usual
-    return ((answer.agreement or 0.0) - usual) / (1 - usual) if usual < 1 else 0.0
+    if classes is None or classes.usual >= 1:
+        return 0.0
+    return (classes.agreement - classes.usual) / (1 - classes.usual)
 
 
 def _whole_numbers(answer: Answer) -> tuple[Level, str]:

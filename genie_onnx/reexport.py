@@ -15,7 +15,7 @@ from genie_onnx.atomic import write_text
 from genie_onnx.bit_plan import BitPlan, plan_from_json
 from genie_onnx.config import QuantizeConfig, from_json, to_json
 from genie_onnx.data import PathLike
-from genie_onnx.delivery import deliver, report_path, write
+from genie_onnx.delivery import deliver, report_path, require_reachable, write
 from genie_onnx.equalisation import Equalisation, equalisation_from_json
 from genie_onnx.errors import ConfigError, RunError
 from genie_onnx.fitting import unmet
@@ -98,6 +98,8 @@ def export(
         prepared = prepared.with_own_biases()
     if found.digest != prepared.digest:
         raise ConfigError(f"{found.model} is not the model of the run in {run_dir}, or was changed: give that one with --model")
+    requirements = requirements or Requirements()
+    require_reachable(prepared, requirements)
     own = _own_grids(found.run)
     wanted = place(prepared.deploy, config.placement, target.constraints, own.values)
     prepared = own.applied(prepared, config.placement, constraints)
@@ -132,7 +134,6 @@ def export(
     judges = saved_judges(found.run)
     metadata = {"version": found.version, "images": found.report["images"], "settings": to_json(config)}
     codes = _regrouped(codes, prepared.placement, wanted)
-    requirements = requirements or Requirements()
     delivery = deliver(dataclasses.replace(prepared, placement=wanted), codes, target, judges, requirements, metadata, progress)
     quality = delivery.verdict.quality
     report = Report(

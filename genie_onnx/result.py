@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genie_onnx.atomic import write_text
-from genie_onnx.delivery import report_path
+from genie_onnx.delivery import aside, report_path
 from genie_onnx.errors import QualityError
 from genie_onnx.quality import Quality
 from genie_onnx.report import Report
@@ -30,6 +30,13 @@ class Result:
     def report_file(self) -> Path:
         """The report beside the output."""
         return report_path(self.output)
+
+    @property
+    def left_aside(self) -> Path | None:
+        """Where this file is what was asked for: the one beside it that an earlier run put aside, if it is still there. It is the
+        user's to delete: it may be the only file of a long run."""
+        path = aside(self.output)
+        return path if self.quality.ok and path.is_file() else None
 
     def require(self) -> None:
         """Raise QualityError where the file is useless, or lacks what was required of it."""

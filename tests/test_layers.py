@@ -175,11 +175,12 @@ TABLE = {
         ONNX | RUNTIME | CLICK,
     ),
     "bn_file": Row(LEAVES | {"graph", "prepare"}, ONNX | RUNTIME | CLICK),
-    "likely_input": Row(LEAVES | {"prepare", "synthesis"}, ONNX | RUNTIME | CLICK),
+    "likely_input": Row(LEAVES | {"data", "prepare", "synthesis"}, ONNX | RUNTIME | CLICK),
     "choice": Row(LEAVES | {"data", "synthesis", "graph", "likely_input", "prepare"}, THIRD),
     "kept_images": Row(LEAVES | {"choice", "quality", "rundir", "synthesis"}, ONNX | RUNTIME | CLICK),
     "calibration": Row(
-        LEAVES | {"compute", "graph", "data", "synthesis", "prepare", "rundir", "choice", "kept_images"}, ONNX | RUNTIME | CLICK
+        LEAVES | {"compute", "graph", "data", "synthesis", "prepare", "rundir", "choice", "kept_images", "likely_input"},
+        ONNX | RUNTIME | CLICK,
     ),
     "equalisation": Row(LEAVES | {"graph", "prepare"}, TORCH | RUNTIME | CLICK),
     "equalisation_choice": Row(

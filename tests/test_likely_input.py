@@ -11,10 +11,13 @@ from small_bn_net import SHAPE, small_bn_net
 from torch import Tensor
 
 from genie_onnx import PlacementConfig, QuantizeConfig
+from genie_onnx.calibration import made_images
 from genie_onnx.choice import choose_images
+from genie_onnx.compute import Compute
 from genie_onnx.data.preprocess import PHOTOGRAPH_MEAN, PHOTOGRAPH_STD
-from genie_onnx.likely_input import COMMON, better_input
+from genie_onnx.likely_input import COMMON, better_input, painted_input
 from genie_onnx.prepare import Prepared, prepare
+from genie_onnx.rundir import RunDirectory
 from genie_onnx.synthesis import procedural
 
 
@@ -48,6 +51,28 @@ def test_nothing_is_known_without_statistics() -> None:
     prepared = prepare(small_bn_net(), PlacementConfig())
     bare = Prepared(**{**vars_of(prepared), "batchnorms": ()})
     assert better_input(bare, pictures(), (0.0,), (1.0,)) is None
+
+
+@pytest.mark.parametrize("wanted", ["0..1", "0..255", "torchvision's"])
+def test_painted_images_are_judged_in_the_space_that_fits(wanted: str, tmp_path: Path) -> None:
+    mean, std = COMMON[wanted]
+    prepared = trained_on(mean, std)
+    config = QuantizeConfig(images="procedural", samples=8)
+    choice = choose_images(prepared, config, [])
+    run = RunDirectory(tmp_path)
+    made = made_images(prepared, config, choice, None, run, Compute(torch.device("cpu")), lambda step: None)
+    assert made.images.mean((0, 2, 3)).abs().max() < 0.5  # calibration has what it had
+    (notice,) = [n for n in choice.notices if n.startswith("Procedural images are given")]
+    if wanted == "torchvision's":
+        assert "misfit" not in notice
+        assert made.held_back.min() < -1
+        return
+    assert f"{wanted} comes nearer" in notice
+    assert notice.endswith(f"and the result is judged so: --mean {mean[0]:g} --std {std[0]:g}")
+    assert made.held_back.min() >= 0
+    assert made.held_back.max() == pytest.approx(1 / std[0], rel=0.1)
+    told = QuantizeConfig(images="procedural", samples=8, input_mean=(0.0,), input_std=(1.0,))
+    assert painted_input(prepared, told) is None
 
 
 def vars_of(prepared: Prepared) -> dict[str, object]:

@@ -9,7 +9,7 @@ import pytest
 
 from genie_onnx import ConfigError, Quality, Requirements
 from genie_onnx.quality import assess
-from genie_onnx.validate import Answer
+from genie_onnx.validate import Answer, Classes
 
 NONE = Requirements()
 
@@ -20,7 +20,9 @@ def numbers(sqnr_db: float | None, constant_db: float | None = 3.0, **changes: A
 
 
 def classes(agreement: float, sqnr_db: float, usual: float = 0.2, **changes: Any) -> Answer:
-    return numbers(sqnr_db, **{"constant_db": 5.0, "agreement": agreement, "usual": usual, **changes})
+    fields = {"constant_db": 5.0, "agreement": agreement, "usual": usual, **changes}
+    sure = Classes(samples=fields.get("samples", 64), agreement=agreement, usual=usual)
+    return numbers(sqnr_db, **{"sure": sure, **fields})
 
 
 def verdict(*answers: Answer, **changes: Any) -> Quality:
@@ -31,7 +33,9 @@ def verdict(*answers: Answer, **changes: Any) -> Quality:
     ("sqnr_db", "constant_db", "level"),
     [
         (35.0, 3.0, "good"),
-        (35.0, 50.0, "good"),  # the images hardly differ
+        (35.0, 26.0, "usable"),  # an eighth of what tells the images apart is noise
+        (35.0, 50.0, "usable"),  # the images hardly differ
+        (35.0, None, "good"),
         (25.0, 50.0, "usable"),
         (12.0, 3.0, "usable"),
         (12.0, 15.0, "poor"),  # a constant is nearer
@@ -70,6 +74,32 @@ def test_class_scores_are_judged_by_classes_where_there_are_several(
     agreement: float, sqnr_db: float, usual: float, level: str
 ) -> None:
     assert verdict(classes(agreement, sqnr_db, usual)).level == level
+
+
+def test_numbers_that_all_agree_on_one_class_are_not_good_for_that() -> None:
+    assert verdict(numbers(22.0, agreement=1.0, usual=0.9)).level == "good"
+    assert verdict(numbers(22.0, agreement=1.0, usual=1.0)).level == "usable"
+
+
+def test_what_no_sample_is_sure_of_is_no_class() -> None:
+    """Landmarks, [N, 136]: the largest one is another with the last bit."""
+    landmarks = {"agreement": 0.6, "usual": 0.3, "constant_db": 18.0}
+    assert verdict(numbers(28.0, **landmarks)).level == "usable"
+    few = Classes(samples=7, agreement=1.0, usual=0.2)
+    assert verdict(numbers(28.0, sure=few, **landmarks)).level == "usable"
+    assert verdict(classes(0.6, 28.0, 0.3, constant_db=18.0)).level == "poor"  # a classifier
+
+
+def test_of_made_images_those_count_that_the_float_model_is_sure_of() -> None:
+    answer = classes(0.6, 9.0, sure=Classes(samples=16, agreement=0.9, usual=0.2))
+    assert verdict(answer).level == "poor"  # real ones count as they come
+    found = assess([answer], "made", NONE)
+    assert found.level == "usable"
+    assert "90.0 % of the 16 images that the float model is sure of its class" in found.reason
+    lost = classes(0.6, 9.0, sure=Classes(samples=16, agreement=0.5, usual=0.2))
+    assert assess([lost], "made", NONE).level == "poor"
+    unsure = classes(0.6, 9.0, sure=Classes(samples=7, agreement=0.9, usual=0.2))
+    assert assess([unsure], "made", NONE).level == "poor"  # by decibels
 
 
 def test_a_few_samples_tell_no_classes() -> None:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import onnx
+import onnx.parser
 import pytest
 from click.testing import CliRunner, Result
 from genie_onnx_cli.main import main
@@ -98,6 +99,17 @@ def test_a_finished_run_may_be_judged_by_other_demands(folder: Path) -> None:
     assert (folder / "net.quant.useless.onnx").read_bytes() == before  # the same run
 
 
+def test_what_an_earlier_run_put_aside_is_said_to_be_that(folder: Path) -> None:
+    eight = ["--wbits", "8", "--abits", "8", "--run-dir", folder / "another"]
+    before = (folder / "net.quant.useless.onnx").read_bytes()
+    good = call("quantize", folder / "net.onnx", *eight, *QUICK)
+    assert good.exit_code == 0, good.output
+    assert f"note: {folder / 'net.quant.useless.onnx'} beside it is what an earlier run put aside" in good.stdout
+    assert (folder / "net.quant.useless.onnx").read_bytes() == before
+    (folder / "net.quant.useless.onnx").unlink()
+    assert "put aside" not in call("quantize", folder / "net.onnx", *eight, *QUICK).stdout
+
+
 def test_export_and_report_follow(folder: Path) -> None:
     run = folder / "net.quant.genie"
     exported = call("export", run, "--target", "int4", "-o", folder / "other.onnx")
@@ -132,6 +144,28 @@ def test_the_input_is_not_overwritten_by_what_is_useless(tmp_path: Path) -> None
     refused = call("quantize", tmp_path / "a.useless.onnx", "-o", tmp_path / "a.onnx", *NEAREST, *QUICK)
     assert refused.exit_code == 2
     assert "is the input itself" in refused.stderr
+
+
+KERNEL = ", ".join(str(0.1 * (k % 7 - 3)) for k in range(108))
+DETECTOR = f"""<ir_version: 8, opset_import: ["" : 17]> net (float[N, 3, 8, 8] x) => (float[N, 4, 6, 6] map, float[N, 1] score)
+<float[4, 3, 3, 3] w = {{{KERNEL}}}> {{ map = Conv (x, w)  mean = ReduceMean <axes = [1, 2, 3], keepdims = 0> (map)
+one = Constant <value_ints = [-1, 1]> ()  score = Reshape (mean, one) }}"""
+
+
+def test_agreement_is_not_required_of_what_has_no_classes(tmp_path: Path) -> None:
+    onnx.save(onnx.parser.parse_model(DETECTOR), tmp_path / "net.onnx")
+    demanded = ["--require-agreement", "90"]
+    for more in ([], ["--dry-run"]):
+        refused = call("quantize", tmp_path / "net.onnx", *QUICK, *demanded, *more)
+        assert refused.exit_code == 2, refused.output
+        assert "no output has classes to agree on" in refused.stderr
+        assert "there is 'map' [N, 4, 6, 6], 'score' [N, 1]" in refused.stderr
+        assert "--require-sqnr" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+    assert call("quantize", tmp_path / "net.onnx", *QUICK, "--wbits", "8", "--abits", "8").exit_code == 0
+    exported = call("export", tmp_path / "net.quant.genie", "--target", "tvm", *demanded)
+    assert exported.exit_code == 2
+    assert "no output has classes" in exported.stderr
 
 
 @pytest.mark.parametrize("wrong", [["--require-agreement", "120"], ["--require-agreement", "much"], ["--require-sqnr", "nan"]])

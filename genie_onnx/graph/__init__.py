@@ -5,7 +5,7 @@ from genie_onnx.graph.beside_image import way_out
 from genie_onnx.graph.channel_scales import Channels, channels, factors_of, scaled
 from genie_onnx.graph.check import check, problems
 from genie_onnx.graph.chosen_order import in_chosen_order
-from genie_onnx.graph.class_scores import class_scores
+from genie_onnx.graph.class_scores import class_scores, may_have_classes
 from genie_onnx.graph.coverage import Coverage, coverage
 from genie_onnx.graph.fix_inputs import fix_inputs
 from genie_onnx.graph.fold_batchnorm import fold_batchnorm
@@ -44,6 +44,7 @@ __all__ = [
     "in_chosen_order",
     "laid_out",
     "load",
+    "may_have_classes",
     "name_ranks",
     "normalise",
     "problems",

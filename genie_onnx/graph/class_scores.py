@@ -23,6 +23,19 @@ def class_scores(model: ir.Model) -> str | None:
     return None
 
 
+def may_have_classes(model: ir.Model) -> bool:
+    """Whether some output may be compared by classes, as far as types and shapes are known: whole numbers, or float [N, K] or
+    [N, K, 1, 1] with K > 1."""
+    return any(_may_be_classes(output) for output in model.graph.outputs)
+
+
+def _may_be_classes(output: ir.Value) -> bool:
+    found = dims(output)
+    if found is None or output.dtype is None or not output.dtype.is_floating_point():
+        return True
+    return len(found) >= 2 and found[1] != 1 and all(size in (1, None) for size in found[2:])
+
+
 def _before_softmax(output: ir.Value) -> ir.Value:
     """Return what enters the Softmax over classes that `output` comes from, or `output` itself.
 

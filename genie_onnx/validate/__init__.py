@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genie_onnx.validate.answers import Answer, answers
+from genie_onnx.validate.answers import Answer, Classes, answers
 from genie_onnx.validate.by_operators import Reference
 from genie_onnx.validate.checksums import changes, with_checksums
 from genie_onnx.validate.classification import Classification, Confusion
@@ -26,6 +26,7 @@ from genie_onnx.validate.statistics import Figure, PairedDifference
 
 __all__ = [
     "Answer",
+    "Classes",
     "Classification",
     "Comparison",
     "Confusion",
