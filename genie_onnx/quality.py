@@ -175,7 +175,7 @@ def _numbers(answer: Answer, sqnr_db: float, kept: float) -> tuple[Level, str]:
     other = "zeros are at 0" if constant is None else f"one and the same answer to every image is at {constant:.1f}"
     if sqnr_db < NEAR_CLASSES and sqnr_db <= (constant or 0.0):
         return "useless" if sqnr_db < POOR and kept < KEPT else "poor", f"{at}, where {other}"
-    if sqnr_db >= NEAR_CLASSES and kept >= SAME_CLASSES:
+    if sqnr_db >= NEAR_CLASSES and _kept(_all(answer)) >= SAME_CLASSES:
         return "good", at
     if sqnr_db >= NEAR:
         return ("good", at) if constant is None or sqnr_db >= constant + POOR else ("usable", f"{at}, where {other}")
@@ -193,7 +193,7 @@ def _classes(answer: Answer, sqnr_db: float, classes: Classes) -> tuple[Level, s
     if sqnr_db < POOR and sqnr_db <= constant and _kept(classes) < KEPT:
         at = f"at {_decibels(sqnr_db)}, where one and the same answer to every image is at {constant:.1f}"
         return "useless", f"{said}, {at}"
-    if sqnr_db >= NEAR or (sqnr_db >= NEAR_CLASSES and agreement >= SAME_CLASSES):
+    if sqnr_db >= NEAR or (sqnr_db >= NEAR_CLASSES and (answer.agreement or 0.0) >= SAME_CLASSES):  # of all images
         return "good", f"{said}, at {_decibels(sqnr_db)}"
     return "poor" if agreement < POOR_CLASSES or sqnr_db <= 0 else "usable", f"{said}, at {_decibels(sqnr_db)}"
 

@@ -96,6 +96,8 @@ def test_of_made_images_those_count_that_the_float_model_is_sure_of() -> None:
     found = assess([answer], "made", NONE)
     assert found.level == "usable"
     assert "90.0 % of the 16 images that the float model is sure of its class" in found.reason
+    near = classes(0.9, 22.0, sure=Classes(samples=16, agreement=1.0, usual=0.2))
+    assert assess([near], "made", NONE).level == "usable"  # good is, what is so of all
     lost = classes(0.6, 9.0, sure=Classes(samples=16, agreement=0.5, usual=0.2))
     assert assess([lost], "made", NONE).level == "poor"
     unsure = classes(0.6, 9.0, sure=Classes(samples=7, agreement=0.9, usual=0.2))
