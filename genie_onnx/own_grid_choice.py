@@ -51,7 +51,8 @@ def choose_own_grids(
             return saved
         found = measured(prepared, config, calibration, compute, progress)
         lost = lost_operands(prepared, config, calibration, compute, progress)
-        wide = wide_values(prepared, config, calibration, compute, progress)
+        placed = found.applied(prepared, config.placement, config.target.constraints)
+        wide = wide_values(placed, config, calibration, compute, progress)
         found = with_float_layers(found, prepared, lost, wide)
         write_text(run.own_grids, found.to_json())
         return found
@@ -68,7 +69,7 @@ def with_float_layers(found: OwnGrids, prepared: Prepared, lost: tuple[OwnGrid, 
     wide = tuple(value for value in wide if value.value not in known)
     layers = {
         **layers_behind(prepared.deploy, {value for grid in lost for value in grid.values}),
-        **layers_beside(prepared.deploy, {value.value for value in wide}),
+        **layers_beside(prepared.deploy, {value.value for value in wide}, {v for grid in found.grids for v in grid.values}),
     }
     quantised = {node for spec in prepared.placement.weights for node in spec.nodes}
     gone = tuple(str(node.name) for node in prepared.deploy.graph if node.name in layers.keys() & quantised)

@@ -27,7 +27,7 @@ from genie_onnx.events import Step
 from genie_onnx.importer import Network
 from genie_onnx.kept_images import Calibration
 from genie_onnx.own_grids import WideValue
-from genie_onnx.placement import ActivationSpec, layers_beside
+from genie_onnx.placement import ActivationSpec, joins, layers_beside, selections
 from genie_onnx.prepare import Prepared
 from genie_onnx.reconstruct import Codes, group_grid, settled, value_sensitivities
 from genie_onnx.targets import WIDE
@@ -48,7 +48,7 @@ def wide_values(
     specs = [
         dataclasses.replace(spec, bits=min(WIDE, constraints.value_bits[1]))
         for spec in _candidates(prepared, config)
-        if any(layers_beside(prepared.deploy, [v]) for v in spec.values)
+        if any(layers_beside(prepared.deploy, [v], prepared.placement.own_grids) for v in spec.values)
     ]
     if not specs:
         return ()
@@ -71,15 +71,16 @@ def wide_values(
 
 
 def _candidates(prepared: Prepared, config: QuantizeConfig) -> list[ActivationSpec]:
-    """Return the specs of values that are neither the image nor left to equalisation."""
+    """Return the specs of values that are neither the image, nor left to equalisation, nor the other choices."""
     image, constraints = prepared.network.inputs[0], config.target.constraints
+    chosen = {str(v.name) for v, _ in (*selections(prepared.deploy), *joins(prepared.deploy))}  # they have choices of their own
     scaled = config.closed_form is not None and config.closed_form.equalise and equalises(constraints)
     free = graph.channels(prepared.deploy, quantised_nodes(prepared)) if scaled else None
     narrow = narrow_values(prepared)
     found = []
     for spec in prepared.placement.activations:
         scalable = free is not None and any(v in narrow and len(free.free(v)) for v in spec.roots)
-        if image not in spec.values and not scalable:
+        if image not in spec.values and spec.name not in chosen and not scalable:
             found.append(spec)
     return found
 

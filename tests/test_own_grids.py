@@ -98,9 +98,12 @@ def sqnr(result: genie_onnx.Result, output: str) -> float:
 
 
 @pytest.mark.parametrize(("operator", "bits"), CASES)
-def test_a_narrow_selection_is_as_near_as_its_own_grid_allows(operator: str, bits: int, images: Path, tmp_path: Path) -> None:
+def test_a_narrow_selection_is_as_near_as_its_own_grid_allows(
+    operator: str, bits: int, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, told = network(operator), list[genie_onnx.Event]()
     own = genie_onnx.quantize(model, tmp_path / "own.onnx", config=config(bits), data=images, progress=told.append)
+    monkeypatch.setattr("genie_onnx.own_grid_choice.wide_values", lambda *_: ())  # which would leave in float what reads it
     shared = genie_onnx.quantize(model, tmp_path / "shared.onnx", config=sharing(config(bits)), data=images)
     selection = "u" if operator == "slice in a chain" else "half"
     assert own.report.activations[selection] == bits

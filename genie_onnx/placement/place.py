@@ -58,7 +58,7 @@ def analyse(graph: ir.Model, config: PlacementConfig, constraints: Constraints, 
     joined = {str(v.name) for v, _ in joins(graph)}.intersection(own)
     chosen = {str(v.name) for v, _ in selections(graph)}
     wide = {str(v.name) for n in graph.graph for v in n.outputs}.intersection(own) - joined - chosen
-    parted = {**layers_beside(graph, wide), **layers_behind(graph, joined)}
+    parted = {**layers_beside(graph, wide, chosen.intersection(own)), **layers_behind(graph, joined)}
     layers = find_layers(graph, resolve(graph, config), parted)
     refuse_vain_bits(graph, config, layers.float_nodes)
     asked = demands(graph, layers, config, constraints)

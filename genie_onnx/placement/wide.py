@@ -17,10 +17,11 @@ from genie_onnx.graph.query import WEIGHTED_OPS
 from genie_onnx.placement.operators import activations, repeated_inputs
 
 
-def layers_beside(graph: ir.Model, names: Collection[str]) -> dict[str, str]:
+def layers_beside(graph: ir.Model, names: Collection[str], apart: Collection[str] = ()) -> dict[str, str]:
     """Return the layers that stay float for the values `names`, with the reason.
 
-    They are those that read one, or what repeats its numbers; of a value that no layer reads so, the one that writes it.
+    They are those that read one, or what repeats its numbers, up to values `apart` that have grids of their own; of a value
+    that no layer reads so, the one that writes it.
     """
     origin = {value: str(value.name) for node in graph.graph for value in node.outputs if value.name in names}
     writers = {str(value.name): value.producer() for value in origin}
@@ -33,7 +34,8 @@ def layers_beside(graph: ir.Model, names: Collection[str]) -> dict[str, str]:
                 read.add(origin[data])
         elif (first := next((origin[v] for v in repeated_inputs(node) if v in origin), None)) is not None:
             for value in activations(node.outputs):
-                origin.setdefault(value, first)
+                if value.name not in apart:
+                    origin.setdefault(value, first)
     for name, writer in writers.items():
         if name not in read and writer is not None and writer.domain == "" and writer.op_type in WEIGHTED_OPS:
             found.setdefault(str(writer.name), f"it writes '{name}', whose channels are too different for one grid")

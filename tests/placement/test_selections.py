@@ -97,9 +97,9 @@ def test_pieces_that_are_joined_again_share_a_grid_with_each_other_but_not_with_
     assert spec_of(placement, "low").roots == ("low", "high")
 
 
-def test_a_name_that_is_no_selection_changes_nothing() -> None:
+def test_a_name_that_no_node_computes_changes_nothing() -> None:
     model = graph(selecting("slice"))
-    assert place(model, BITS, own={"pool", "second", "nothing"}) == place(model, BITS)
+    assert place(model, BITS, own={"x", "w1", "nothing"}) == place(model, BITS)
     assert [(str(v.name), str(source.name)) for v, source in selections(model)] == [("half", "pool")]
 
 

@@ -234,7 +234,7 @@ def test_making_good_for_what_rounding_did_to_the_input_is_worth_it() -> None:
 
 @pytest.mark.parametrize("iterations", [0, 3])
 def test_8_bit_weights_are_nearest_and_not_learned(iterations: int) -> None:
-    run = Run(CONV, wbits=8, first_last=8)
+    run = Run(CONV, wbits=8, abits=8, first_last=8)
     codes = run(ClosedFormConfig(), ReconstructConfig(iterations=iterations))
     assert set(codes.weights) == {"w1", "w2", "w3", "w4"}
     for name, found in codes.weights.items():
@@ -244,6 +244,16 @@ def test_8_bit_weights_are_nearest_and_not_learned(iterations: int) -> None:
         assert np.array_equal(found.codes[~halves], quantize(weight, found.qparams).codes[~halves]), name
     assert not any(isinstance(event, Step) and event.stage == "learn" for event in run.events)
     assert set(codes.biases) >= {"b1", "b2"}, "their mean errors are taken all the same"
+
+
+def test_8_bit_weights_make_good_for_noisy_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(CONV, wbits=8, abits=3, first_last=8)
+    solved = run(ClosedFormConfig())
+    monkeypatch.setattr("genie_onnx.reconstruct.closed.QUIET", float("inf"))
+    nearest = run(ClosedFormConfig())
+    np.testing.assert_array_equal(solved.weights["w1"].codes, nearest.weights["w1"].codes)  # the image has 8 bits
+    assert not np.array_equal(solved.weights["w3"].codes, nearest.weights["w3"].codes)
+    assert run.error(solved) < 0.98 * run.error(nearest)
 
 
 def test_of_a_block_with_both_only_narrow_weights_are_learned() -> None:
