@@ -8,7 +8,7 @@
 # ENABLE_EXTENDED on, the default included, the Transpose is moved and the permutation of a four-dimensional tensor is
 # applied to what was written for `axes`: `sizes` for two axes is refused at load, `scales` for two axes fails in the
 # run, and four axes that are not in rising order give an output of another shape, with no error at all.
-# A way round: write `sizes` or `scales` for all axes in order, without `axes`.
+# A way round: write `sizes` for all axes in order, without `axes`.
 # Seen on 2026-12-01, Linux x86-64 (messages shortened):
 #   axes [2, 3], sizes [8, 12]: shape (1, 8, 12, 2) by onnx.reference
 #     ENABLE_EXTENDED: refused at load: ... Number of elements of input 'sizes' (0) does not match the number of axes (2).
