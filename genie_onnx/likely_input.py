@@ -26,6 +26,7 @@ from genie_onnx.seeds import stream
 from genie_onnx.synthesis import is_picture, measure, procedural, with_measurements
 
 LAYERS, PICTURES, PAINTED = 3, 16, 8  # looked at
+PAINTED_PIXELS = 2**21  # of all painted pictures: painting is slow, and a plan is to be there at once
 NEARER = 0.7  # times the misfit of what was given: from there on another preprocessing is worth a word
 COMMON: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # mean and std on pixels of 0..1 (data.Preprocess)
     "0..1": ((0.0,), (1.0,)),
@@ -92,12 +93,13 @@ def better_input(prepared: Prepared, images: Tensor, mean: Sequence[float], std:
 
 def painted_input(prepared: Prepared, config: QuantizeConfig) -> LikelyInput | None:
     """Return the preprocessing that painted pictures fit the model with, much better than with mean 0 and deviation 1; None where
-    none does, nothing is known, the input is no picture, or the user has said what it is."""
-    if config.input_mean is not None or not is_picture(prepared.shape):
+    none does, nothing is known, the input is no picture or a huge one, or the user has said what it is."""
+    channels, height, width = prepared.shape
+    count = min(PAINTED, PAINTED_PIXELS // (height * width))
+    if config.input_mean is not None or not is_picture(prepared.shape) or not prepared.batchnorms or count == 0:
         return None
-    channels = prepared.shape[0]
     generator = stream(config.seed, "likely-input")
-    images = procedural(PAINTED, prepared.shape, mean=[0.0] * channels, std=[1.0] * channels, generator=generator)
+    images = procedural(count, prepared.shape, mean=[0.0] * channels, std=[1.0] * channels, generator=generator)
     return likely_input(prepared, images, *_photographs(prepared, config))
 
 

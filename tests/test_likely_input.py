@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,10 @@ def test_a_published_detector_on_photographs(bench: Path) -> None:
     assert "--mean 0.5 --std 0.5" in hint
     right = QuantizeConfig(samples=24, input_mean=(0.498,), input_std=(0.502,))
     assert choose_images(prepared, right, photos).notices == ()
+
+
+def test_nothing_is_painted_where_nothing_is_known_or_a_picture_is_huge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genie_onnx.likely_input.procedural", lambda *_, **__: pytest.fail("painted"))
+    known = prepare(small_bn_net(), PlacementConfig())
+    for changed in (replace(known, batchnorms=()), replace(known, shape=(3, 2**11, 2**11))):
+        assert painted_input(changed, QuantizeConfig()) is None
