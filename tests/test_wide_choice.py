@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from simulation import model as onnx_model
+from test_own_grids import config, images
 
 import genie_onnx
-from genie_onnx import PlacementConfig, QuantizeConfig, ReconstructConfig
+from genie_onnx import QuantizeConfig
 from genie_onnx.events import Notice
 from genie_onnx.targets import TARGETS
 from genie_onnx.validate import run as run_onnx
 
-SHAPE = (3, 12, 12)
+__all__ = ["images"]  # a fixture: found by its name
+
 BEHIND = {
     "silu": "g = Sigmoid(a) v = Mul(a, g)",
     "hard swish": "v = HardSwish(a)",
@@ -56,20 +57,6 @@ def network(activation: str = "silu", ratio: float = 3000.0, *, read: float | No
     )
 
 
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    """A file of 32 images."""
-    np.save(tmp_path / "images.npy", np.random.default_rng(0).standard_normal((32, *SHAPE)).astype(np.float32))
-    return tmp_path / "images.npy"
-
-
-def config(bits: int = 8, **changes: object) -> QuantizeConfig:
-    """Settings of a quick run."""
-    placement = PlacementConfig(wbits=8, abits=bits, first_last_bits=8, setting="qdrop")
-    settings = QuantizeConfig(samples=32, placement=placement, reconstruct=ReconstructConfig(iterations=0))
-    return dataclasses.replace(settings, **changes)  # type: ignore[arg-type]
-
-
 def run(model: onnx.ModelProto, path: Path, images: Path, settings: QuantizeConfig) -> tuple[genie_onnx.Result, list[str]]:
     """The result and the notices of a run."""
     told: list[genie_onnx.Event] = []
@@ -100,7 +87,7 @@ def sqnr(model: onnx.ModelProto, result: genie_onnx.Result, images: Path) -> flo
 def test_channels_of_other_sizes_behind_what_pins_them_leave_their_layers_in_float(
     activation: str, target: str, images: Path, tmp_path: Path
 ) -> None:
-    settings, model = config(target=TARGETS[target]), network(activation)
+    settings, model = config(8, target=TARGETS[target]), network(activation)
     result, notices = run(model, tmp_path / "q.onnx", images, settings)
     assert result.report.parity["ok"]
     assert any("'v' at 8 bits" in text for text in notices)
@@ -113,9 +100,9 @@ def test_channels_of_other_sizes_behind_what_pins_them_leave_their_layers_in_flo
 
 def test_without_the_float_layers_little_would_be_left(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = network()
-    kept, _ = run(model, tmp_path / "kept.onnx", images, config())
+    kept, _ = run(model, tmp_path / "kept.onnx", images, config(8))
     monkeypatch.setattr("genie_onnx.own_grid_choice.wide_values", lambda *_: ())
-    lost, _ = run(model, tmp_path / "lost.onnx", images, config())
+    lost, _ = run(model, tmp_path / "lost.onnx", images, config(8))
     assert not lost.report.kept_float
     assert sqnr(model, lost, images) < sqnr(model, kept, images) - 20
 
@@ -129,7 +116,7 @@ def test_channels_of_one_size_stay_in_integers(activation: str, bits: int, image
 
 def test_small_channels_that_nothing_depends_on_may_be_lost(images: Path, tmp_path: Path) -> None:
     model = network(read=1.0)
-    result, _ = run(model, tmp_path / "q.onnx", images, config())
+    result, _ = run(model, tmp_path / "q.onnx", images, config(8))
     assert not result.report.kept_float
     assert sqnr(model, result, images) > 25
 
@@ -141,8 +128,8 @@ def test_channels_that_can_be_scaled_are_left_to_equalisation(activation: str, i
 
 
 def test_a_run_that_goes_on_keeps_them(images: Path, tmp_path: Path) -> None:
-    whole, _ = run(network(), tmp_path / "whole.onnx", images, config())
-    again = genie_onnx.quantize(network(), tmp_path / "again.onnx", config=config(), data=images, run_dir=whole.run_dir)
+    whole, _ = run(network(), tmp_path / "whole.onnx", images, config(8))
+    again = genie_onnx.quantize(network(), tmp_path / "again.onnx", config=config(8), data=images, run_dir=whole.run_dir)
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "whole.onnx").read_bytes()
     assert again.report.kept_float == whole.report.kept_float
     assert '"wide"' in (whole.run_dir / "own_grids.json").read_text()
