@@ -28,8 +28,8 @@ from genie_onnx.config import PRESETS, DistillConfig, PlacementConfig, QuantizeC
 from genie_onnx.errors import InputError
 from genie_onnx.graph import query
 from genie_onnx.importer import Network
-from genie_onnx.pipeline import quantize
-from genie_onnx.prepare import Prepared, prepare
+from genie_onnx.pipeline.quantize import quantize
+from genie_onnx.preparation.prepare import Prepared, prepare
 from genie_onnx.synthesis import with_measurements
 from genie_onnx.validate import run
 from genie_onnx.validate.session import Array

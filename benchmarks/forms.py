@@ -20,13 +20,13 @@ from dataclasses import replace
 import torch
 from torch import fx
 
-from genie_onnx.compute import Compute, choose_compute
 from genie_onnx.config import PlacementConfig, QuantizeConfig
 from genie_onnx.errors import ConfigError
-from genie_onnx.form_choice import by_case, cases_of
 from genie_onnx.forms import PLAIN, Case, Form, Forms, Limits, Precision, Verdict, chosen, tried, verdicts
 from genie_onnx.forms.form import Trial, trials_of
-from genie_onnx.prepare import prepare
+from genie_onnx.machine.compute import Compute, choose_compute
+from genie_onnx.pipeline.forms import by_case, cases_of
+from genie_onnx.preparation.prepare import prepare
 
 IMAGES, ROUNDS = 8, 5
 SIZE = (224, 224)  # where the model leaves it open

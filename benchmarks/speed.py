@@ -21,7 +21,7 @@ from speed_ours import read
 from speed_reconstruct import BLOCKS, measure_run
 from speed_reconstruct import measure as measure_block
 
-from genie_onnx.compute import choose_precision
+from genie_onnx.machine.compute import choose_precision
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "digits.onnx"
 

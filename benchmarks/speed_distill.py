@@ -18,7 +18,7 @@ from baseline_distill import baseline
 from speed_ours import Clock, distillation, read
 
 from genie_onnx.config import Precision
-from genie_onnx.prepare import Prepared
+from genie_onnx.preparation.prepare import Prepared
 
 
 @dataclass(frozen=True)

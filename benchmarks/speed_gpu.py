@@ -30,7 +30,7 @@ from torch import Tensor, fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from genie_onnx.config import Precision
-from genie_onnx.prepare import Prepared
+from genie_onnx.preparation.prepare import Prepared
 
 NETWORKS = ("resnet18", "mobilenet_v2", "resnet50")
 SAMPLES = 64  # that batches of reconstruction are drawn from

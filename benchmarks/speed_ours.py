@@ -14,10 +14,10 @@ import onnx
 import torch
 from torch import Tensor
 
-from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig, PlacementConfig, Precision, ReconstructConfig, Start
 from genie_onnx.events import Notice, Step
-from genie_onnx.prepare import Prepared, prepare
+from genie_onnx.machine.compute import Compute
+from genie_onnx.preparation.prepare import Prepared, prepare
 from genie_onnx.reconstruct import learned_blocks, reconstruct
 from genie_onnx.synthesis import distill
 

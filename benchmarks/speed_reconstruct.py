@@ -11,7 +11,7 @@ from speed_ours import Clock, learned, random_images, read, reconstruction, whol
 from torch import Tensor
 
 from genie_onnx.config import Precision
-from genie_onnx.prepare import Prepared
+from genie_onnx.preparation.prepare import Prepared
 
 SAMPLES = 64
 

@@ -11,9 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from genie_onnx.accuracy import evaluate
-    from genie_onnx.bit_plan import BitPlan, BlockBits, ValueBits
-    from genie_onnx.comparison import compare
+    from genie_onnx.bits.plan import BitPlan, BlockBits, ValueBits
+    from genie_onnx.comparison.comparison import compare
     from genie_onnx.config import (
         PRESETS,
         BitGoal,
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
         rounding_rate,
         to_json,
     )
-    from genie_onnx.device import default_preset
-    from genie_onnx.distillation import distill
+    from genie_onnx.delivery.verification import Verification, verify
     from genie_onnx.environment import Finding, doctor
     from genie_onnx.errors import (
         CancelledError,
@@ -42,33 +40,35 @@ if TYPE_CHECKING:
         QualityError,
         RunError,
     )
-    from genie_onnx.estimation import estimate
-    from genie_onnx.evaluation import Evaluation, ModelEvaluation
+    from genie_onnx.evaluation.accuracy import evaluate
+    from genie_onnx.evaluation.evaluation import Evaluation, ModelEvaluation
     from genie_onnx.events import Notice, Step, cancellable
     from genie_onnx.framing import RECIPES, Framing, Recipe
-    from genie_onnx.inspection import InspectedBlock, InspectedNode, InspectedValue, Inspection, inspect
-    from genie_onnx.naming import node_operators
-    from genie_onnx.pipeline import Event, Progress, quantize
-    from genie_onnx.planning import ImagePlan, Plan, plan
-    from genie_onnx.quality import OutputQuality, Quality
-    from genie_onnx.reexport import export
+    from genie_onnx.machine.device import default_preset
+    from genie_onnx.machine.team import Team, first_to_fail, join_team
+    from genie_onnx.pipeline.distillation import distill
+    from genie_onnx.pipeline.estimation import estimate
+    from genie_onnx.pipeline.inspection import InspectedBlock, InspectedNode, InspectedValue, Inspection, inspect
+    from genie_onnx.pipeline.planning import ImagePlan, Plan, plan
+    from genie_onnx.pipeline.quantize import Event, Progress, quantize
+    from genie_onnx.pipeline.reexport import export
+    from genie_onnx.pipeline.reporting import html_report
+    from genie_onnx.pipeline.result import Result
+    from genie_onnx.pipeline.time_left import Estimate, TimeLeft
+    from genie_onnx.preparation.naming import node_operators
     from genie_onnx.report import Report, versions
-    from genie_onnx.reporting import html_report
     from genie_onnx.requirements import Requirements
-    from genie_onnx.result import Result
-    from genie_onnx.run_status import RunStatus, status
+    from genie_onnx.run.status import RunStatus, status
     from genie_onnx.targets import TARGETS, Constraints, Form, Target
-    from genie_onnx.team import Team, first_to_fail, join_team
-    from genie_onnx.time_left import Estimate, TimeLeft
     from genie_onnx.validate import Confusion, Figure, PairedDifference
     from genie_onnx.validate.layerwise import Advice, BlockFinding, Effect, Findings, ValueFinding, WeightFinding
+    from genie_onnx.validate.quality import OutputQuality, Quality
     from genie_onnx.validate.runtimes import OutputError, RuntimeFinding
-    from genie_onnx.verification import Verification, verify
 
 _HOMES = {
-    "comparison": ("compare",),
-    "accuracy": ("evaluate",),
-    "bit_plan": ("BitPlan", "BlockBits", "ValueBits"),
+    "comparison.comparison": ("compare",),
+    "evaluation.accuracy": ("evaluate",),
+    "bits.plan": ("BitPlan", "BlockBits", "ValueBits"),
     "config": (
         "PRESETS",
         "BitGoal",
@@ -83,12 +83,12 @@ _HOMES = {
         "rounding_rate",
         "to_json",
     ),
-    "device": ("default_preset",),
-    "estimation": ("estimate",),
-    "evaluation": ("Evaluation", "ModelEvaluation"),
+    "machine.device": ("default_preset",),
+    "pipeline.estimation": ("estimate",),
+    "evaluation.evaluation": ("Evaluation", "ModelEvaluation"),
     "events": ("Notice", "Step", "cancellable"),
     "framing": ("RECIPES", "Framing", "Recipe"),
-    "distillation": ("distill",),
+    "pipeline.distillation": ("distill",),
     "environment": ("Finding", "doctor"),
     "errors": (
         "CancelledError",
@@ -101,24 +101,24 @@ _HOMES = {
         "QualityError",
         "RunError",
     ),
-    "inspection": ("InspectedBlock", "InspectedNode", "InspectedValue", "Inspection", "inspect"),
-    "naming": ("node_operators",),
-    "pipeline": ("Event", "Progress", "quantize"),
-    "planning": ("ImagePlan", "Plan", "plan"),
-    "quality": ("OutputQuality", "Quality"),
-    "reexport": ("export",),
+    "pipeline.inspection": ("InspectedBlock", "InspectedNode", "InspectedValue", "Inspection", "inspect"),
+    "preparation.naming": ("node_operators",),
+    "pipeline.quantize": ("Event", "Progress", "quantize"),
+    "pipeline.planning": ("ImagePlan", "Plan", "plan"),
+    "validate.quality": ("OutputQuality", "Quality"),
+    "pipeline.reexport": ("export",),
     "report": ("Report", "versions"),
-    "reporting": ("html_report",),
+    "pipeline.reporting": ("html_report",),
     "requirements": ("Requirements",),
-    "result": ("Result",),
-    "run_status": ("RunStatus", "status"),
-    "team": ("Team", "first_to_fail", "join_team"),
-    "time_left": ("Estimate", "TimeLeft"),
+    "pipeline.result": ("Result",),
+    "run.status": ("RunStatus", "status"),
+    "machine.team": ("Team", "first_to_fail", "join_team"),
+    "pipeline.time_left": ("Estimate", "TimeLeft"),
     "targets": ("TARGETS", "Constraints", "Form", "Target"),
     "validate": ("Confusion", "Figure", "PairedDifference"),
     "validate.layerwise": ("Advice", "BlockFinding", "Effect", "Findings", "ValueFinding", "WeightFinding"),
     "validate.runtimes": ("OutputError", "RuntimeFinding"),
-    "verification": ("Verification", "verify"),
+    "delivery.verification": ("Verification", "verify"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

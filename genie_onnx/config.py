@@ -163,14 +163,14 @@ class ClosedFormConfig:
 class BitGoal:
     """What decides the bits of each block's weights, in place of `wbits` and `first_last_bits`: exactly one of these.
 
-    Bits are 2, 3, 4 or 8, chosen by what they are measured to do to the outputs (bit_choice). The few values that do most to them
-    get 8 (value_choice). Layers of `layer_bits` keep theirs.
+    Bits are 2, 3, 4 or 8, chosen by what they are measured to do to the outputs (bits.choice). The few values that do most to
+    them get 8 (bits.values). Layers of `layer_bits` keep theirs.
     """
 
     average: float | None = None  # bits of a quantised weight on average, 2..8
     share: float | None = None  # bytes of the model as a share of those that it has with 8 bits everywhere, 0..1
     bytes: int | None = None  # of the model with quantised weights at their true bits, > 0
-    drop: float | None = None  # largest loss of top-1 in percentage points, > 0 .. 100 (bit_choice.points_lost); where the model
+    drop: float | None = None  # largest loss of top-1 in percentage points, > 0 .. 100 (bits.choice.points_lost); where the model
     # is no classifier: root mean square error in percent of the outputs
 
     def __post_init__(self) -> None:

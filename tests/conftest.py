@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from genie_onnx.user_cache import cache_folder
+from genie_onnx.machine.user_cache import cache_folder
 
 # The tests' tensors are small, and each core has a process of its own: more threads would only spin against each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

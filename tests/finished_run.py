@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from genie_onnx.history import Curve
+from genie_onnx.report.history import Curve
 from genie_onnx.report.page import Contents
 
 EVIL = "</script><img src=x onerror=alert(1)><!--\"'{{7*7}}"

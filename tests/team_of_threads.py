@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from genie_onnx.team import Team
+from genie_onnx.machine.team import Team
 
 T = TypeVar("T")
 

@@ -37,8 +37,8 @@ NOT_HERE = {
     "pip install": "changes the environment",
     "python -m pytest": "is this",
     "python -m sphinx": "is a step of .ci/run",
-    "torchrun": "starts several processes: tests/test_team.py",
-    "--require-sqnr": "more than untrained models reach: tests/test_useless.py",
+    "torchrun": "starts several processes: tests/machine/test_team.py",
+    "--require-sqnr": "more than untrained models reach: tests/pipeline/test_useless.py",
     "--with openvino": "a runtime that is not required: tests/validate/runtimes",
     "/opt/rknn/bin/python": "a runtime that wants a Python of its own",
 }

@@ -13,19 +13,16 @@ TEST = Path(__file__).parents[2] / "tests" / "test_layers.py"
 
 
 class ImportTable(SphinxDirective):
-    """Puts a row for each module where it stands."""
+    """Puts a row for each room where it stands."""
 
     def run(self) -> list[nodes.Node]:
         """Return the table."""
         self.env.note_dependency(str(TEST))
         layers = runpy.run_path(str(TEST))
-        leaves = layers["LEAVES"]
-        lines = ["| module | from genie_onnx, beside the leaves | never |", "|---|---|---|"]
-        for name, row in layers["TABLE"].items():
-            may = sorted(row.may - leaves)
-            lines.append(f"| `{name}` | {', '.join(may) or 'nothing'} | {', '.join(sorted(row.never))} |")
-        first = f"Leaves, which most may import: {', '.join(sorted(leaves))}."
-        return self.parse_text_to_nodes("\n".join([first, "", *lines]))
+        lines = ["| room | from genie_onnx | never |", "|---|---|---|"]
+        for name, row in layers["ROWS"].items():
+            lines.append(f"| `{name}` | {', '.join(row.may.split()) or 'nothing'} | {', '.join(sorted(row.never))} |")
+        return self.parse_text_to_nodes("\n".join(lines))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

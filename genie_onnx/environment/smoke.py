@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from genie_onnx.config import QuantizeConfig, ReconstructConfig
 from genie_onnx.environment.finding import Finding, ok
-from genie_onnx.pipeline import quantize
+from genie_onnx.pipeline.quantize import quantize
 
 _NET = """<ir_version: 8, opset_import: ["" : 13]> tiny (float[N, 3, 8, 8] image) => (float[N, 5] scores) {
     a = Conv<pads = [1, 1, 1, 1]>(image, conv_weight)

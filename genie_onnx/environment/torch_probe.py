@@ -8,11 +8,11 @@ from importlib import import_module
 
 import torch
 
-from genie_onnx.compute import choose_precision
-from genie_onnx.device import choose_device, default_preset, memory_budget
 from genie_onnx.environment.finding import Finding, note, ok, problem
 from genie_onnx.environment.machine import has_driver
 from genie_onnx.forms import verdicts
+from genie_onnx.machine.compute import choose_precision
+from genie_onnx.machine.device import choose_device, default_preset, memory_budget
 
 
 def probe() -> Iterator[Finding]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import onnx
 from onnx import external_data_helper
 
-from genie_onnx.atomic import move
 from genie_onnx.errors import ConfigError
+from genie_onnx.machine.atomic import move
 
 PROTOBUF_LIMIT = 2**31 - 1  # bytes one protobuf file may have
 

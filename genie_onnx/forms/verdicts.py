@@ -21,8 +21,8 @@ from typing import Any, TypeAlias
 import torch
 from filelock import FileLock, Timeout
 
-from genie_onnx.atomic import write_text
-from genie_onnx.user_cache import cache_folder
+from genie_onnx.machine.atomic import write_text
+from genie_onnx.machine.user_cache import cache_folder
 
 CPUINFO = Path("/proc/cpuinfo")
 LOCK_SECONDS = 5.0

@@ -20,8 +20,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
+from genie_onnx.machine.user_cache import cache_folder
 from genie_onnx.quant.masks import WORD
-from genie_onnx.user_cache import cache_folder
 
 CHUNK = 1024  # elements worked on at once; their slopes are added up in float32, the sums of chunks in float64
 SPREAD = 2**17  # elements from which on more threads than one are worth waking (measured)

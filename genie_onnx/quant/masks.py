@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genie_onnx.team import ALL, Share
+from genie_onnx.machine.team import ALL, Share
 
 WORD = 32  # bits in a word of a mask
 _LEVELS = 8  # binary digits to which a probability is met

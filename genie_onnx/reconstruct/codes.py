@@ -10,8 +10,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from genie_onnx.atomic import replacing
 from genie_onnx.errors import RunError
+from genie_onnx.machine.atomic import replacing
 from genie_onnx.qparams import FloatArray, QParams, QTensor
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from genie_onnx.compute import Compute
 from genie_onnx.events import Step
 from genie_onnx.importer import Network
+from genie_onnx.machine.compute import Compute
 from genie_onnx.placement import Placement
 from genie_onnx.quant import NORM
 from genie_onnx.reconstruct.calibrate import calibrate

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from genie_onnx.compute import Compute
 from genie_onnx.errors import RunError
+from genie_onnx.machine.compute import Compute
+from genie_onnx.machine.team import Team
 from genie_onnx.reconstruct.layout import from_stored, to_stored
 from genie_onnx.reconstruct.relief import Relief
 from genie_onnx.reconstruct.store import ActivationStore, Stored
-from genie_onnx.team import Team
 
 FORWARD_BATCH = 64  # samples per forward pass when values are carried from block to block ...
 FORWARD_ELEMENTS = 2**21  # ... but no more than have so many elements at a block's inputs: bounds the memory at high resolutions

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from genie_onnx.blocks import Block
-from genie_onnx.compute import Compute
 from genie_onnx.events import Notice, Step, Tally
 from genie_onnx.importer import Network
+from genie_onnx.machine.compute import Compute
 from genie_onnx.placement import Placement
 from genie_onnx.quant import ANY
 from genie_onnx.reconstruct.codes import Codes

@@ -17,12 +17,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from genie_onnx.compute import Compute
 from genie_onnx.config import ReconstructConfig
+from genie_onnx.machine.compute import Compute
+from genie_onnx.machine.team import ALL, Share
 from genie_onnx.quant import Grid, MaskSource, Penalty, SoftRounding, harden, mix, scaled_difference, soft_weights
 from genie_onnx.reconstruct.layout import from_rows, from_stored, to_rows
 from genie_onnx.reconstruct.student import Student
-from genie_onnx.team import ALL, Share
 
 # A step moves a scale by at most this share of its start: the published rates are absolute, and would wreck a scale of 1e-4.
 LARGEST_RELATIVE_RATE = 0.01

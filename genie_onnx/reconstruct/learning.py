@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from genie_onnx.blocks import Block
-from genie_onnx.compute import Compute
 from genie_onnx.config import ReconstructConfig
 from genie_onnx.events import Notice, Step, Tally
 from genie_onnx.importer import Network
+from genie_onnx.machine.compute import Compute
 from genie_onnx.placement import Placement, WeightSpec
 from genie_onnx.qparams import QParams, QTensor
 from genie_onnx.quant import Grid, MaskSource, weight_grid

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genie_onnx.compute import Compute
 from genie_onnx.config import ReconstructConfig
 from genie_onnx.errors import RunError
+from genie_onnx.machine.compute import Compute
+from genie_onnx.machine.team import Share
+from genie_onnx.machine.watchdog import Watchdog
 from genie_onnx.reconstruct.learner import Fixed, Learned, Learner, Weight, reconstruction_error
 from genie_onnx.reconstruct.store import Stored, drawn
 from genie_onnx.reconstruct.student import Student
-from genie_onnx.team import Share
-from genie_onnx.watchdog import Watchdog
 
 REPORT_SECONDS = 0.5
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from genie_onnx.blocks import Block
 from genie_onnx.closed_form import Columns, Moments, Sums, combined, drawn_positions, mean_column, split
-from genie_onnx.compute import Compute
 from genie_onnx.config import ClosedFormConfig
 from genie_onnx.importer import Network
+from genie_onnx.machine.compute import Compute
 from genie_onnx.placement import Placement
 from genie_onnx.quant import Grid, fake_quantize
 from genie_onnx.reconstruct.codes import Codes

@@ -8,9 +8,9 @@ from typing import TypeVar
 import torch
 
 from genie_onnx.events import Notice
-from genie_onnx.memory import is_out_of_memory
+from genie_onnx.machine.memory import is_out_of_memory
+from genie_onnx.machine.team import ALONE, Team
 from genie_onnx.reconstruct.store import ActivationStore
-from genie_onnx.team import ALONE, Team
 
 T = TypeVar("T")
 

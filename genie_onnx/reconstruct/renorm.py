@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from genie_onnx.compute import Compute
 from genie_onnx.importer import Network
+from genie_onnx.machine.compute import Compute
 
 STRONGEST = 10.0  # a lies within this factor of 1: a channel that is dead on the images is not blown up beyond it
 FAINT = 1e-3  # of the mean deviation of a value's channels: what is below is taken for that

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from genie_onnx.blocks import Block
-from genie_onnx.compute import Compute
 from genie_onnx.importer import Network
+from genie_onnx.machine.compute import Compute
 from genie_onnx.placement import ActivationSpec, Placement
 from genie_onnx.reconstruct.codes import Codes
 from genie_onnx.reconstruct.final import final_block

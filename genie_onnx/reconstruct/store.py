@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from genie_onnx.errors import RunError
-from genie_onnx.memory import Budget
+from genie_onnx.machine.memory import Budget
 
 SHARE = 0.5  # of a budget, for what is stored; the other half is for what is computed with it
 COMPACT_EXPONENT = 12  # the largest number of the first batch is below 2^12 units: later ones may be 16 times as large

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from genie_onnx.blocks import Block
-from genie_onnx.compute import Compute
 from genie_onnx.config import ReconstructConfig
 from genie_onnx.errors import RunError
 from genie_onnx.importer import Network
+from genie_onnx.machine.compute import Compute
+from genie_onnx.machine.stopwatch import Line, measured, seconds_a_step, seconds_once
 from genie_onnx.placement import Placement, WeightSpec
 from genie_onnx.quant import Grid, MaskSource, Penalty, SoftRounding, soft_weights
 from genie_onnx.reconstruct.layout import to_rows, to_stored
@@ -27,7 +28,6 @@ from genie_onnx.reconstruct.optimise import BlockData, optimise_block
 from genie_onnx.reconstruct.store import Stored
 from genie_onnx.reconstruct.student import build, initializer
 from genie_onnx.reconstruct.walk import learned_blocks
-from genie_onnx.stopwatch import Line, measured, seconds_a_step, seconds_once
 
 BACKWARD = 3  # times as long as forward alone, where nothing could be measured
 PROBE = 2**16  # elements

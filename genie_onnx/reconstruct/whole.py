@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from genie_onnx.blocks import Block
-from genie_onnx.footprint import kept_for_backward
 from genie_onnx.importer import Network
+from genie_onnx.machine.footprint import kept_for_backward
 from genie_onnx.placement import Placement
 from genie_onnx.qparams import QTensor
 from genie_onnx.reconstruct.codes import Codes

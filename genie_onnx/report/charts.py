@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from genie_onnx.history import Curve
+from genie_onnx.report.history import Curve
 
 POINTS = 200  # of a line, at most: more are not seen
 TICKS = 5  # of an axis, about

@@ -18,8 +18,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from genie_onnx.history import Curve
 from genie_onnx.report.charts import chart
+from genie_onnx.report.history import Curve
 from genie_onnx.report.layout import BOX, layout
 
 Json = Mapping[str, Any]
@@ -43,7 +43,7 @@ class Contents:
     comparison: Json | None  # validate.layerwise.Findings
     blocks: Sequence[Json]  # in topological order: block, kind, nodes, inputs, outputs, weights; none: not known
     steps: Mapping[str, Sequence[float]]  # of each weight: its smallest, median and largest step size
-    bits: Json | None  # bit_plan.BitPlan
+    bits: Json | None  # bits.plan.BitPlan
     missing: Sequence[str]  # a sentence on each thing that could be here, and how to get it
 
 

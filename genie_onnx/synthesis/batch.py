@@ -15,8 +15,8 @@ import weakref
 import torch
 from torch import Tensor
 
-from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig
+from genie_onnx.machine.compute import Compute
 from genie_onnx.synthesis.bn_loss import Targets, bn_loss
 from genie_onnx.synthesis.classes import WEIGHT, class_loss
 from genie_onnx.synthesis.pieces import loss_in_pieces

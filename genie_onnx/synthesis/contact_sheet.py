@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from genie_onnx.atomic import replacing
+from genie_onnx.machine.atomic import replacing
 
 SPREAD = 2.5  # deviations from the mean that become black and white
 GAP = 2  # pixels between images

@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 
 from genie_onnx import seeds
-from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig
 from genie_onnx.errors import ModelError, RunError
 from genie_onnx.events import Notice, Step, Tally
 from genie_onnx.importer import Network
-from genie_onnx.memory import is_out_of_memory
+from genie_onnx.machine.compute import Compute
+from genie_onnx.machine.memory import is_out_of_memory
+from genie_onnx.machine.watchdog import Watchdog
 from genie_onnx.synthesis.batch import Batch
 from genie_onnx.synthesis.bn_loss import BatchNormStatistics, targets, with_measurements
 from genie_onnx.synthesis.classes import balanced_labels
@@ -34,7 +35,6 @@ from genie_onnx.synthesis.scaling import TRIALS, Scaling, search
 from genie_onnx.synthesis.sources import source
 from genie_onnx.synthesis.swing_conv import Shifts
 from genie_onnx.synthesis.teacher import teacher
-from genie_onnx.watchdog import Watchdog
 
 REPORT_SECONDS = 1.0  # between two readings of the loss: each makes a GPU wait for the host
 

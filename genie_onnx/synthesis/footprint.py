@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from genie_onnx.footprint import kept_for_backward
 from genie_onnx.importer import Network
+from genie_onnx.machine.footprint import kept_for_backward
 
 
 def image_bytes(network: Network, values: Sequence[str], shape: tuple[int, int, int]) -> int:

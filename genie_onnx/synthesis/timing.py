@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import torch
 
-from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig
 from genie_onnx.events import Notice, Step
 from genie_onnx.importer import Network
-from genie_onnx.stopwatch import measured, seconds_a_step, seconds_once
+from genie_onnx.machine.compute import Compute
+from genie_onnx.machine.stopwatch import measured, seconds_a_step, seconds_once
 from genie_onnx.synthesis.bn_loss import BatchNormStatistics
 from genie_onnx.synthesis.distill import distill
 from genie_onnx.synthesis.sources import source

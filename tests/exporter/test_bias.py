@@ -7,7 +7,7 @@ import pytest
 from onnx import numpy_helper
 from simulation import Case, Codes, everywhere, model, quantised
 
-from genie_onnx.bias_room import with_room_for_biases
+from genie_onnx.delivery.bias_room import with_room_for_biases
 from genie_onnx.exporter.bias import binary_grid
 from genie_onnx.qparams import QParams, QTensor, bias_scale
 from genie_onnx.targets import PORTABLE

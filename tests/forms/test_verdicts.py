@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from genie_onnx import user_cache
 from genie_onnx.forms import Verdict, verdicts
+from genie_onnx.machine import user_cache
 
 FOUND = {
     "conv a": {"values: fp32 contiguous": Verdict(0.001), "values: fp32 channels last": Verdict(None, "it hangs", died=True)}

@@ -14,8 +14,8 @@ from torch import Tensor
 
 import genie_onnx
 from genie_onnx import DistillConfig, QuantizeConfig, ReconstructConfig
-from genie_onnx.compute import Compute
 from genie_onnx.config import Precision, Start
+from genie_onnx.machine.compute import Compute
 from genie_onnx.quant import MaskSource, fake_quantize, mix, scaled_difference
 from genie_onnx.synthesis.batch import Batch
 from genie_onnx.synthesis.bn_loss import targets

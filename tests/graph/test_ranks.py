@@ -8,7 +8,7 @@ from onnx_models import difference, image, parse, run
 
 from genie_onnx.config import PlacementConfig
 from genie_onnx.graph import check, load, name_ranks, query, set_ranks
-from genie_onnx.prepare import prepare
+from genie_onnx.preparation.prepare import prepare
 
 # What reads text: maps of height 1 become columns, and these rows of a matrix
 READER = """g (float[{dims}] x, float[16,3,3,3] w1, float[16,20] w2) => (float[] y) {{

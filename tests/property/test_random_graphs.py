@@ -15,9 +15,9 @@ from property.strategies import RandomModel, models
 import genie_onnx
 from genie_onnx import DistillConfig, PlacementConfig, QuantizeConfig, ReconstructConfig
 from genie_onnx.graph import fold_batchnorm, load, normalise
-from genie_onnx.own_grids import own_grids_from_json
+from genie_onnx.grids.own import own_grids_from_json
 from genie_onnx.placement import place
-from genie_onnx.rundir import RunDirectory
+from genie_onnx.run.directory import RunDirectory
 
 PLACEMENTS = st.builds(
     PlacementConfig,

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from genie_onnx.blocks import Block, partition, pieces
 from genie_onnx.closed_form import Moments, Solution
-from genie_onnx.compute import Compute
 from genie_onnx.config import ClosedFormConfig, PlacementConfig, ReconstructConfig
 from genie_onnx.events import Notice, Step
 from genie_onnx.graph import query, with_own_biases
 from genie_onnx.importer import import_graph
+from genie_onnx.machine.compute import Compute
+from genie_onnx.machine.team import ALONE, Team
 from genie_onnx.placement import place
 from genie_onnx.qparams import quantize
 from genie_onnx.reconstruct import BlockResult, Codes, Twin, closed, reading, reconstruct, simulate
@@ -30,7 +31,6 @@ from genie_onnx.reconstruct.final import final_block
 from genie_onnx.reconstruct.forward import FORWARD_BATCH
 from genie_onnx.reconstruct.student import initializer
 from genie_onnx.targets import PORTABLE, TARGETS, Form
-from genie_onnx.team import ALONE, Team
 
 T = TypeVar("T")
 CONV = """

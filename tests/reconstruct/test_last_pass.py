@@ -14,19 +14,19 @@ from team_of_threads import OneMemory, in_threads
 from torch import Tensor
 
 from genie_onnx.blocks import partition, pieces
-from genie_onnx.compute import Compute
 from genie_onnx.config import ClosedFormConfig, PlacementConfig, ReconstructConfig
 from genie_onnx.events import Notice, Step
 from genie_onnx.graph import with_own_biases
 from genie_onnx.importer import import_graph
-from genie_onnx.memory import Budget
+from genie_onnx.machine.compute import Compute
+from genie_onnx.machine.memory import Budget
+from genie_onnx.machine.team import Team
 from genie_onnx.placement import place
 from genie_onnx.quant import ANY
 from genie_onnx.reconstruct import Codes, Twin, reconstruct, simulate
 from genie_onnx.reconstruct.last_pass import LastPass, last_pass
 from genie_onnx.reconstruct.whole import Whole, image_bytes
 from genie_onnx.targets import TARGETS, Constraints
-from genie_onnx.team import Team
 
 CONV = """
     net (float[N,3,8,8] x, float[8,3,3,3] w1, float[8] b1, float[8,8,3,3] w2, float[8] b2, float[8,8,3,3] w3, float[5,8,1,1] w4)

@@ -5,10 +5,10 @@ import torch
 from graphs import graph
 
 from genie_onnx.blocks import partition
-from genie_onnx.compute import Compute
 from genie_onnx.config import PlacementConfig, ReconstructConfig
 from genie_onnx.errors import RunError
 from genie_onnx.importer import Network, import_graph
+from genie_onnx.machine.compute import Compute
 from genie_onnx.placement import Placement, place
 from genie_onnx.quant import MaskSource, weight_grid
 from genie_onnx.reconstruct.calibrate import calibrate

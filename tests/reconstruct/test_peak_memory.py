@@ -15,10 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from genie_onnx.blocks import partition
-from genie_onnx.compute import Compute
 from genie_onnx.config import PlacementConfig, ReconstructConfig
 from genie_onnx.importer import import_graph
-from genie_onnx.memory import Budget
+from genie_onnx.machine.compute import Compute
+from genie_onnx.machine.memory import Budget
 from genie_onnx.placement import place
 from genie_onnx.quant import fake_quantize, ranges, rounding, weight_grid
 from genie_onnx.reconstruct import forward, reconstruct

@@ -11,11 +11,11 @@ from graphs import Net
 from torch import Tensor
 
 from genie_onnx.blocks import partition
-from genie_onnx.compute import Compute
 from genie_onnx.config import PlacementConfig, ReconstructConfig
 from genie_onnx.events import Notice, Step
 from genie_onnx.importer import import_graph
-from genie_onnx.memory import Budget
+from genie_onnx.machine.compute import Compute
+from genie_onnx.machine.memory import Budget
 from genie_onnx.placement import place
 from genie_onnx.reconstruct import Codes, reconstruct
 from genie_onnx.reconstruct.relief import Relief

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from genie_onnx.compute import Compute
-from genie_onnx.memory import Budget
+from genie_onnx.machine.compute import Compute
+from genie_onnx.machine.memory import Budget
+from genie_onnx.machine.team import Team
 from genie_onnx.reconstruct.reading import COPIES, LEAST, ROOM, elements_for
-from genie_onnx.team import Team
 
 CPU = torch.device("cpu")
 

@@ -11,9 +11,9 @@ import torch
 from graphs import Net
 
 from genie_onnx.blocks import partition
-from genie_onnx.compute import Compute
 from genie_onnx.config import ClosedFormConfig, PlacementConfig, ReconstructConfig
 from genie_onnx.importer import import_graph
+from genie_onnx.machine.compute import Compute
 from genie_onnx.placement import place
 from genie_onnx.quant import ANY, fake_quantize
 from genie_onnx.reconstruct import (

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from genie_onnx.errors import RunError
-from genie_onnx.memory import Budget
+from genie_onnx.machine.memory import Budget
 from genie_onnx.reconstruct import store
 from genie_onnx.reconstruct.store import SHARE, ActivationStore, Stored, drawn
 

@@ -11,11 +11,11 @@ import torch
 from graphs import Net, graph
 
 from genie_onnx.blocks import partition
-from genie_onnx.compute import Compute
 from genie_onnx.config import PlacementConfig, ReconstructConfig
 from genie_onnx.errors import RunError
 from genie_onnx.events import Notice, Step
 from genie_onnx.importer import import_graph
+from genie_onnx.machine.compute import Compute
 from genie_onnx.placement import place
 from genie_onnx.qparams import quantize
 from genie_onnx.quant import fake_quantize

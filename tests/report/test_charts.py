@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from genie_onnx.history import Curve
 from genie_onnx.report.charts import POINTS, Line, chart
+from genie_onnx.report.history import Curve
 
 
 def points(line: Line) -> list[tuple[float, float]]:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from small_bn_net import SHAPE, imported, small_bn_net
 
-from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig
+from genie_onnx.machine.compute import Compute
 from genie_onnx.synthesis.batch import Batch
 from genie_onnx.synthesis.bn_loss import targets
 from genie_onnx.synthesis.scaling import Scaling

@@ -10,8 +10,8 @@ import torch
 from small_bn_net import SHAPE, imported, small_bn_net
 from torch import Tensor
 
-from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig
+from genie_onnx.machine.compute import Compute
 from genie_onnx.synthesis import distill
 from genie_onnx.synthesis.classes import balanced_labels, class_loss, decisive
 

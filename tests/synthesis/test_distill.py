@@ -7,12 +7,12 @@ import torch
 from small_bn_net import SHAPE, imported, small_bn_net
 from torch import Tensor
 
-from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig, Start
 from genie_onnx.errors import ModelError, RunError
 from genie_onnx.events import Step
 from genie_onnx.graph import BatchNorm
 from genie_onnx.importer import Network
+from genie_onnx.machine.compute import Compute
 from genie_onnx.synthesis import batch_sizes, distill
 from genie_onnx.synthesis.bn_loss import bn_loss, targets
 from genie_onnx.synthesis.teacher import teacher

@@ -7,9 +7,9 @@ import torch
 from small_bn_net import SHAPE, imported, small_bn_net
 from torch import Tensor
 
-from genie_onnx.compute import Compute
 from genie_onnx.config import DistillConfig
 from genie_onnx.events import Notice, Step
+from genie_onnx.machine.compute import Compute
 from genie_onnx.synthesis.batch import Batch
 from genie_onnx.synthesis.bn_loss import bn_loss, targets
 from genie_onnx.synthesis.classes import WEIGHT, class_loss

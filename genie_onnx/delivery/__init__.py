@@ -1,0 +1,1 @@
+"""Codes -> a file that its target takes, judged against what was simulated."""

@@ -1,0 +1,1 @@
+"""How good model files are on labelled samples."""

@@ -1,0 +1,1 @@
+"""A model file -> everything a run needs to know about it."""
