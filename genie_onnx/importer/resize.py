@@ -106,13 +106,15 @@ def _round(c: np.ndarray, mode: str) -> np.ndarray:
     return np.where(halfway, above if mode == "round_prefer_ceil" else below, np.rint(c))
 
 
-@torch.compiler.assume_constant_result  # torch.compile calls it with the numbers at hand, instead of tracing it
 def torch_mode(
     rule: Rule, sizes: tuple[int, ...], outs: tuple[int, ...], scales: tuple[float, ...]
 ) -> tuple[str, bool | None] | None:
     """(mode, align_corners) of the torch.nn.functional.interpolate that has the very tables of `rule`, None if there is none.
 
     Sizes, outs and scales are those of the spatial axes, the ones that torch can resize.
+
+    torch.compile cannot trace it: who compiles marks it by torch.compiler.assume_constant_result. It is not marked here, because
+    that imports torch's compiler, a second of every start.
     """
     return _torch_mode(rule, sizes, outs, scales)
 

@@ -8,7 +8,6 @@ A target may ask for symmetric grids, one grid a tensor, or scales that are powe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -83,7 +82,7 @@ def activation_grid(
     elif bool(low < 0):
         candidates.append(symmetric)
         if constraints.scales == "any":
-            candidates.append(_affine(low, high * ratio, bits) for ratio in RATIOS)
+            candidates.append(_affine(low, high * _ratios(high), bits))
     grid, _ = min((_search(row, c, bits, norm=norm) for c in candidates), key=lambda found: float(found[1]))
     return Grid(grid.scale.reshape(()), grid.zero_point.reshape(()))
 
@@ -102,8 +101,7 @@ def range_grid(low: float, high: float, bits: int, constraints: Constraints = AN
         steps = 2**bits - 2
         scale = _usable((ends[1] - ends[0]) / steps)
         full = Grid(scale, torch.round(-ends[0] / scale).clamp(0, steps))
-    widest = next(iter(_shrunk(full, bits, constraints)))
-    return Grid(*(part.reshape(()) for part in widest))
+    return Grid(*(part[0].reshape(()) for part in _shrunk(full, bits, constraints)))
 
 
 def _symmetric_values(bits: int, constraints: Constraints) -> bool:
@@ -128,32 +126,40 @@ def _symmetric(low: Tensor, high: Tensor, bits: int) -> Grid:
     return Grid(_usable(torch.maximum(-low, high) / (half - 1)), torch.full_like(low, half))
 
 
-def _shrunk(full: Grid, bits: int, constraints: Constraints) -> Iterator[Grid]:
-    """Yield the hundred grids of Eq. 6: both ends of the range shrink, so the zero point stays.
+def _ratios(like: Tensor) -> Tensor:
+    """RATIOS as [R, 1], of the type and on the device of `like`."""
+    return torch.tensor(RATIOS, dtype=like.dtype, device=like.device).unsqueeze(1)
+
+
+def _shrunk(full: Grid, bits: int, constraints: Constraints) -> Grid:
+    """Return the hundred grids of Eq. 6, [R, C] for a `full` one of [C]: both ends of the range shrink, so the zero point stays.
 
     Or those whose scale is a power of two, from the first that spans the whole range on; the zero point follows the lower end.
     """
     if constraints.scales == "any":
-        return (Grid(full.scale * ratio, full.zero_point) for ratio in RATIOS)
-    powers = (torch.exp2(torch.ceil(torch.log2(full.scale)) - octave) for octave in range(OCTAVES))
+        scale = full.scale * _ratios(full.scale)
+        return Grid(scale, full.zero_point.expand_as(scale))
+    octaves = torch.arange(OCTAVES, dtype=full.scale.dtype, device=full.scale.device).unsqueeze(1)
+    scale = torch.exp2(torch.ceil(torch.log2(full.scale)) - octaves)
     if bool((full.zero_point == 2 ** (bits - 1)).all()):
-        return (Grid(scale, full.zero_point) for scale in powers)
-    return (Grid(scale, torch.round(full.zero_point * full.scale / scale).clamp(0, 2**bits - 1)) for scale in powers)
+        return Grid(scale, full.zero_point.expand_as(scale))
+    return Grid(scale, torch.round(full.zero_point * full.scale / scale).clamp(0, 2**bits - 1))
 
 
-def _search(
-    x: Tensor, candidates: Iterable[Grid], bits: int, power: Tensor | None = None, norm: float = NORM
-) -> tuple[Grid, Tensor]:
-    """Return for each row of `x` [C, K] the best of `candidates` ([C] each), and its error [C]: by Eq. 6, or, with `power`
-    [C, K], squared and weighted."""
+def _search(x: Tensor, candidates: Grid, bits: int, power: Tensor | None = None, norm: float = NORM) -> tuple[Grid, Tensor]:
+    """Return for each row of `x` [C, K] the best of `candidates` [R, C], the first of equals, and its error [C]: by Eq. 6, or,
+    with `power` [C, K], squared and weighted."""
     best_error = torch.full_like(x[:, 0], torch.inf)
     best = Grid(torch.ones_like(best_error), torch.zeros_like(best_error))
-    for scale, zero_point in candidates:
-        s, z = scale.unsqueeze(1), zero_point.unsqueeze(1)
+    at_once = max(1, SEARCHED // x.numel())  # of a small tensor, rounding at several scales costs as much as at one
+    for scale, zero_point in zip(*(part.split(at_once) for part in candidates), strict=True):
+        s, z = scale.unsqueeze(2), zero_point.unsqueeze(2)
         rounded = (x / s).round_().clamp_(-z, 2**bits - 1 - z).mul_(s)
         rounded.sub_(x)
-        error = (rounded.abs_().pow_(norm) if power is None else rounded.square_().mul_(power)).mean(1)
+        errors = (rounded.abs_().pow_(norm) if power is None else rounded.square_().mul_(power)).mean(2)
+        error, place = errors.nan_to_num(torch.inf, torch.inf).min(0)
         better = error < best_error
         best_error = torch.where(better, error, best_error)
-        best = Grid(torch.where(better, scale, best.scale), torch.where(better, zero_point, best.zero_point))
+        chosen = (part.gather(0, place.unsqueeze(0)).squeeze(0) for part in (scale, zero_point))
+        best = Grid(*(torch.where(better, new, old) for new, old in zip(chosen, best, strict=True)))
     return best, best_error

@@ -14,6 +14,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -49,22 +50,7 @@ class Contents:
 
 def render(contents: Contents) -> str:
     """Return the page."""
-    environment = Environment(
-        loader=PackageLoader("genie_onnx.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "size": size,
-        "short": short,
-        "parts": parts,
-        "tail": tail,
-        "level": level,
-        "figure": figure,
-        "duration": duration,
-    }
+    environment = _environment()
     assert environment.loader is not None
     script, style = (environment.loader.get_source(environment, name)[0] for name in ("report.js", "report.css"))
     comparison = contents.comparison and _bounded(contents.comparison)
@@ -97,6 +83,28 @@ def render(contents: Contents) -> str:
             "steps": contents.steps,
         },
     )
+
+
+@cache
+def _environment() -> Environment:
+    """What renders templates: one for a process, since compiling them takes longer than rendering does."""
+    environment = Environment(
+        loader=PackageLoader("genie_onnx.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "size": size,
+        "short": short,
+        "parts": parts,
+        "tail": tail,
+        "level": level,
+        "figure": figure,
+        "duration": duration,
+    }
+    return environment
 
 
 def _layers(report: Json) -> dict[str, Any]:
