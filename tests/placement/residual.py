@@ -1,4 +1,4 @@
-"""The residual network that tests of placement share, and bits of which no rule can borrow another's."""
+"""Networks that tests of placement share, and bits of which no rule can borrow another's."""
 
 from __future__ import annotations
 
@@ -33,3 +33,19 @@ RESIDUAL = graph("""
 def activation_bits(placement: Placement) -> dict[str, int]:
     """Return the bits of every rounded value."""
     return {v: group.bits for group in placement.activations for v in group.values}
+
+
+SHORTCUT = """
+    agraph (float[N,4,8,8] x, float[4,4,3,3] w1, float[8,4,3,3] w2, float[8,8,1,1] w3, float[2,8,1,1] w4) => (float[N,2,4,4] y)
+    <int64[2] start = {0, 0}, int64[2] end = {99, 99}, int64[2] axes = {2, 3}, int64[2] steps = {2, 2},
+     int64[8] pads = {0, 2, 0, 0, 0, 2, 0, 0}, float fill = {FILL}> {
+        c1 = Conv<pads=[1,1,1,1]>(x, w1)
+        r1 = Relu(c1)
+        c2 = Conv<pads=[1,1,1,1], strides=[2,2]>(r1, w2)
+        half = Slice(r1, start, end, axes, steps)
+        wide = Pad(half, pads, fill)
+        sum = Add(c2, wide)
+        r2 = Relu(sum)
+        c3 = Conv(r2, w3)
+        y = Conv(c3, w4)
+    }"""
