@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from genie_onnx.quant import Grid, activation_grid, range_grid, weight_grid
+from genie_onnx.quant import Grid, activation_grid, range_grid, ranges, weight_grid
 from genie_onnx.targets import Constraints
 
 
@@ -33,6 +33,18 @@ def test_weight_grid_is_the_best_of_the_hundred_ratios_of_each_channel(bits: int
         expected_scale, expected_zero = brute_force(row, bits)
         assert scale[k].item() == pytest.approx(expected_scale, rel=1e-9)
         assert zero_point[k].item() == expected_zero
+
+
+@pytest.mark.parametrize("searched", [1, 5 * 60 * 7])
+def test_how_many_scales_are_tried_at_once_does_not_matter(searched: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One at a time, or seven, the last time fewer; of scales that are equally good the largest is taken."""
+    weight = torch.randn(5, 60, generator=torch.Generator().manual_seed(0))
+    weight[4] = 0
+    weight[4, 0] = 1.0  # on the grid at every ratio that is one over a whole number
+    found = weight_grid(weight, 4)
+    monkeypatch.setattr(ranges, "SEARCHED", searched)
+    assert all(torch.equal(a, b) for a, b in zip(found, weight_grid(weight, 4), strict=True))
+    assert found.scale[4].item() == pytest.approx(1 / 15)
 
 
 def test_eight_bit_weights_are_symmetric() -> None:
