@@ -26,7 +26,7 @@ def together(size: int, model: Path, output: Path, killed: int | None = None, **
     killed: the rank of a process that is killed (SIGKILL) as soon as it adds up numbers with the others for the second block.
     """
     context: ForkServerContext = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["genie_onnx.pipeline.quantize"])
+    context.set_forkserver_preload(["genie_onnx.pipeline.quantize", "torch._dynamo"])  # torch's Adam imports the second
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

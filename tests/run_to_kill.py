@@ -49,7 +49,7 @@ def killed_before_file(number: int, model: Path, output: Path, **settings: Any) 
 
 def _start(last: int | None, model: Path, output: Path, settings: dict[str, Any]) -> tuple[Event, ForkServerProcess]:
     context: ForkServerContext = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["genie_onnx.pipeline.quantize"])
+    context.set_forkserver_preload(["genie_onnx.pipeline.quantize", "torch._dynamo"])  # torch's Adam imports the second
     begun = context.Event()
     process: ForkServerProcess = context.Process(target=_quantize, args=(begun, last, model, output, settings))
     process.start()

@@ -2,17 +2,20 @@
 what it prints is compared too, but for the numbers.
 
 The tutorial is run exactly as it stands. Elsewhere `quantize` and `distill` get options that make them short, and start anew:
-what stands side by side on a page is to choose from. What cannot be run is in NOT_HERE; commands of genie-onnx there are parsed.
+what stands side by side on a page is to choose from. What cannot be run is in NOT_HERE. In the default suite README and tutorial
+are run, and of all pages the commands are parsed, the programs compiled and the names of this package in them looked up.
 """
 
 from __future__ import annotations
 
+import ast
 import doctest
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,7 @@ QUICK = {
     "quantize": ["--samples", "8", "--distill-iters", "2", "--recon-iters", "2", "--accept-useless"],
     "distill": ["--samples", "8", "--distill-iters", "2"],
     "verify": ["--with", "onnxruntime", "--samples", "4"],
+    "doctor": ["--no-smoke"],  # which test_doctor has
 }
 NOT_HERE = {
     "pip install": "changes the environment",
@@ -117,7 +121,11 @@ def check(entry: Entry, run: Run) -> None:
         assert same_words(entry.printed, printed), f"{entry.place}: {entry.text}\n{printed}"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if todo(page)], ids=name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[] if name(page) in ("README.md", TUTORIAL) else pytest.mark.slow) for page in PAGES if todo(page)],
+    ids=name,
+)
 def test_commands_do_what_the_page_says(page: Path, run: Run) -> None:
     for entry in todo(page):
         check(entry, run)
@@ -137,16 +145,25 @@ def test_the_first_command_of_the_readme_is_that_of_the_tutorial() -> None:
     assert {entry.text for entry in entries(ROOT / TUTORIAL)} >= FIRST
 
 
-def test_what_is_not_run_is_still_a_command() -> None:
-    unused = dict(NOT_HERE)
-    for entry in (entry for page in PAGES for entry in entries(page) if reason(entry) is not None):
-        for part in list(unused):
-            if part in entry.text:
-                del unused[part]
-        if entry.text.startswith("genie-onnx"):
+@pytest.mark.parametrize("page", [page for page in PAGES if entries(page)], ids=name)
+def test_everything_is_such_as_could_be_run(page: Path) -> None:
+    """Whether or not it is."""
+    for entry in entries(page):
+        if entry.language == "toml":
+            tomllib.loads(entry.text)
+        elif entry.language == "python":
+            for node in ast.walk(ast.parse(entry.text, entry.place)):
+                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "genie_onnx":
+                    assert node.attr in genie_onnx.__all__, entry.place
+        elif entry.text.startswith("genie-onnx ") and "error: " not in (entry.printed or ""):
             _, command, *arguments = shlex.split(entry.text)
-            main.commands[command].make_context(command, arguments)
-    assert unused == {}
+            if not command.startswith("-"):
+                main.commands[command].make_context(command, arguments)
+
+
+def test_what_is_not_run_is_there() -> None:
+    texts = [entry.text for page in PAGES for entry in entries(page)]
+    assert [part for part in NOT_HERE if not any(part in text for text in texts)] == []
 
 
 def test_every_public_name_has_its_place() -> None:

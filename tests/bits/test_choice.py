@@ -17,14 +17,27 @@ from graphs import Net
 from onnx import numpy_helper
 
 import genie_onnx
-from genie_onnx import BitGoal, BitPlan, ConfigError, LayerBits, PlacementConfig, QuantizeConfig, ReconstructConfig, RunError
+from genie_onnx import (
+    BitGoal,
+    BitPlan,
+    ClosedFormConfig,
+    ConfigError,
+    LayerBits,
+    PlacementConfig,
+    QuantizeConfig,
+    ReconstructConfig,
+    RunError,
+)
 from genie_onnx.bits.choice import points_lost
 from genie_onnx.bits.plan import plan_from_json
 from genie_onnx.config import from_json, to_json
 from genie_onnx.events import Notice, Step
 from genie_onnx.run.directory import RunDirectory
 
-QUICK = QuantizeConfig(images="procedural", samples=16, reconstruct=ReconstructConfig(iterations=10))
+# The ridge of closed form is given: choosing it would take most of the time
+QUICK = QuantizeConfig(
+    images="procedural", samples=16, reconstruct=ReconstructConfig(iterations=10), closed_form=ClosedFormConfig(ridge=0.05)
+)
 
 
 WEIGHTS = [210, 1152, 1152, 32]  # of each block
@@ -72,6 +85,21 @@ def run(model: Path, goal: BitGoal, **changes: object) -> tuple[genie_onnx.Resul
     return result, chosen(events)
 
 
+def planned(path: Path, net: onnx.ModelProto, goal: BitGoal) -> BitPlan:
+    """What is chosen for `net`, saved as `path`; the run ends there."""
+    onnx.save(net, path)
+    events: list[genie_onnx.Event] = []
+
+    def watch(event: genie_onnx.Event) -> None:
+        events.append(event)
+        if isinstance(event, BitPlan):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        genie_onnx.quantize(path, config=dataclasses.replace(QUICK, bit_goal=goal), progress=watch)
+    return chosen(events)
+
+
 @pytest.fixture(scope="module")
 def averaged(tmp_path_factory: pytest.TempPathFactory) -> tuple[genie_onnx.Result, BitPlan]:
     """A run for 3 bits on average."""
@@ -104,32 +132,25 @@ def test_a_share_and_a_size_are_those_of_the_weights_at_their_bits(model: Path) 
         model, model.with_name("eight.onnx"), config=dataclasses.replace(QUICK, placement=PlacementConfig(wbits=8))
     )
     assert at_8.report.sizes["packed"] == plan.bytes_at_8
-    _, same = run_fresh(model.with_name("bytes.onnx"), net(), BitGoal(bytes=plan.bytes))
+    same = planned(model.with_name("bytes.onnx"), net(), BitGoal(bytes=plan.bytes))
     assert same.bytes <= plan.bytes
 
 
 def test_a_block_that_does_next_to_nothing_to_the_output_gets_the_fewest_bits(tmp_path: Path) -> None:
-    _, idle = run_fresh(tmp_path / "idle.onnx", net(gain=1e-6), BitGoal(average=4.0))
+    idle = planned(tmp_path / "idle.onnx", net(gain=1e-6), BitGoal(average=4.0))
     assert [block.bits for block in idle.blocks][2] < [block.bits for block in idle.blocks][1]
-    _, busy = run_fresh(tmp_path / "busy.onnx", net(gain=10), BitGoal(average=4.0))
+    busy = planned(tmp_path / "busy.onnx", net(gain=10), BitGoal(average=4.0))
     assert [block.bits for block in busy.blocks][2] >= [block.bits for block in busy.blocks][1]
 
 
-def run_fresh(path: Path, net: onnx.ModelProto, goal: BitGoal) -> tuple[genie_onnx.Result, BitPlan]:
-    """Save `net` and quantize it."""
-    onnx.save(net, path)
-    return run(path, goal)
-
-
 def test_a_larger_loss_makes_a_smaller_model(model: Path) -> None:
-    sizes = []
-    for drop in (30.0, 3.0):
-        result, plan = run_fresh(model.with_name(f"drop{drop:g}.onnx"), net(), BitGoal(drop=drop))
+    result, small = run(model, BitGoal(drop=30.0))
+    assert result.report.parity["ok"]
+    large = planned(model.with_name("drop3.onnx"), net(), BitGoal(drop=3.0))
+    for plan, drop in ((small, 30.0), (large, 3.0)):
         assert plan.drop is not None
         assert plan.drop <= drop
-        assert result.report.parity["ok"]
-        sizes.append(plan.bytes)
-    assert sizes[0] < sizes[1]
+    assert small.bytes < large.bytes
 
 
 def test_a_loss_that_cannot_be_promised_is_said_and_everything_gets_8_bits(model: Path) -> None:
@@ -164,9 +185,12 @@ def test_layers_with_bits_of_their_own_keep_them(model: Path) -> None:
         run(model, BitGoal(average=2.5), placement=every)
 
 
-def test_a_killed_run_goes_on_with_its_plan_and_ends_with_the_identical_file(model: Path, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_with_its_plan_and_ends_with_the_identical_file(
+    averaged: tuple[genie_onnx.Result, BitPlan], tmp_path: Path
+) -> None:
+    whole, _ = averaged
+    model = whole.output.with_name("net.onnx")
     settings = dataclasses.replace(QUICK, bit_goal=BitGoal(average=3.0))
-    whole = genie_onnx.quantize(model, tmp_path / "whole.onnx", config=settings)
 
     def stop(event: genie_onnx.Event) -> None:
         if isinstance(event, Step) and event.stage == "learn":

@@ -19,7 +19,7 @@ from graphs import Net
 from onnx import numpy_helper
 
 import genie_onnx
-from genie_onnx import BitGoal, BitPlan, LayerBits, PlacementConfig, QuantizeConfig, ReconstructConfig
+from genie_onnx import BitGoal, BitPlan, ClosedFormConfig, LayerBits, PlacementConfig, QuantizeConfig, ReconstructConfig
 from genie_onnx.bits.budget import choices
 from genie_onnx.bits.plan import plan_from_json, with_bits
 from genie_onnx.bits.values import RISE, WORTH, ValueTable, fewest
@@ -29,7 +29,14 @@ from genie_onnx.preparation.prepare import prepare
 from genie_onnx.run.directory import RunDirectory
 from genie_onnx.targets import PORTABLE, TARGETS, Constraints
 
-QUICK = QuantizeConfig(images="procedural", samples=16, reconstruct=ReconstructConfig(iterations=0))
+# The ridge of closed form is given: choosing it would take most of the time
+RIDGE = 0.05
+QUICK = QuantizeConfig(
+    images="procedural",
+    samples=16,
+    reconstruct=ReconstructConfig(iterations=0),
+    closed_form=ClosedFormConfig(ridge=RIDGE),
+)
 NARROW = {"c1": 2048, "c2": 2048, "c3": 512, "c4": 512}  # elements of what the layers write that others read at --abits
 
 
@@ -184,7 +191,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def command(path: Path) -> str:
     """What `quantize --avg-bits 4` prints."""
-    options = ["--avg-bits", "4", "--samples", "16", "--images", "procedural", "--recon-iters", "0"]
+    options = ["--avg-bits", "4", "--samples", "16", "--images", "procedural", "--recon-iters", "0", "--ridge", str(RIDGE)]
     result = CliRunner().invoke(main, ["quantize", str(path), *options])
     assert result.exit_code == 0, result.output
     return result.output

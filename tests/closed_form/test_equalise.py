@@ -150,7 +150,7 @@ def test_depthwise_readers_take_any_factor() -> None:
     assert found == sorted(found, reverse=True)
 
 
-@pytest.mark.parametrize("width", [2, 3, 4, 8])
+@pytest.mark.parametrize("width", [2, 8, *(pytest.param(width, marks=pytest.mark.slow) for width in (3, 4))])
 def test_the_exponent_of_the_least_noise_is_nearly_the_best_measured(width: int) -> None:
     """Worse than the best of them by a few percent at most on average; always 1/2 would be by more where weights are wide."""
     ratios = []

@@ -175,9 +175,14 @@ def quantize(folder: Path, name: str, told: list[genie_onnx.Event] | None = None
     ).output
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of a run that nothing ended."""
+    return quantize(tmp_path_factory.mktemp("whole"), "whole").read_bytes()
+
+
 @pytest.mark.parametrize("damage", [None, "removed", "{"])
-def test_a_run_that_goes_on_has_the_same_factors_and_the_identical_file(damage: str | None, tmp_path: Path) -> None:
-    whole = quantize(tmp_path, "whole").read_bytes()
+def test_a_run_that_goes_on_has_the_same_factors_and_the_identical_file(damage: str | None, whole: bytes, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         quantize(tmp_path, "half", stop_at=1)
     table = tmp_path / "half.genie" / "equalisation.json"

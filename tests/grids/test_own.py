@@ -14,7 +14,11 @@ from genie_onnx import BitGoal, ConfigError, QuantizeConfig, RunError
 from genie_onnx.events import Notice, Step
 from genie_onnx.targets import TARGETS
 
-CASES = [*((operator, 4) for operator in SELECTING), ("slice", 2), ("slice", 8), ("split", 2), ("gather", 8)]
+CASES = [
+    *((operator, 4) for operator in SELECTING),
+    ("slice", 8),
+    *(pytest.param(operator, bits, marks=pytest.mark.slow) for operator, bits in (("slice", 2), ("split", 2), ("gather", 8))),
+]
 
 
 def sharing(settings: QuantizeConfig) -> QuantizeConfig:

@@ -27,7 +27,7 @@ CONFIG = QuantizeConfig(
     reconstruct=ReconstructConfig(iterations=3),
 )
 STAGES = ["check", "statistics", "images", "judges", "save", "grids", "weights", "learn", "export"]
-CLOSED, LEARNED = [*STAGES, "equalise"], [*STAGES, "targets", "carry"]  # each block in closed form first, or not
+CLOSED, LEARNED = [*STAGES, "equalise"], ["targets", "learn", "carry"]  # each block in closed form first, or what differs else
 LATENCY = 5.0  # s; a step of the small network takes milliseconds, but the machine may be busy
 
 

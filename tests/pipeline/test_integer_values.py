@@ -30,8 +30,13 @@ def test_integers_cross_block_borders(name: str) -> None:
     assert all(whole.isdisjoint(block.targets) for block in prepared.blocks)
 
 
-@pytest.mark.parametrize("closed_form", [True, False], ids=["closed form", "learned"])
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(
+    ("name", "closed_form"),
+    [
+        *((name, True) for name in NETS),
+        *(pytest.param(name, False, marks=[] if number < 2 else pytest.mark.slow) for number, name in enumerate(NETS)),
+    ],
+)
 def test_networks_with_integers_inside_are_quantized_and_compared(name: str, closed_form: bool, tmp_path: Path) -> None:
     model, file = integer_net(name), tmp_path / "net.quant.onnx"
     onnx.save(model, tmp_path / "net.onnx")

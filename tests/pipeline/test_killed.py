@@ -69,7 +69,7 @@ def leftovers(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if ".part" in path.name]
 
 
-@pytest.mark.parametrize(("kind", "number"), [("amplified", 7), ("procedural", 11)])
+@pytest.mark.parametrize(("kind", "number"), [("procedural", 11), pytest.param("amplified", 7, marks=pytest.mark.slow)])
 def test_killed_before_a_file_appears(kind: str, number: int, tmp_path: Path) -> None:
     model, arguments = settings(kind, tmp_path)
     whole = genie_onnx.quantize(model, tmp_path / "whole.onnx", **arguments)
@@ -81,6 +81,7 @@ def test_killed_before_a_file_appears(kind: str, number: int, tmp_path: Path) ->
     assert not leftovers(tmp_path)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     model, arguments = settings("distilled", tmp_path)
     began = time.monotonic()

@@ -46,12 +46,13 @@ ROUGH = QuantizeConfig(
 SOLVED = dataclasses.replace(ROUGH, closed_form=QuantizeConfig().closed_form)
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    """The small network, with images beside it."""
-    onnx.save(small_bn_net(), tmp_path / "net.onnx")
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((64, *SHAPE)).astype(np.float32))
-    return tmp_path / "net.onnx"
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small network, with images beside it, and what the tests of this file make of it, each under a name of its own."""
+    folder = tmp_path_factory.mktemp("last_pass")
+    onnx.save(small_bn_net(), folder / "net.onnx")
+    np.save(folder / "x.npy", np.random.default_rng(0).standard_normal((64, *SHAPE)).astype(np.float32))
+    return folder / "net.onnx"
 
 
 def quantized(model: Path, name: str, config: QuantizeConfig, told: list[Event] | None = None) -> genie_onnx.Result:
@@ -60,14 +61,36 @@ def quantized(model: Path, name: str, config: QuantizeConfig, told: list[Event] 
     return genie_onnx.quantize(model, model.with_name(f"{name}.onnx"), config=config, data=data, requirements=ANY, progress=tell)
 
 
+Finished = tuple[genie_onnx.Result, list[Event]]  # a run, and what it told
+
+
+@pytest.fixture(scope="module")
+def rough(model: Path) -> Finished:
+    """A run by ROUGH, of which nothing may be changed."""
+    told: list[Event] = []
+    return quantized(model, "rough", ROUGH, told), told
+
+
+@pytest.fixture(scope="module")
+def solved(model: Path) -> Finished:
+    """A run by SOLVED, of which nothing may be changed."""
+    told: list[Event] = []
+    return quantized(model, "solved", SOLVED, told), told
+
+
+def copied(finished: genie_onnx.Result, name: str) -> RunDirectory:
+    """The run directory of a run, copied for an output of that name beside it."""
+    return RunDirectory(shutil.copytree(finished.run_dir, finished.run_dir.with_name(f"{name}.genie")))
+
+
 def sentence(result: genie_onnx.Result) -> str:
     """What the report says of the pass."""
     (found,) = (notice for notice in result.report.notices if "last pass" in notice)
     return found
 
 
-def test_what_is_kept_is_in_the_file_and_integers_are_those_of_a_run_without(model: Path) -> None:
-    plain, done = (quantized(model, f"o{epochs}", dataclasses.replace(ROUGH, last_pass=epochs)) for epochs in (0, 20))
+def test_what_is_kept_is_in_the_file_and_integers_are_those_of_a_run_without(model: Path, rough: Finished) -> None:
+    plain, done = quantized(model, "rough_plain", dataclasses.replace(ROUGH, last_pass=0)), rough[0]
     assert "is kept" in sentence(done)
     assert done.report.parity["ok"]
     before, after = (
@@ -82,8 +105,8 @@ def test_what_is_kept_is_in_the_file_and_integers_are_those_of_a_run_without(mod
     assert done.report.comparison["outputs"][0]["sqnr_db"] > plain.report.comparison["outputs"][0]["sqnr_db"]
 
 
-def test_what_is_not_kept_leaves_the_file_of_a_run_without(model: Path) -> None:
-    plain, done = (quantized(model, f"o{epochs}", dataclasses.replace(SOLVED, last_pass=epochs)) for epochs in (0, 2))
+def test_what_is_not_kept_leaves_the_file_of_a_run_without(model: Path, solved: Finished) -> None:
+    plain, done = quantized(model, "solved_plain", dataclasses.replace(SOLVED, last_pass=0)), solved[0]
     assert "is not kept" in sentence(done)
     before, after = (onnx.load(result.output) for result in (plain, done))
     assert before.graph == after.graph  # settings in the metadata differ
@@ -91,13 +114,23 @@ def test_what_is_not_kept_leaves_the_file_of_a_run_without(model: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL and fork servers are POSIX")
-@pytest.mark.parametrize("config", [ROUGH, SOLVED], ids=["kept", "not kept"])
-@pytest.mark.parametrize("number", [2, 3], ids=["before its codes", "between codes and errors"])
-def test_killed_in_the_pass_it_ends_with_the_identical_file(model: Path, config: QuantizeConfig, number: int) -> None:
-    whole = quantized(model, "whole", config)
-    killed = model.with_name("killed.onnx")
-    run = RunDirectory(killed.with_suffix(".genie"))
-    shutil.copytree(whole.run_dir, run.path)
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        ("rough", 3),
+        ("solved", 2),
+        pytest.param("rough", 2, marks=pytest.mark.slow),
+        pytest.param("solved", 3, marks=pytest.mark.slow),
+    ],
+    ids=["kept, before its errors", "not kept, before its codes", "kept, before its codes", "not kept, before its errors"],
+)
+def test_killed_in_the_pass_it_ends_with_the_identical_file(
+    kind: str, number: int, model: Path, request: pytest.FixtureRequest
+) -> None:
+    whole, _ = request.getfixturevalue(kind)
+    config = {"rough": ROUGH, "solved": SOLVED}[kind]
+    run = copied(whole, f"killed_{kind}_{number}")
+    killed = run.path.with_suffix(".onnx")
     for path in (run.last_pass, run.last_errors, run.report):  # a run that has come to its last pass
         path.unlink()
     assert killed_before_file(
@@ -105,7 +138,7 @@ def test_killed_in_the_pass_it_ends_with_the_identical_file(model: Path, config:
     )  # the first is source.json
     assert genie_onnx.status(run.path).stage == "last-pass"
     assert run.last_pass.exists() == (number == 3)
-    quantized(model, "killed", config)
+    quantized(model, killed.stem, config)
     assert killed.read_bytes() == whole.output.read_bytes()
     reports = [json.loads(path.with_suffix(".report.json").read_text()) for path in (whole.output, killed)]
     assert [report.pop("seconds") > 0 for report in reports] == [True, True]
@@ -113,28 +146,27 @@ def test_killed_in_the_pass_it_ends_with_the_identical_file(model: Path, config:
 
 
 @pytest.mark.parametrize("name", ["last_pass.safetensors", "last_pass.json"])
-def test_a_damaged_one_is_made_again_and_not_exported(model: Path, name: str) -> None:
-    result = quantized(model, "o", ROUGH)
-    before, path = result.output.read_bytes(), result.run_dir / name
+def test_a_damaged_one_is_made_again_and_not_exported(model: Path, name: str, rough: Finished) -> None:
+    run = copied(rough[0], f"damaged_{name}".replace(".", "_")).path
+    path = run / name
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(genie_onnx.RunError, match="is damaged"):
-        genie_onnx.export(result.run_dir, TARGETS["onnxruntime"])
+        genie_onnx.export(run, TARGETS["onnxruntime"])
     told: list[Event] = []
-    quantized(model, "o", ROUGH, told)
+    made = quantized(model, run.stem, ROUGH, told)
     assert any(isinstance(event, Notice) and "The last pass is made again" in event.text for event in told)
-    assert result.output.read_bytes() == before
+    assert made.output.read_bytes() == rough[0].output.read_bytes()
 
 
-def test_export_writes_what_the_run_wrote(model: Path) -> None:
-    result = quantized(model, "o", ROUGH)
+def test_export_writes_what_the_run_wrote(rough: Finished) -> None:
+    result, _ = rough
     other = genie_onnx.export(result.run_dir, TARGETS["onnxruntime"])
     assert onnx.load(other.output).graph == onnx.load(result.output).graph
     assert genie_onnx.status(result.run_dir).stage == "finished"
 
 
-def test_it_is_estimated_and_told(model: Path) -> None:
-    told: list[Event] = []
-    quantized(model, "o", ROUGH, told)
+def test_it_is_estimated_and_told(model: Path, rough: Finished) -> None:
+    _, told = rough
     (todo,) = (event for event in told if isinstance(event, Plan))
     steps = [event for event in told if isinstance(event, Step) and event.stage == "last-pass"]
     assert steps[-1].iteration == steps[-1].iterations == 20 * 12
@@ -153,6 +185,7 @@ def test_two_processes_make_one_file(model: Path) -> None:
     assert any("last pass is kept" in notice for notice in report["notices"])
 
 
+@pytest.mark.usefixtures("solved")
 def test_the_option_and_what_it_refuses(model: Path) -> None:
     shown = CliRunner().invoke(main, ["quantize", str(model), "--last-pass", "3", "--dry-run"])
     assert shown.exit_code == 0, shown.output
@@ -160,6 +193,5 @@ def test_the_option_and_what_it_refuses(model: Path) -> None:
     assert '"last_pass": 3' in shown.output
     with pytest.raises(ConfigError, match="last pass"):
         QuantizeConfig(last_pass=-1)
-    quantized(model, "o", SOLVED)
     with pytest.raises(ConfigError, match="--last-pass was 20 and is now 2"):
-        quantized(model, "o", dataclasses.replace(SOLVED, last_pass=2))
+        quantized(model, "solved", dataclasses.replace(SOLVED, last_pass=2))

@@ -46,7 +46,7 @@ def attempt(path: Path, patience: float = PATIENCE, tried: Callable[[Path], tupl
     `tried` returns an outcome and its text. A process that dies or hangs while it ends counts like one that does so before.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["property.apart"])
+    context.set_forkserver_preload(["property.apart", "torch._dynamo"])  # torch's Adam imports the second
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(sender, path, tried or quantized))
     process.start()

@@ -64,7 +64,7 @@ def hold(model: RandomModel, placement_config: PlacementConfig, name: str) -> No
     properties.names_are_kept(file, proto, deploy)
 
 
-@settings(max_examples=20, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(models(), PLACEMENTS, NAMES)
 def test_random_networks(model: RandomModel, placement: PlacementConfig, name: str) -> None:
     hold(model, placement, name)

@@ -140,8 +140,14 @@ def same(a: Codes, b: Codes) -> bool:
     return weights and grids and biases and names
 
 
-@pytest.mark.parametrize("bits", [4, 3])
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [
+        *((name, 3) for name in NETS),
+        ("conv", 4),
+        *(pytest.param(name, 4, marks=pytest.mark.slow) for name in NETS if name != "conv"),
+    ],
+)
 def test_it_is_nearer_at_the_output_than_nearest_rounding(name: str, bits: int) -> None:
     """On images held back: weights make good for each other, and for what rounding did to what they read."""
     run = Run(NETS[name], wbits=bits, first_last=bits)
@@ -285,8 +291,18 @@ def test_a_block_that_learning_makes_better_has_learned_codes_and_a_smaller_loss
     assert run.error(learned) < first
 
 
-@pytest.mark.parametrize(("iterations", "parts"), [(0, False), (60, False), (0, True)], ids=["closed", "learned", "in parts"])
-@pytest.mark.parametrize("name", ["conv", "depthwise", "tokens"])
+WAYS = {"closed": (0, False), "learned": (60, False), "in parts": (0, True)}
+QUICK = {("conv", "learned"), ("depthwise", "in parts"), ("tokens", "closed")}
+
+
+@pytest.mark.parametrize(
+    ("name", "iterations", "parts"),
+    [
+        pytest.param(name, *WAYS[way], id=f"{name}, {way}", marks=[] if (name, way) in QUICK else pytest.mark.slow)
+        for name in ("conv", "depthwise", "tokens")
+        for way in WAYS
+    ],
+)
 def test_finished_blocks_are_taken_over_bit_for_bit(
     name: str, iterations: int, parts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,8 +321,15 @@ def test_finished_blocks_are_taken_over_bit_for_bit(
         assert [r.block for r in run.results] == [r.block for r in results[number + 1 :]]
 
 
-@pytest.mark.parametrize("parts", [False, True], ids=["whole", "in parts"])
-@pytest.mark.parametrize("count", [FORWARD_BATCH // 4, 2 * FORWARD_BATCH + 3], ids=["one batch", "several"])
+@pytest.mark.parametrize(
+    ("count", "parts"),
+    [
+        pytest.param(FORWARD_BATCH // 4, True, id="one batch, in parts"),
+        pytest.param(2 * FORWARD_BATCH + 3, False, id="several, whole"),
+        pytest.param(FORWARD_BATCH // 4, False, id="one batch, whole", marks=pytest.mark.slow),
+        pytest.param(2 * FORWARD_BATCH + 3, True, id="several, in parts", marks=pytest.mark.slow),
+    ],
+)
 def test_every_process_of_a_team_has_the_same_codes(count: int, parts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where there is a batch for the first of them alone. One process does the same up to the order of sums."""
     if parts:
