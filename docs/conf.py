@@ -17,6 +17,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "command_line",
+    "file_list",
     "import_table",
     "mathml",
     "plain_tables",

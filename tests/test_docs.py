@@ -175,15 +175,36 @@ def test_every_public_name_has_its_place() -> None:
     assert set(documented) == set(genie_onnx.__all__)
 
 
-def test_links_of_the_readme_lead_somewhere() -> None:
+def broken_links(page: Path) -> list[str]:
+    """Return the links of a Markdown file to files beside it, or to headings in them, that lead nowhere."""
+    broken = []
+    for target, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([\w-]+))?\)", page.read_text(encoding="utf-8")):
+        file = page.parent / target if target else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(f"{target}#{anchor}")
+    return broken
+
+
+def anchors(page: Path) -> list[str]:
+    """Return what links to headings of a Markdown file are called, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("benchmarks/*.md"), *ROOT.glob("findings/*.md")], ids=name
+)
+def test_links_lead_somewhere(page: Path) -> None:
     """Those between pages of docs are checked when they are built."""
-    links = re.findall(r"\]\(([^)#:]+)(?:#([\w-]+))?\)", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert [target for target, _ in links if not (ROOT / target).exists()] == []
-    for target, anchor in links:
-        if anchor:
-            headings = re.findall(r"^#+ (.+)$", (ROOT / target).read_text(encoding="utf-8"), flags=re.MULTILINE)
-            anchors = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
-            assert anchor in anchors, f"{target}#{anchor}"
+    assert broken_links(page) == []
+
+
+def test_a_broken_link_is_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# What it does\n[a](page.md#what-it-does) [b](#what-it-does) [c](https://x.org)", encoding="utf-8")
+    assert broken_links(page) == []
+    page.write_text("# What it does\n[a](page.md#what-it-did) ![b](gone.png) [c](#there)", encoding="utf-8")
+    assert broken_links(page) == ["page.md#what-it-did", "gone.png#", "#there"]
 
 
 def same_words(said: str, printed: str) -> bool:

@@ -1,6 +1,6 @@
 """Who asks for which value to be rounded, to how many bits, and why.
 
-Two kinds of demand (METHOD, bits and residual). A quantised layer asks for its input, at `abits` (first, second and last
+Two kinds of demand. A quantised layer asks for its input, at `abits` (first, second and last
 layers: see below). With points="full" an integer runtime asks for what its kernels read and write besides, at
 `other_bits`. Where both ask for one value, the layer's bits hold: a residual that also feeds a convolution has `abits`.
 

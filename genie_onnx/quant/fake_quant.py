@@ -1,4 +1,4 @@
-"""Fake quantization of activations with a learned step (LSQ) and random dropping of it (QDrop; METHOD 2).
+"""Fake quantization of activations with a learned step (LSQ) and random dropping of it (QDrop).
 
     x_q = s round(clip(x / s, n, p)),   n = -z, p = 2^b - 1 - z
     d x_q/d x = 1 inside (n, p), else 0          d x_q/d s = round(u) - u inside, n or p outside,   u = x / s

@@ -1,4 +1,4 @@
-"""Step-size search: the grid that loses least, out of 100 shrunken min/max ranges (paper, Eq. 6; METHOD 2).
+"""Step-size search: the grid that loses least, out of 100 shrunken min/max ranges (paper, Eq. 6).
 
 s(r) = r (max - min) / (2^b - 1),   z = round(-min / s(1)),   r = 1.00, 0.99 ... 0.01
 s0   = argmin_r  mean |x - s (clip(round(x / s) + z, 0, 2^b - 1) - z)|^2.4

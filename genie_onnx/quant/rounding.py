@@ -7,7 +7,7 @@
 B + z is an integer and V lies in [0, 1], so whether an element is clipped does not depend on v: it is decided once. Where the
 clip swallows V, v starts where h is 0 and flat, and stays there; so clip(B + V + z, 0, 2^b - 1) - z = base + V everywhere.
 
-All weights of a block share one flat v (METHOD 3: summed module by module, the rounding term costs more than the
+All weights of a block share one flat v (summed module by module, the rounding term costs more than the
 convolutions). A Gemm may have 10^8 weights, so everything is done piece by piece, and computed again in the backward pass
 rather than kept: beside v, its gradient and w_q, an iteration holds nothing of that size.
 """

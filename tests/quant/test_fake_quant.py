@@ -1,4 +1,4 @@
-"""LSQ and QDrop: values against the ONNX definition, gradients against METHOD's formulas written out."""
+"""LSQ and QDrop: values against the ONNX definition, gradients against the formulas written out."""
 
 import numpy as np
 import pytest
