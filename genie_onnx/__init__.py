@@ -14,20 +14,18 @@ if TYPE_CHECKING:
     from genie_onnx.bits.plan import BitPlan, BlockBits, ValueBits
     from genie_onnx.comparison.comparison import compare
     from genie_onnx.config import (
-        PRESETS,
         BitGoal,
         ClosedFormConfig,
         DistillConfig,
-        Effort,
         LayerBits,
         PlacementConfig,
         QuantizeConfig,
         ReconstructConfig,
         from_json,
-        rounding_rate,
         to_json,
     )
     from genie_onnx.delivery.verification import Verification, verify
+    from genie_onnx.effort import PRESETS, Effort, rounding_rate
     from genie_onnx.environment import Finding, doctor
     from genie_onnx.errors import (
         CancelledError,
@@ -71,19 +69,17 @@ _HOMES = {
     "evaluation.accuracy": ("evaluate",),
     "bits.plan": ("BitPlan", "BlockBits", "ValueBits"),
     "config": (
-        "PRESETS",
         "BitGoal",
         "ClosedFormConfig",
         "DistillConfig",
-        "Effort",
         "LayerBits",
         "PlacementConfig",
         "QuantizeConfig",
         "ReconstructConfig",
         "from_json",
-        "rounding_rate",
         "to_json",
     ),
+    "effort": ("PRESETS", "Effort", "rounding_rate"),
     "machine.device": ("default_preset",),
     "pipeline.estimation": ("estimate",),
     "evaluation.evaluation": ("Evaluation", "ModelEvaluation"),

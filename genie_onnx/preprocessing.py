@@ -9,7 +9,7 @@ One value goes from the options of the command line, or the arguments of a publi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from genie_onnx.framing import Framing
@@ -34,9 +34,19 @@ class Preprocessing:
         numbers = (None if given is None else tuple(given) for given in (mean, std))
         return cls(mean=next(numbers), std=next(numbers), channel_order=channel_order, framing=framing)
 
+    def filled(self, known: Preprocessing) -> Preprocessing:
+        """Return it with what is not said taken from `known`; the order of channels goes with the numbers, which stand in it."""
+        framing = known.framing if self.framing is None else self.framing
+        if self.mean is None and self.std is None and known.mean is not None:
+            return replace(known, framing=framing)
+        return replace(self, framing=framing)
+
     def keywords(self) -> dict[str, Any]:
         """Return it as `QuantizeConfig` and the public functions take it."""
         return {"mean": self.mean, "std": self.std, "channel_order": self.channel_order, "framing": self.framing}
+
+
+UNKNOWN = Preprocessing()
 
 
 @dataclass(frozen=True, kw_only=True)
