@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PREPROCESSING = ["--input-mean", "0.485,0.456,0.406", "--input-std", "0.229,0.224,0.225"]
+PREPROCESSING = ["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
 FEW = ["--data", "calib1024.npz", "--samples", "1024", *PREPROCESSING]
 ZERO = ["--samples", "256", "--distill-iters", "60", "--start", "leaves", *PREPROCESSING]
 GENIE_D = ["--samples", "256", "--distill-iters", "180", "--start", "generator", *PREPROCESSING]

@@ -54,8 +54,8 @@ def main() -> None:
                 reconstruct=ReconstructConfig(iterations=options.iterations, rounding_lr=5e-3),
                 samples=options.samples,
                 seed=seed,
-                input_mean=(0.485, 0.456, 0.406),
-                input_std=(0.229, 0.224, 0.225),
+                mean=(0.485, 0.456, 0.406),
+                std=(0.229, 0.224, 0.225),
             )
             output = options.out / f"constraints_{number}_s{seed}.onnx"
             quantize(cifar / "resnet20_folded.onnx", output, config=config, data=[cifar / "calib1024.npz"])

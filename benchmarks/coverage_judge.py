@@ -24,7 +24,8 @@ import onnx_ir as ir
 import torch
 from coverage_process import Tell
 
-from genie_onnx.config import PRESETS, DistillConfig, PlacementConfig, QuantizeConfig, ReconstructConfig
+from genie_onnx.config import DistillConfig, PlacementConfig, QuantizeConfig, ReconstructConfig
+from genie_onnx.effort import PRESETS
 from genie_onnx.errors import InputError
 from genie_onnx.graph import query
 from genie_onnx.importer import Network

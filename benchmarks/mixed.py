@@ -32,16 +32,16 @@ ROWS = {
     "resnet20": Row(
         "cifar/resnet20_bn.onnx",
         "cifar/calib1024.npz",
-        ("--input-mean", "0.485,0.456,0.406", "--input-std", "0.229,0.224,0.225", "--abits", "4", "--preset", "fast"),
+        ("--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225", "--abits", "4", "--preset", "fast"),
         ("cifar", "cifar-jpeg"),
     ),
     "mobilenet": Row(  # short: a run takes eight minutes of a core
         "imagenet/mobilenet_v1_075_224_bn.onnx",
         "imagenet/calib",
         (
-            "--input-mean",
+            "--mean",
             "0.5",
-            "--input-std",
+            "--std",
             "0.5",
             "--abits",
             "8",

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnxruntime as ort
 
-CIFAR = ["--input-mean", "0.485,0.456,0.406", "--input-std", "0.229,0.224,0.225"]
-HALF = ["--input-mean", "0.5", "--input-std", "0.5"]
-FACES = ["--input-mean", "0.498", "--input-std", "0.502"]  # (x - 127) / 128
+CIFAR = ["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
+HALF = ["--mean", "0.5", "--std", "0.5"]
+FACES = ["--mean", "0.498", "--std", "0.502"]  # (x - 127) / 128
 
 
 class Network(NamedTuple):

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 from genie_onnx_cli import options
+from genie_onnx_cli.groups import MAIN, MODEL, PREPROCESSING, RUNNING, command, option, under
+from genie_onnx_cli.preprocessing import input_size, layout, preprocessing
 
 
 class Rows(click.ParamType):
@@ -26,30 +28,25 @@ class Rows(click.ParamType):
         return int(value)
 
 
-@click.command(short_help="Find the layers that cost most, and what to try.")
+@command(short_help="Find the layers that cost most, and what to try.")
 @click.argument("float_model", type=click.Path(path_type=Path), metavar="FLOAT.onnx")
 @click.argument("quantized", type=click.Path(path_type=Path), metavar="QUANT.onnx")
-@click.option(
-    "--data",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="Images: folder, npz or npy (may be given several times). Without it images are made, which tell less.",
+@under(
+    MAIN,
+    options.images,
+    option("--samples", type=click.IntRange(min=1), metavar="N", default=64, show_default=True, help="Images."),
+    option(
+        "--effects/--no-effects",
+        default=True,
+        show_default=True,
+        help="What each block does to the outputs, quantised alone and left out: two runs of the network a block and image.",
+    ),
+    option("--rows", type=Rows(), default=8, show_default=True, metavar="N|all", help="Rows of each table, the worst first."),
+    option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE.json", help="Write everything as JSON, too."),
 )
-@options.preprocessing
-@options.set_input
-@click.option("--samples", type=click.IntRange(min=1), default=64, show_default=True, help="Images.")
-@click.option(
-    "--effects/--no-effects",
-    default=True,
-    show_default=True,
-    help="What each block does to the outputs, quantised alone and left out: two runs of the network a block and image.",
-)
-@click.option("--rows", type=Rows(), default=8, show_default=True, metavar="N|all", help="Rows of each table, the worst first.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE.json", help="Write everything as JSON, too.")
-@options.seed
-@options.quiet
-@options.as_json
+@under(MODEL, input_size, layout, options.set_input)
+@under(PREPROCESSING, preprocessing)
+@under(RUNNING, options.seed, options.quiet, options.as_json)
 def compare(float_model: Path, quantized: Path, **given: Any) -> None:
     """Find the layers of QUANT.onnx that cost most against FLOAT.onnx, and say what to try next.
 
@@ -76,10 +73,7 @@ def compare(float_model: Path, quantized: Path, **given: Any) -> None:
             data=given["data"],
             samples=given["samples"],
             effects=given["effects"],
-            mean=given["input_mean"],
-            std=given["input_std"],
-            order=given["channel_order"],
-            framing=given["framing"],
+            **given["preprocessing"].keywords(),
             input_size=given["input_size"],
             layout=given["layout"],
             set_inputs=dict(given["set_inputs"]),

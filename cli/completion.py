@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 from click.shell_completion import get_completion_class
+from genie_onnx_cli.groups import command
 
 PROGRAM, VARIABLE = "genie-onnx", "_GENIE_ONNX_COMPLETE"
 
 
-@click.command(short_help="Make a shell complete commands and values.")
+@command(short_help="Make a shell complete commands and values.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
@@ -17,8 +18,8 @@ def completion(ctx: click.Context, shell: str) -> None:
     Install it once, for every shell started from then on:
 
     \b
-    genie-onnx completion bash >> ~/.bashrc                                        bash 4.4 or later
-    genie-onnx completion zsh >> ~/.zshrc                                          behind compinit
+    genie-onnx completion bash >> ~/.bashrc        bash 4.4 or later
+    genie-onnx completion zsh >> ~/.zshrc          behind compinit
     genie-onnx completion fish > ~/.config/fish/completions/genie-onnx.fish
     """
     described = get_completion_class(shell)

@@ -8,23 +8,25 @@ from typing import Any
 
 import click
 from genie_onnx_cli import options
+from genie_onnx_cli.groups import ABLATIONS, MAIN, MODEL, PREPROCESSING, RUNNING, command, option, under
+from genie_onnx_cli.preprocessing import input_size, layout, preprocessing
 
 
-@click.command(short_help="Make calibration images (GENIE-D).")
+@command(short_help="Make calibration images (GENIE-D).")
 @options.model
-@click.option(
-    "-o", "--run-dir", type=click.Path(path_type=Path), help="Where images.npz and images.png go.  [default: MODEL.images]"
+@under(
+    MAIN,
+    option(
+        "-o", "--run-dir", type=click.Path(path_type=Path), help="Where images.npz and images.png go.  [default: MODEL.images]"
+    ),
+    options.samples,
+    options.preset,
+    options.distill_iters,
 )
-@options.bn_from
-@options.preset
-@options.samples
-@options.distillation
-@options.preprocessing
-@options.set_input
-@options.seed
-@options.computing
-@options.memory_budget
-@options.progress
+@under(MODEL, input_size, layout, options.set_input, options.bn_from)
+@under(PREPROCESSING, preprocessing)
+@under(RUNNING, options.seed, *options.computing, options.memory_budget, *options.progress)
+@under(ABLATIONS, *options.published_distillation)
 def distill(model: Path, **given: Any) -> None:
     """Distil calibration images (GENIE-D) out of the BatchNormalization nodes of MODEL, or those of another file with --bn-from.
 
@@ -41,10 +43,7 @@ def distill(model: Path, **given: Any) -> None:
         distill=distill_config(effort, given),
         images="distill",
         samples=effort.samples,
-        input_mean=given["input_mean"],
-        input_std=given["input_std"],
-        channel_order=given["channel_order"],
-        framing=given["framing"],
+        **given["preprocessing"].keywords(),
         layout=given["layout"],
         seed=given["seed"],
         device=given["device"],

@@ -10,6 +10,7 @@ from shutil import get_terminal_size
 
 import click
 from genie_onnx_cli import options
+from genie_onnx_cli.groups import RUNNING, command, option, under
 
 from genie_onnx import Finding
 from genie_onnx.errors import RunError
@@ -18,10 +19,13 @@ COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 INDENT = 23  # columns of level and topic
 
 
-@click.command(short_help="Is this machine ready?")
-@click.option("--smoke/--no-smoke", default=True, show_default=True, help="At last, quantize a tiny model: some seconds.")
-@options.quiet
-@options.as_json
+@command(short_help="Is this machine ready?")
+@under(
+    RUNNING,
+    option("--smoke/--no-smoke", default=True, show_default=True, help="At last, quantize a tiny model: some seconds."),
+    options.quiet,
+    options.as_json,
+)
 def doctor(smoke: bool, quiet: bool, as_json: bool) -> None:
     """Look at this installation and machine: packages, CPU, memory, GPU, runtimes; what is wrong comes with what to do.
 

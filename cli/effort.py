@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any, cast
 
 from genie_onnx import PRESETS, DistillConfig, Effort, default_preset
-from genie_onnx.config import NARROWEST, ClosedFormConfig, Preset
+from genie_onnx.config import NARROWEST, ClosedFormConfig
+from genie_onnx.effort import Preset
 
 
 def choose_effort(

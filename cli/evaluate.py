@@ -12,6 +12,8 @@ from typing import Any, cast
 
 import click
 from genie_onnx_cli import options
+from genie_onnx_cli.groups import MAIN, MODEL, PREPROCESSING, RUNNING, WRITTEN, command, option, under
+from genie_onnx_cli.preprocessing import input_size, layout, preprocessing
 
 from genie_onnx import Step
 from genie_onnx.errors import ConfigError
@@ -60,17 +62,17 @@ class _Late:
 def _check_files(given: Mapping[str, Any]) -> None:
     """Raise ConfigError with every file that could not be written in the end."""
     problems = []
-    for option in ("predictions", "confusion"):
-        path: Path | None = given[option]
+    for name in ("predictions", "confusion"):
+        path: Path | None = given[name]
         if path is None:
             continue
         if path.suffix.lower() != ".csv":
-            problems.append(f"--{option} {path}: give a file name that ends with .csv")
+            problems.append(f"--{name} {path}: give a file name that ends with .csv")
         elif path.is_dir() or not path.absolute().parent.is_dir():
-            problems.append(f"--{option} {path}: {'it is a folder' if path.is_dir() else 'its folder does not exist'}")
+            problems.append(f"--{name} {path}: {'it is a folder' if path.is_dir() else 'its folder does not exist'}")
         elif path in (given["labels"], given["classes"]):
-            problems.append(f"--{option} {path}: that is read, it is not overwritten")
-        elif option == "confusion" and given["metric"] is not None:
+            problems.append(f"--{name} {path}: that is read, it is not overwritten")
+        elif name == "confusion" and given["metric"] is not None:
             problems.append("--confusion is for classifiers, and a --metric is given")
     if given["predictions"] is not None and given["predictions"] == given["confusion"]:
         problems.append("--predictions and --confusion are one file")
@@ -78,60 +80,73 @@ def _check_files(given: Mapping[str, Any]) -> None:
         raise ConfigError(problems)
 
 
-@click.command(short_help="Accuracy of models on labelled images.")
+@command(short_help="Accuracy of models on labelled images.")
 @click.argument("models", type=click.Path(path_type=Path), metavar="MODEL...", nargs=-1, required=True)
-@click.option(
-    "--data",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="ROOT/CLASS/picture trees, npz with `images` and `labels`, or the folder of --labels (may be given several times).",
+@under(
+    MAIN,
+    option(
+        "--data",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        metavar="PATH",
+        help="ROOT/CLASS/picture trees, npz with `images` and `labels`, or the folder of --labels (may be given several times).",
+    ),
+    option(
+        "--labels",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="CSV of path,label, or lines of `path label`: classes by index or name, paths below --data or beside FILE.",
+    ),
+    option(
+        "--classes",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Class names in the order of the model's outputs, one a line or JSON.  [default: sorted]",
+    ),
+    option(
+        "--label-offset",
+        type=int,
+        default=0,
+        metavar="N",
+        help="Added to every label: 1 for models with a background class first.",
+    ),
+    option(
+        "--metric",
+        type=Metric(),
+        metavar="MODULE:NAME",
+        help="A function or class of your own instead of top-1, imported from the current folder and run.",
+    ),
 )
-@click.option(
-    "--labels",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="CSV of path,label, or lines of `path label`: classes by index or name, paths below --data or beside FILE.",
+@under(MODEL, input_size, layout, options.set_input)
+@under(PREPROCESSING, preprocessing)
+@under(
+    WRITTEN,
+    option("--worst", type=click.IntRange(min=1), metavar="N", help="Print the N most frequent confusions of each model."),
+    option(
+        "--predictions", type=click.Path(path_type=Path), metavar="FILE.csv", help="Write what each model says of each image."
+    ),
+    option("--confusion", type=click.Path(path_type=Path), metavar="FILE.csv", help="Write which classes are taken for which."),
+    options.as_json,
 )
-@click.option(
-    "--classes",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Class names in the order of the model's outputs, one a line or JSON.  [default: sorted]",
+@under(
+    RUNNING,
+    option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many images, spread over the whole."),
+    option(
+        "--provider",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Of onnxruntime; auto is cuda where it and torch find a GPU.",
+    ),
+    options.quiet,
 )
-@click.option(
-    "--label-offset", type=int, default=0, metavar="N", help="Added to every label: 1 for models with a background class first."
-)
-@click.option(
-    "--metric",
-    type=Metric(),
-    metavar="MODULE:NAME",
-    help="A function or class of your own instead of top-1, imported from the current folder and run.",
-)
-@options.preprocessing
-@options.set_input
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many images, spread over the whole.")
-@click.option(
-    "--provider",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Of onnxruntime; auto is cuda where it and torch find a GPU.",
-)
-@click.option(
-    "--predictions", type=click.Path(path_type=Path), metavar="FILE.csv", help="Write what each model says of each image."
-)
-@click.option("--confusion", type=click.Path(path_type=Path), metavar="FILE.csv", help="Write which classes are taken for which.")
-@click.option("--worst", type=click.IntRange(min=1), metavar="N", help="Print the N most frequent confusions of each model.")
-@options.quiet
-@options.as_json
 def evaluate(models: tuple[Path, ...], **given: Any) -> None:
     """Print top-1 and top-5 of each MODEL with 95 % intervals, and how each differs from the first on the same images.
 
     \b
-    genie-onnx evaluate model.onnx model.quant.onnx --data val/ --preprocess imagenet
-    genie-onnx evaluate model.onnx --data ILSVRC2012_img_val/ --labels val.txt --preprocess imagenet --label-offset 1
-    genie-onnx evaluate detector.onnx detector.quant.onnx --data photos/ --metric measures:AveragePrecision
+    genie-onnx evaluate net.onnx net.quant.onnx --data val/ --preprocess imagenet
+    genie-onnx evaluate model.onnx --data val/ --labels val.txt --label-offset 1
+    genie-onnx evaluate detector.onnx --data photos/ --metric measures:Precision
     """
     from genie_onnx_cli import show_evaluation
     from genie_onnx_cli.progress import Display
@@ -151,10 +166,7 @@ def evaluate(models: tuple[Path, ...], **given: Any) -> None:
                 classes=given["classes"],
                 label_offset=given["label_offset"],
                 metric=given["metric"],
-                mean=given["input_mean"],
-                std=given["input_std"],
-                order=given["channel_order"],
-                framing=given["framing"],
+                **given["preprocessing"].keywords(),
                 input_size=given["input_size"],
                 layout=given["layout"],
                 limit=given["limit"],

@@ -7,26 +7,29 @@ from typing import Any
 
 import click
 from genie_onnx_cli import completing, options
+from genie_onnx_cli.groups import FILE, MAIN, RUNNING, command, option, under
 
 
-@click.command(short_help="A finished run for another target.")
+@command(short_help="A finished run for another target.")
 @click.argument("run_dir", type=click.Path(path_type=Path), metavar="RUN_DIR", shell_complete=completing.folders)
-@options.target
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="The quantised model.  [default: NAME.TARGET.onnx beside the quantised file, NAME(.quant).onnx]",
+@under(
+    MAIN,
+    options.target,
+    option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        help="The quantised model.  [default: NAME.TARGET.onnx beside the quantised file, NAME(.quant).onnx]",
+    ),
+    options.run_model,
+    option(
+        "--reoptimize",
+        is_flag=True,
+        help="If the target needs other numbers, learn them from the run's images (in OUTPUT.genie; as long as the run took).",
+    ),
 )
-@click.option("--model", type=click.Path(path_type=Path), help="The float model, if it is no longer where the run found it.")
-@click.option(
-    "--reoptimize",
-    is_flag=True,
-    help="If the target needs other numbers, learn them from the run's images (in OUTPUT.genie; as long as the run took).",
-)
-@options.memory_budget
-@options.requiring
-@options.progress
+@under(FILE, options.round_outputs, *options.requiring)
+@under(RUNNING, options.memory_budget, *options.progress)
 def export(run_dir: Path, **given: Any) -> None:
     """Write the codes of the finished run in RUN_DIR for another target, verified like the first file.
 
@@ -34,7 +37,7 @@ def export(run_dir: Path, **given: Any) -> None:
 
     \b
     genie-onnx export model.quant.genie --target int4
-    genie-onnx export model.quant.genie --target openvino --reoptimize -o model.openvino.onnx
+    genie-onnx export model.quant.genie --target openvino --reoptimize
     """
     from genie_onnx_cli import show
     from genie_onnx_cli.progress import Display

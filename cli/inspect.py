@@ -8,20 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import click
-from genie_onnx_cli import options
-from genie_onnx_cli.placement import placement, placement_config
+from genie_onnx_cli import options, placement
+from genie_onnx_cli.groups import ABLATIONS, FILE, MAIN, MODEL, ROUNDED, command, option, under
+from genie_onnx_cli.preprocessing import input_size, layout
 
 
-@click.command(short_help="What is in a model, what would be done.")
+@command(short_help="What is in a model, what would be done.")
 @options.model
-@placement
-@options.input_size
-@options.layout
-@options.set_input
-@options.bn_from
-@options.target
-@click.option("-v", "--verbose", is_flag=True, help="Every node, and every rounded value with who asks for it.")
-@options.as_json
+@under(
+    MAIN,
+    placement.wbits,
+    placement.abits,
+    options.target,
+    option("-v", "--verbose", is_flag=True, help="Every node, and every rounded value with who asks for it."),
+    options.as_json,
+)
+@under(ROUNDED, *placement.rounded)
+@under(MODEL, input_size, layout, options.set_input, options.bn_from)
+@under(FILE, options.round_outputs)
+@under(ABLATIONS, *placement.published_points)
 def inspect(model: Path, **given: Any) -> None:
     """Show operators, BatchNorm statistics, blocks, what would be quantised, and which images zero-shot would use."""
     from genie_onnx_cli.show_inspection import inspection
@@ -29,7 +34,7 @@ def inspect(model: Path, **given: Any) -> None:
     import genie_onnx
 
     config = genie_onnx.QuantizeConfig(
-        placement=placement_config(given),
+        placement=placement.placement_config(given),
         target=options.chosen_target(given["target"], given["round_outputs"]),
         layout=given["layout"],
     )
@@ -44,5 +49,5 @@ def inspect(model: Path, **given: Any) -> None:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:
         inspection(found, given["verbose"])
-        command = f"genie-onnx quantize {shlex.quote(str(model))} --dry-run"
-        click.echo(f"next: {command}     what a run does, and how long it takes here")
+        then = f"genie-onnx quantize {shlex.quote(str(model))} --dry-run"
+        click.echo(f"next: {then}     what a run does, and how long it takes here")

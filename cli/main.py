@@ -6,8 +6,11 @@ exit code   0 done   1 the run failed   2 the input cannot be used   3 the file 
 
 from __future__ import annotations
 
+import difflib
 import os
+import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -50,6 +53,33 @@ class Commands(click.Group):
             _fail(130, "stopped; nothing unfinished was written. The same command goes on from the last finished step")
         sys.exit(0)
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that `args` begin with. Raises UsageError with what was probably meant."""
+        if not ctx.resilient_parsing and args[0] not in self.commands:
+            ctx.fail(self._meant(*args))
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read what stands before the command. Raises UsageError for options, which all stand behind it."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            owners = [name for name, command in self.commands.items() if error.option_name in _options(command)]
+            if not owners:
+                raise
+            text = f"{error.option_name} stands behind the command that it is for: {', '.join(owners)}"
+            raise click.UsageError(text, ctx) from error
+
+    def _meant(self, word: str, *others: str) -> str:
+        """Say what to type in place of a command line that begins with `word`, which is no command."""
+        if word.lower().endswith(".onnx"):
+            return f"which command? To quantize {word}: genie-onnx quantize {shlex.join([word, *others])}"
+        if Path(word).is_dir():
+            return f"which command? If {word} is a run directory: genie-onnx status {shlex.quote(word)}"
+        near = difflib.get_close_matches(word, self.commands, n=1)
+        known = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(self.commands))}"
+        return f"there is no command {word!r}: {known}"
+
     def _run(self, *args: Any, **extra: Any) -> None:
         """Run the command line; of several processes that torchrun started, the first that fails says why, the others nothing."""
         try:
@@ -58,6 +88,11 @@ class Commands(click.Group):
             if "WORLD_SIZE" in os.environ and not _speaks():
                 sys.exit(1)
             raise
+
+
+def _options(command: click.Command) -> set[str]:
+    """Return the names of all options of `command`."""
+    return {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
 
 
 def _speaks() -> bool:
@@ -97,15 +132,14 @@ def main() -> None:
     """Quantize float ONNX CNNs to a few bits: without data, or with a handful of images.
 
     \b
-    genie-onnx inspect model.onnx                           what is in it, what would be done
-    genie-onnx quantize model.onnx --wbits 4 --abits 4      -> model.quant.onnx, verified in onnxruntime
-    genie-onnx status model.quant.genie                     how far a run is, how to go on
-    genie-onnx report model.quant.genie                     report.html once more
-    genie-onnx export model.quant.genie --target int4       the same codes for another compiler
+    genie-onnx inspect model.onnx                    what would be done with it
+    genie-onnx quantize model.onnx                   -> model.quant.onnx, verified
+    genie-onnx status model.quant.genie              how far a run is
     genie-onnx evaluate model.onnx model.quant.onnx --data val/
-    genie-onnx compare model.onnx model.quant.onnx          which layer is bad, and what to try
-    genie-onnx verify model.quant.onnx --float model.onnx   in every runtime that is installed
-    genie-onnx doctor                                       is this machine ready
+    genie-onnx compare model.onnx model.quant.onnx   which layers cost most
+    genie-onnx export model.quant.genie --target int4
+    genie-onnx verify model.quant.onnx --float model.onnx
+    genie-onnx doctor                                is this machine ready
     """
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 from genie_onnx_cli import completing
-from genie_onnx_cli.options import combined
+from genie_onnx_cli.groups import option
 
 from genie_onnx.config import BitGoal, LayerBits, PlacementConfig
 from genie_onnx.errors import ConfigError
@@ -128,45 +128,28 @@ def placement_config(given: Mapping[str, Any]) -> PlacementConfig:
     )
 
 
-placement = combined(
-    click.option("--wbits", type=click.IntRange(2, 8), default=4, show_default=True, help="Bits of weights."),
-    click.option(
-        "--abits", type=click.IntRange(2, 8), default=4, show_default=True, help="Bits of the inputs of weighted layers."
-    ),
-    click.option(
+wbits = option("--wbits", type=click.IntRange(2, 8), metavar="N", default=4, show_default=True, help="Bits of weights.")
+abits = option(
+    "--abits", type=click.IntRange(2, 8), metavar="N", default=4, show_default=True, help="Bits of the inputs of weighted layers."
+)
+rounded = (
+    option(
         "--first-last-bits",
         type=click.IntRange(2, 8),
+        metavar="N",
         default=8,
         show_default=True,
         help="Weights of the first and last layer, input of the last.",
     ),
-    click.option(
-        "--setting",
-        type=click.Choice(["brecq", "qdrop"]),
-        default="brecq",
-        show_default=True,
-        help="brecq: the input of the second layer has FIRST_LAST_BITS too; qdrop: it has ABITS.",
-    ),
-    click.option(
+    option(
         "--other-bits",
         type=click.IntRange(2, 8),
+        metavar="N",
         default=8,
         show_default=True,
         help="Values that feed no weighted layer, and the input.",
     ),
-    click.option(
-        "--reduce-range",
-        is_flag=True,
-        help="Weights of 8 bits have 7: onnxruntime's kernels for x86 CPUs without VNNI saturate with more.",
-    ),
-    click.option(
-        "--points",
-        type=click.Choice(["full", "layer-inputs"]),
-        default="full",
-        show_default=True,
-        help="What is rounded: all that an integer runtime rounds, or only inputs of layers, as in the paper.",
-    ),
-    click.option(
+    option(
         "--keep-float",
         multiple=True,
         shell_complete=completing.nodes,
@@ -175,37 +158,59 @@ placement = combined(
         "given several times. The node asks for no rounding, nor do operators beside it. A layer keeps its float weight, and "
         "what it reads and writes is rounded only where another layer reads it (so the layer before it runs in a float kernel).",
     ),
-    click.option(
+    option(
         "--bits",
         multiple=True,
         type=BitsOfLayers(),
         shell_complete=completing.bits,
         metavar="NODE=W/A",
         help="Bits of single layers, of the weight and of the value it reads: 'conv7=8/8'. NODE as in --keep-float; a name "
-        "outranks a glob, a glob an operator type. Outranks all options above. A value that two layers read has the larger bits.",
+        "outranks a glob, a glob an operator type. Outranks --wbits, --abits, --first-last-bits and --other-bits. A value that "
+        "two layers read has the larger bits.",
     ),
-    click.option(
+    option(
         "--layers",
         type=click.Path(path_type=Path),
         metavar="FILE",
         help='Both in a TOML file: keep-float = ["Sigmoid"], and a table [bits] with "conv7" = "8/8".',
     ),
+    option(
+        "--reduce-range",
+        is_flag=True,
+        help="Weights of 8 bits have 7: onnxruntime's kernels for x86 CPUs without VNNI saturate with more.",
+    ),
 )
-
-bits_by_goal = combined(
-    click.option(
+published_points = (
+    option(
+        "--setting",
+        type=click.Choice(["brecq", "qdrop"]),
+        default="brecq",
+        show_default=True,
+        help="brecq: the input of the second layer has FIRST_LAST_BITS too; qdrop: it has ABITS.",
+    ),
+    option(
+        "--points",
+        type=click.Choice(["full", "layer-inputs"]),
+        default="full",
+        show_default=True,
+        help="What is rounded: all that an integer runtime rounds, or only inputs of layers, as in the paper.",
+    ),
+)
+goals = (
+    option(
         "--avg-bits",
         type=click.FloatRange(2, 8),
+        metavar="X",
         help="Choose the bits of each block's weights (2, 3, 4 or 8) by what they do to the outputs, so many on average. The few "
         "values below 8 bits that do most to the outputs get 8.",
     ),
-    click.option(
+    option(
         "--target-size",
         type=SizeGoal(),
         metavar="SHARE|SIZE",
         help="The same for a size of the model with weights at their true bits: 60% of what it has at 8 bits, or 1.2MB.",
     ),
-    click.option(
+    option(
         "--max-drop",
         type=click.FloatRange(0, 100, min_open=True),
         metavar="POINTS",

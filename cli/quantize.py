@@ -7,84 +7,126 @@ from pathlib import Path
 from typing import Any
 
 import click
-from genie_onnx_cli import options
-from genie_onnx_cli.placement import bit_goal, bits_by_goal, placement, placement_config
+from genie_onnx_cli import options, placement
+from genie_onnx_cli.groups import (
+    ABLATIONS,
+    CHOSEN,
+    EFFORT,
+    FILE,
+    IMAGES,
+    MAIN,
+    MODEL,
+    PREPROCESSING,
+    ROUNDED,
+    RUNNING,
+    command,
+    option,
+    under,
+)
+from genie_onnx_cli.preprocessing import input_size, layout, preprocessing
 
 
-@click.command(short_help="A float model in, a verified low-bit one out.")
+@command(short_help="A float model in, a verified low-bit one out.")
 @options.model
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The quantised model.  [default: MODEL.quant.onnx]")
-@placement
-@bits_by_goal
-@options.data
-@options.amplify
-@options.bn_from
-@options.preprocessing
-@options.set_input
-@click.option(
-    "--images",
-    type=click.Choice(["auto", "distill", "refine", "procedural"]),
-    default="auto",
-    show_default=True,
-    help="Images made without --data: auto distils from BatchNorm statistics, else makes procedural ones (refined or not).",
+@under(MAIN, placement.wbits, placement.abits, options.data, options.preset, options.target)
+@under(ROUNDED, *placement.rounded)
+@under(CHOSEN, *placement.goals)
+@under(MODEL, input_size, layout, options.set_input, options.bn_from)
+@under(PREPROCESSING, preprocessing)
+@under(
+    IMAGES,
+    option(
+        "--images",
+        type=click.Choice(["auto", "distill", "refine", "procedural"]),
+        default="auto",
+        show_default=True,
+        help="Images made without --data: auto distils from BatchNorm statistics, else makes procedural ones (refined or not).",
+    ),
+    options.amplify,
 )
-@options.preset
-@options.samples
-@options.distillation
-@options.closing
-@click.option(
-    "--recon-iters",
-    type=click.IntRange(min=0),
-    help="Learning steps for each block; 0: closed form alone.  [default: from the preset]",
+@under(
+    EFFORT,
+    options.samples,
+    options.distill_iters,
+    option(
+        "--recon-iters",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Learning steps for each block; 0: closed form alone.  [default: from the preset]",
+    ),
+    option(
+        "--last-pass",
+        type=click.IntRange(min=0),
+        metavar="N",
+        default=0,
+        show_default=True,
+        help="Epochs in which scales, steps and biases of the whole network learn together at the end; kept only if images held "
+        "back gain.",
+    ),
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Samples in a reconstruction step.")
-@click.option(
-    "--rounding-lr",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Learning rate of the rounding.  [default: 2.5 / RECON_ITERS, within 0.001 (the paper) and 0.02]",
+@under(
+    FILE,
+    option("-o", "--output", type=click.Path(path_type=Path), help="The quantised model.  [default: MODEL.quant.onnx]"),
+    options.round_outputs,
+    *options.requiring,
 )
-@click.option(
-    "--rounding-weight",
-    type=click.FloatRange(min=0),
-    default=1.0,
-    show_default=True,
-    help="Lambda of the rounding term (0.1 is usual for MobileNets).",
+@under(
+    RUNNING,
+    option("--dry-run", is_flag=True, help="Check everything, print what would be done, write nothing."),
+    option(
+        "--run-dir",
+        type=click.Path(path_type=Path),
+        help="Images and finished blocks; goes on from there.  [default: MODEL.quant.genie]",
+    ),
+    options.seed,
+    *options.computing,
+    options.memory_budget,
+    *options.progress,
 )
-@click.option(
-    "--drop",
-    type=click.FloatRange(0, 1),
-    default=0.5,
-    show_default=True,
-    help="QDrop: chance that an element inside a block stays unrounded in a step. A block's inputs are mixed 1:1 at any DROP.",
+@under(
+    ABLATIONS,
+    *placement.published_points,
+    *options.published_distillation,
+    *options.published_rounding,
+    option(
+        "--batch-size",
+        type=click.IntRange(min=1),
+        metavar="N",
+        default=32,
+        show_default=True,
+        help="Samples in a reconstruction step.",
+    ),
+    option(
+        "--rounding-lr",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="X",
+        help="Learning rate of the rounding.  [default: 2.5 / RECON_ITERS, within 0.001 (the paper) and 0.02]",
+    ),
+    option(
+        "--rounding-weight",
+        type=click.FloatRange(min=0),
+        metavar="X",
+        default=1.0,
+        show_default=True,
+        help="Lambda of the rounding term (0.1 is usual for MobileNets).",
+    ),
+    option(
+        "--drop",
+        type=click.FloatRange(0, 1),
+        metavar="X",
+        default=0.5,
+        show_default=True,
+        help="QDrop: chance that an element inside a block stays unrounded in a step. A block's inputs are mixed 1:1 at any X.",
+    ),
 )
-@click.option(
-    "--last-pass",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Epochs in which scales, steps and biases of the whole network learn together at the end; kept only if images held back "
-    "gain.",
-)
-@options.target
-@options.seed
-@options.computing
-@click.option(
-    "--run-dir",
-    type=click.Path(path_type=Path),
-    help="Images and finished blocks; goes on from there.  [default: MODEL.quant.genie]",
-)
-@options.memory_budget
-@options.requiring
-@click.option("--dry-run", is_flag=True, help="Check everything, print what would be done, write nothing.")
-@options.progress
 def quantize(model: Path, **given: Any) -> None:
     """Quantize the float ONNX MODEL and verify the result in onnxruntime.
 
     \b
     genie-onnx quantize model.onnx --wbits 4 --abits 4
-    genie-onnx quantize model.onnx --wbits 2 --abits 4 --data photos/ --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+    genie-onnx quantize model.onnx --wbits 2 --data photos/ --preprocess imagenet
     genie-onnx quantize model.onnx --avg-bits 3.5
-    genie-onnx quantize model.onnx --preset balanced --run-dir run1 -o model.w4a4.onnx
+    genie-onnx quantize model.onnx --preset balanced -o model.w4a4.onnx
     """
     from genie_onnx_cli import show
     from genie_onnx_cli.effort import choose_effort, closed_form_config, distill_config
@@ -96,7 +138,7 @@ def quantize(model: Path, **given: Any) -> None:
         given["preset"], given["device"], given["samples"], given["distill_iters"], given["recon_iters"], given["wbits"]
     )
     config = genie_onnx.QuantizeConfig(
-        placement=placement_config(given),
+        placement=placement.placement_config(given),
         distill=distill_config(effort, given, effort.most_pixels),
         reconstruct=genie_onnx.ReconstructConfig(
             iterations=effort.reconstruct_iterations,
@@ -107,15 +149,12 @@ def quantize(model: Path, **given: Any) -> None:
         ),
         closed_form=closed_form_config(given),
         last_pass=given["last_pass"],
-        bit_goal=bit_goal(given),
+        bit_goal=placement.bit_goal(given),
         images=given["images"],
         samples=effort.samples,
         amplify=given["amplify"],
         target=options.chosen_target(given["target"], given["round_outputs"]),
-        input_mean=given["input_mean"],
-        input_std=given["input_std"],
-        channel_order=given["channel_order"],
-        framing=given["framing"],
+        **given["preprocessing"].keywords(),
         layout=given["layout"],
         seed=given["seed"],
         device=given["device"],

@@ -6,14 +6,18 @@ from pathlib import Path
 
 import click
 from genie_onnx_cli import completing, options
+from genie_onnx_cli.groups import MAIN, RUNNING, command, option, under
 
 
-@click.command(short_help="The HTML report of a run, again.")
+@command(short_help="The HTML report of a run, again.")
 @click.argument("run_dir", type=click.Path(path_type=Path), metavar="RUN_DIR", shell_complete=completing.folders)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The HTML file.  [default: RUN_DIR/report.html]")
-@click.option("--model", type=click.Path(path_type=Path), help="The float model, if it is no longer where the run found it.")
-@click.option("--effects", is_flag=True, help="Measure what each block does to the outputs, too (minutes for a large model).")
-@options.quiet
+@under(
+    MAIN,
+    option("-o", "--output", type=click.Path(path_type=Path), help="The HTML file.  [default: RUN_DIR/report.html]"),
+    options.run_model,
+    option("--effects", is_flag=True, help="Measure what each block does to the outputs, too (minutes for a large model)."),
+)
+@under(RUNNING, options.quiet)
 def report(run_dir: Path, output: Path | None, model: Path | None, *, effects: bool, quiet: bool) -> None:
     """Make the HTML report of the finished run in RUN_DIR again: one file that needs no network.
 

@@ -2,37 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from genie_onnx_cli.show import console
 from rich.table import Table
 
 from genie_onnx import Target
 
+COLUMNS = ("target", "weights", "values", "Conv -> Add", "bias", "opset", "batch")
+VERIFIED = "seen to work in"
+WIDEST = 1000  # columns, more than the table takes
+NOTES = (
+    "bits, and how they are stored; sym.: symmetric grids (of values: those of 8 bits)",
+    "all of a row: genie-onnx targets NAME",
+)
+
 
 def overview(rows: Iterable[Target]) -> None:
-    """Print a line each: what decides whether a file fits."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("target", no_wrap=True)
-    for heading in ("weights", "values", "Conv -> Add", "bias", "opset", "batch", "seen to work in"):
-        table.add_column(heading, overflow="fold")
+    """Print a line each: what decides whether a file fits; on a narrow terminal, where it was seen to work stands below."""
+    lines = [(_decisive(row), ", ".join(row.verified) or "-") for row in rows]
+    parts = [_table((*COLUMNS, VERIFIED), [(*cells, verified) for cells, verified in lines])]
+    if not _fits(parts[0]):
+        decisive = [cells for cells, _ in lines]
+        first = _table(COLUMNS, decisive)
+        verified_in = [(cells[0], verified) for cells, verified in lines]
+        parts = [first if _fits(first) else _table(COLUMNS, decisive, tight=True), _table((COLUMNS[0], VERIFIED), verified_in)]
+    for part in parts:
+        console.print(part)
+        console.print()
+    for note in NOTES:
+        console.print(note, soft_wrap=False)
+
+
+def _decisive(row: Target) -> tuple[str, ...]:
+    """Return what decides whether a file fits, in the order of COLUMNS."""
+    c, f = row.constraints, row.form
+    symmetric = " sym." if c.weight_grid == "symmetric" else "", " sym." if c.wide_values == "symmetric" else ""
+    forms = ("float", "JSON") if f.style == "float" else (f.weights.upper(), f.values.upper())
+    return (
+        row.name,
+        f"{_range(c.weight_bits)} {forms[0]}{symmetric[0]}",
+        f"{_range(c.value_bits)} {forms[1]}{symmetric[1]}",
+        "Q/DQ" if c.sums == "rounded" else "fused",
+        f.bias,
+        "21.." if f.weights == "int4" else f"13..{f.largest_opset or ''}",
+        "fixed" if f.batch == "fixed" else "free",
+    )
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, tight: bool = False) -> Table:
+    """Return a table in which only whole words go to the next line; `tight`: each of them, in columns of the longest word."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for heading, *cells in zip(headings, *rows, strict=True):
+        longest = max(len(word) for text in (heading, *cells) for word in text.split())
+        made.add_column(heading, min_width=longest, width=longest if tight else None)
     for row in rows:
-        c, f = row.constraints, row.form
-        symmetric = " sym." if c.weight_grid == "symmetric" else "", " sym." if c.wide_values == "symmetric" else ""
-        forms = ("float", "JSON") if f.style == "float" else (f.weights.upper(), f.values.upper())
-        table.add_row(
-            row.name,
-            f"{_range(c.weight_bits)} {forms[0]}{symmetric[0]}",
-            f"{_range(c.value_bits)} {forms[1]}{symmetric[1]}",
-            "Q/DQ" if c.sums == "rounded" else "fused",
-            f.bias,
-            "21.." if f.weights == "int4" else f"13..{f.largest_opset or ''}",
-            "fixed" if f.batch == "fixed" else "free",
-            ", ".join(row.verified) or "-",
-        )
-    console.print(table)
-    console.print("bits, and how they are stored; sym.: symmetric grids (of values: those of 8 bits)")
-    console.print("all of a row: genie-onnx targets NAME")
+        made.add_row(*row)
+    return made
+
+
+def _fits(table: Table) -> bool:
+    """Whether the terminal is wide enough for each row of `table` to be one line."""
+    return console.measure(table, options=console.options.update(width=WIDEST)).maximum <= console.width
 
 
 def details(rows: Iterable[Target]) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 from genie_onnx_cli import completing, options
+from genie_onnx_cli.groups import RUNNING, command, under
 
 
-@click.command(short_help="How far a run is, how it goes on.")
+@command(short_help="How far a run is, how it goes on.")
 @click.argument("run_dir", type=click.Path(path_type=Path), metavar="RUN_DIR", shell_complete=completing.folders)
-@options.as_json
+@under(RUNNING, options.as_json)
 def status(run_dir: Path, as_json: bool) -> None:
     """Say how far the run in RUN_DIR is, whether a process is at it, and how to go on. Reads only.
 

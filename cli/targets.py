@@ -7,13 +7,14 @@ import json
 
 import click
 from genie_onnx_cli import options
+from genie_onnx_cli.groups import RUNNING, command, under
 
 from genie_onnx import TARGETS
 
 
-@click.command(short_help="What files can be made for.")
+@command(short_help="What files can be made for.")
 @click.argument("names", metavar="[TARGET...]", nargs=-1, type=click.Choice(tuple(TARGETS)))
-@options.as_json
+@under(RUNNING, options.as_json)
 def targets(names: tuple[str, ...], as_json: bool) -> None:
     """List the targets of quantize and export; with names, all that is known of those."""
     rows = {name: TARGETS[name] for name in names or TARGETS}

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 from genie_onnx_cli import options
+from genie_onnx_cli.groups import MAIN, MODEL, PREPROCESSING, RUNNING, command, option, under
+from genie_onnx_cli.preprocessing import input_size, layout, preprocessing
 
 from genie_onnx import Step
 from genie_onnx.errors import RunError
@@ -41,50 +43,56 @@ class _Names:
             click.echo(f"{step.name} ...", err=True)
 
 
-@click.command(short_help="A file in every runtime that is installed.")
+@command(short_help="A file in every runtime that is installed.")
 @click.argument("model", type=click.Path(path_type=Path), metavar="QUANT.onnx")
-@click.option(
-    "--float",
-    "float_model",
-    type=click.Path(path_type=Path),
-    metavar="FLOAT.onnx",
-    help="The model it was made from: its time in each runtime, and its size, are what the file's are compared with.",
+@under(
+    MAIN,
+    option(
+        "--float",
+        "float_model",
+        type=click.Path(path_type=Path),
+        metavar="FLOAT.onnx",
+        help="The model it was made from: its time in each runtime, and its size, are what the file's are compared with.",
+    ),
+    option(
+        "--with",
+        "runtimes",
+        metavar="NAME[,NAME...]",
+        help="onnxruntime, openvino, tvm, iree, rknn, qnn.  [default: those that are installed]",
+    ),
+    option(
+        "--python",
+        "pythons",
+        multiple=True,
+        type=Interpreter(),
+        metavar="NAME=PATH",
+        help="The Python of a runtime that is installed in an environment of its own (needs numpy and onnx there).",
+    ),
+    options.images,
+    option("--samples", type=click.IntRange(min=1), metavar="N", default=16, show_default=True, help="Images."),
 )
-@click.option(
-    "--with",
-    "runtimes",
-    metavar="NAME[,NAME...]",
-    help="onnxruntime, openvino, tvm, iree, rknn, qnn.  [default: those that are installed]",
+@under(MODEL, input_size, layout)
+@under(PREPROCESSING, preprocessing)
+@under(
+    RUNNING,
+    option(
+        "--seconds",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="X",
+        default=600,
+        show_default=True,
+        help="Time for each runtime.",
+    ),
+    options.seed,
+    options.quiet,
+    options.as_json,
 )
-@click.option(
-    "--python",
-    "pythons",
-    multiple=True,
-    type=Interpreter(),
-    metavar="NAME=PATH",
-    help="The Python of a runtime that is installed in an environment of its own (needs numpy and onnx there).",
-)
-@click.option(
-    "--data",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="Images: folder, npz or npy (may be given several times). Without it images are made.",
-)
-@options.preprocessing
-@click.option("--samples", type=click.IntRange(min=1), default=16, show_default=True, help="Images.")
-@click.option(
-    "--seconds", type=click.FloatRange(min=0, min_open=True), default=600, show_default=True, help="Time for each runtime."
-)
-@options.seed
-@options.quiet
-@options.as_json
 def verify(model: Path, **given: Any) -> None:
     """Run QUANT.onnx in other runtimes and hold what they compute against the file, computed node by node.
 
     \b
     genie-onnx verify model.quant.onnx --float model.onnx
-    genie-onnx verify model.quant.onnx --with openvino,rknn --python rknn=/opt/rknn/bin/python --data photos/
+    genie-onnx verify model.quant.onnx --python rknn=/opt/rknn/bin/python
     """
     from genie_onnx_cli import show_verification
 
@@ -98,10 +106,7 @@ def verify(model: Path, **given: Any) -> None:
         pythons=dict(given["pythons"]),
         data=given["data"],
         samples=given["samples"],
-        mean=given["input_mean"],
-        std=given["input_std"],
-        order=given["channel_order"],
-        framing=given["framing"],
+        **given["preprocessing"].keywords(),
         input_size=given["input_size"],
         layout=given["layout"],
         seed=given["seed"],

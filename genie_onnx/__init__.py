@@ -14,20 +14,18 @@ if TYPE_CHECKING:
     from genie_onnx.bits.plan import BitPlan, BlockBits, ValueBits
     from genie_onnx.comparison.comparison import compare
     from genie_onnx.config import (
-        PRESETS,
         BitGoal,
         ClosedFormConfig,
         DistillConfig,
-        Effort,
         LayerBits,
         PlacementConfig,
         QuantizeConfig,
         ReconstructConfig,
         from_json,
-        rounding_rate,
         to_json,
     )
     from genie_onnx.delivery.verification import Verification, verify
+    from genie_onnx.effort import PRESETS, Effort, rounding_rate
     from genie_onnx.environment import Finding, doctor
     from genie_onnx.errors import (
         CancelledError,
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
     from genie_onnx.evaluation.accuracy import evaluate
     from genie_onnx.evaluation.evaluation import Evaluation, ModelEvaluation
     from genie_onnx.events import Notice, Step, cancellable
-    from genie_onnx.framing import RECIPES, Framing, Recipe
+    from genie_onnx.framing import Framing
     from genie_onnx.machine.device import default_preset
     from genie_onnx.machine.team import Team, first_to_fail, join_team
     from genie_onnx.pipeline.distillation import distill
@@ -56,6 +54,7 @@ if TYPE_CHECKING:
     from genie_onnx.pipeline.result import Result
     from genie_onnx.pipeline.time_left import Estimate, TimeLeft
     from genie_onnx.preparation.naming import node_operators
+    from genie_onnx.preprocessing import RECIPES, Recipe
     from genie_onnx.report import Report, versions
     from genie_onnx.requirements import Requirements
     from genie_onnx.run.status import RunStatus, status
@@ -70,24 +69,23 @@ _HOMES = {
     "evaluation.accuracy": ("evaluate",),
     "bits.plan": ("BitPlan", "BlockBits", "ValueBits"),
     "config": (
-        "PRESETS",
         "BitGoal",
         "ClosedFormConfig",
         "DistillConfig",
-        "Effort",
         "LayerBits",
         "PlacementConfig",
         "QuantizeConfig",
         "ReconstructConfig",
         "from_json",
-        "rounding_rate",
         "to_json",
     ),
+    "effort": ("PRESETS", "Effort", "rounding_rate"),
     "machine.device": ("default_preset",),
     "pipeline.estimation": ("estimate",),
     "evaluation.evaluation": ("Evaluation", "ModelEvaluation"),
     "events": ("Notice", "Step", "cancellable"),
-    "framing": ("RECIPES", "Framing", "Recipe"),
+    "framing": ("Framing",),
+    "preprocessing": ("RECIPES", "Recipe"),
     "pipeline.distillation": ("distill",),
     "environment": ("Finding", "doctor"),
     "errors": (

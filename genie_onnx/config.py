@@ -8,17 +8,17 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from genie_onnx.errors import ConfigError
 from genie_onnx.framing import Framing, LayoutChoice
+from genie_onnx.preprocessing import Order, Preprocessing
+from genie_onnx.spellings import SETTINGS, renamed_fields, up_to_date
 from genie_onnx.targets import PORTABLE, Target, target_from_json
 
 Images = Literal["auto", "distill", "refine", "procedural"]
 Points = Literal["full", "layer-inputs"]
-Order = Literal["rgb", "bgr"]
 Precision = Literal["fp32", "tf32", "bf16"]
-Preset = Literal["fast", "balanced", "paper"]
 Setting = Literal["brecq", "qdrop"]
 Start = Literal["leaves", "generator", "noise"]
 NARROWEST = 2  # bits of a weight or value
@@ -201,6 +201,7 @@ class BitGoal:
         )
 
 
+@renamed_fields(**SETTINGS)
 @dataclass(frozen=True, kw_only=True)
 class QuantizeConfig:
     """Everything that decides what `quantize` computes. Same config, model, data and machine: same file."""
@@ -215,8 +216,8 @@ class QuantizeConfig:
     samples: int = 1024  # calibration images, >= 1; paper 1024
     amplify: bool | None = None  # distil images to go with fewer given than `samples`; None: where they are very few (choice)
     target: Target = PORTABLE  # what the file is for: a row of targets.TARGETS, or one of your own
-    input_mean: tuple[float, ...] | None = None  # subtracted from pixels scaled to 0..1 (data.Preprocess); None: not known
-    input_std: tuple[float, ...] | None = None  # ... which are then divided by this; None: not known
+    mean: tuple[float, ...] | None = None  # subtracted from pixels scaled to 0..1 (preprocessing); None: not known
+    std: tuple[float, ...] | None = None  # ... which are then divided by this; None: not known
     channel_order: Order = "rgb"  # of the model's input channels; pictures come as rgb
     framing: Framing | None = None  # how pictures get the input's size; None: scaled to cover it, cut at the centre
     layout: LayoutChoice = "auto"  # where the model's input has its channels
@@ -234,13 +235,18 @@ class QuantizeConfig:
             _require(problems, found in words, f"{name} must be one of {words}, not {found!r}")
         known = (None, *get_args(Precision))
         _require(problems, self.precision in known, f"precision must be one of {known[1:]}, not {self.precision!r}")
-        _require(problems, (self.input_mean is None) == (self.input_std is None), "give input_mean and input_std together")
-        if self.input_mean is not None and self.input_std is not None:
-            _require(problems, len(self.input_mean) == len(self.input_std), "input_mean and input_std differ in length")
-            _require(problems, min(self.input_std, default=1.0) > 0, "every input_std must be above 0")
+        _require(problems, (self.mean is None) == (self.std is None), "give mean and std together")
+        if self.mean is not None and self.std is not None:
+            _require(problems, len(self.mean) == len(self.std), "mean and std differ in length")
+            _require(problems, min(self.std, default=1.0) > 0, "every std must be above 0")
         problems += _beyond(self.target, self.placement)
         if problems:
             raise ConfigError(problems)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to pictures."""
+        return Preprocessing.of(self.mean, self.std, self.channel_order, self.framing)
 
 
 def _beyond(target: Target, placement: PlacementConfig) -> list[str]:
@@ -271,53 +277,6 @@ def _beyond(target: Target, placement: PlacementConfig) -> list[str]:
     return problems
 
 
-@dataclass(frozen=True, kw_only=True)
-class Effort:
-    """How much work a preset spends: images, distillation iterations a batch and from where, learning iterations a block behind
-    the closed form, and as many where weights have NARROWEST bits; of large images so many are distilled that they have
-    `most_pixels` together.
-
-    At 3 and 4 bits learning gains nothing over the closed form that seeds would show, at 2 bits about a point (CIFAR ResNet-20).
-    60 steps from dead leaves make images that serve better than 180 of a generator, and than 150 (benchmarks/RESULTS.md).
-    """
-
-    samples: int
-    distill_iterations: int
-    start: Start
-    reconstruct_iterations: int
-    narrow_iterations: int
-    most_pixels: int | None = None
-
-
-PRESETS: dict[Preset, Effort] = {
-    "fast": Effort(
-        samples=256,
-        distill_iterations=60,
-        start="leaves",
-        reconstruct_iterations=0,
-        narrow_iterations=250,
-        most_pixels=64 * 224 * 224,
-    ),
-    "balanced": Effort(samples=512, distill_iterations=60, start="leaves", reconstruct_iterations=1000, narrow_iterations=1000),
-    # as published, but for the start: --no-closed-form
-    "paper": Effort(
-        samples=1024, distill_iterations=4000, start="generator", reconstruct_iterations=20000, narrow_iterations=20000
-    ),
-}
-
-TRAVEL, FASTEST_ROUNDING = 2.5, 2e-2
-
-
-def rounding_rate(iterations: int) -> float:
-    """Return the learning rate of the rounding logits for so many iterations: the published 1e-3, or more where they are few.
-
-    A logit travels at most iterations x rate, and has to travel about TRAVEL for a bit to turn. 200 iterations at 1e-3 gave
-    31.6 % at W2A4 on MLPerf's ResNet-8, at 1e-2 69.7 %; 1,000 at 1e-2 fit a CIFAR ResNet-20 to the images that it was given, and
-    did worse on others than 500 at 5e-3 (all in benchmarks/RESULTS.md).
-    """
-    return min(max(ReconstructConfig.rounding_lr, TRAVEL / max(iterations, 1)), FASTEST_ROUNDING)
-
-
 def to_json(config: QuantizeConfig) -> str:
     """Return the complete settings as JSON text."""
     return json.dumps(dataclasses.asdict(config), indent=2)
@@ -326,8 +285,8 @@ def to_json(config: QuantizeConfig) -> str:
 def from_json(text: str) -> QuantizeConfig:
     """Return the settings written by `to_json`. Raises ConfigError for unknown fields or values out of range."""
     try:
-        raw: dict[str, Any] = json.loads(text)
-        for name in ("input_mean", "input_std"):
+        raw = up_to_date(json.loads(text))
+        for name in ("mean", "std"):
             if raw.get(name) is not None:
                 raw[name] = tuple(raw[name])
         if raw.get("framing") is not None:

@@ -1,4 +1,4 @@
-"""How a picture becomes as large as the model's input, and presets of all that is done to pictures.
+"""How a picture becomes as large as the model's input.
 
     resize    crop       the picture is
     -         -          scaled to cover H x W and cut at the centre, in one step: the largest part of its proportions
@@ -42,22 +42,3 @@ class Framing:
             problems.append(f"interpolation must be one of {get_args(Interpolation)}, not {self.interpolation!r}")
         if problems:
             raise ConfigError(problems)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What a family of models expects: `mean` and `std` as in data.Preprocess."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    framing: Framing | None = None
-
-
-RECIPES: dict[str, Recipe] = {
-    # torchvision's, for its ImageNet models: https://pytorch.org/vision/stable/models.html
-    "imagenet": Recipe(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), framing=Framing(resize=(256,), crop=(224, 224))),
-    # Mean and deviation of CIFAR-10's training pixels; many models were trained with ImageNet's numbers instead
-    "cifar": Recipe(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
-    # Pixels 0..255 as they are, for models that normalise by themselves
-    "none": Recipe(mean=(0.0,), std=(1 / 255,)),
-}

@@ -58,7 +58,7 @@ def report(names: tuple[str, ...], reads: dict[str, str]) -> dict[str, Any]:
             "placement": {"wbits": 4, "abits": 4},
             "target": {"name": "portable", "in_onnxruntime": True},
             "seed": 0,
-            "input_mean": None,
+            "mean": None,
         },
         "images": "distilled",
         "images_reason": f"statistics of {names[0]}",

@@ -39,16 +39,19 @@ TABLE = {
     "qparams": Row("", THIRD),
     "targets": Row("", THIRD),
     "framing": Row("errors", THIRD),
+    "spellings": Row("", THIRD),
+    "preprocessing": Row("framing", THIRD),
     "requirements": Row("errors", THIRD),
-    "config": Row("errors targets framing", THIRD),
+    "config": Row("errors targets framing spellings preprocessing", THIRD),
+    "effort": Row("config", THIRD),
     "events": Row("errors", THIRD),
-    "machine": Row("errors config", ONNX | RUNTIME | CLICK),
+    "machine": Row("errors config effort", ONNX | RUNTIME | CLICK),
     "graph": Row("errors framing", TORCH | RUNTIME | CLICK),
     "placement": Row("errors targets config graph", TORCH | RUNTIME | CLICK),
     "blocks": Row("graph", TORCH | RUNTIME | CLICK),
     "forms": Row("machine", ONNX | RUNTIME | CLICK),
     "importer": Row("errors framing graph forms", RUNTIME | CLICK),
-    "data": Row("errors framing config", ONNX | RUNTIME | CLICK),
+    "data": Row("errors framing preprocessing", ONNX | RUNTIME | CLICK),
     "quant": Row("targets machine", ONNX | RUNTIME | CLICK),
     "closed_form": Row("targets quant", ONNX | RUNTIME | CLICK),
     "synthesis": Row("errors seeds config events machine forms importer", ONNX | RUNTIME | CLICK),
@@ -58,10 +61,11 @@ TABLE = {
     "exporter": Row("errors qparams targets machine graph placement", TORCH | RUNTIME | CLICK),
     "validate": Row("errors qparams targets requirements graph", TORCH | CLICK),
     "report": Row("events", TORCH | ONNX | RUNTIME | CLICK),
-    "run": Row("errors config events machine placement reconstruct report", TORCH | ONNX | RUNTIME | CLICK),
+    "run": Row("errors spellings config events machine placement reconstruct report", TORCH | ONNX | RUNTIME | CLICK),
     "preparation": Row("errors targets framing config graph placement blocks forms importer validate", RUNTIME | CLICK),
     "images": Row(
-        "errors seeds framing config events machine graph importer data synthesis reconstruct validate run preparation",
+        "errors seeds framing preprocessing config events machine graph importer data synthesis reconstruct validate run "
+        "preparation",
         RUNTIME | CLICK,
     ),
     "grids": Row(
@@ -70,18 +74,21 @@ TABLE = {
         RUNTIME | CLICK,
     ),
     "bits": Row(
-        "errors qparams targets config events machine graph placement synthesis reconstruct run preparation images",
+        "errors qparams targets config effort events machine graph placement synthesis reconstruct run preparation images",
         ONNX | RUNTIME | CLICK,
     ),
     "delivery": Row(
-        "errors qparams targets framing requirements events machine graph placement data reconstruct "
+        "errors qparams targets framing spellings preprocessing requirements events machine graph placement data reconstruct "
         "exporter validate preparation images grids",
         RUNTIME | CLICK,
     ),
     "comparison": Row(
-        "errors targets framing config events graph placement blocks data validate images grids", TORCH | RUNTIME | CLICK
+        "errors targets framing spellings preprocessing config effort events graph placement blocks data validate images grids",
+        TORCH | RUNTIME | CLICK,
     ),
-    "evaluation": Row("errors framing events machine graph data validate", ONNX | RUNTIME | TORCH | CLICK),
+    "evaluation": Row(
+        "errors framing spellings preprocessing events machine graph data validate", ONNX | RUNTIME | TORCH | CLICK
+    ),
     "pipeline": Row(
         "errors seeds targets framing requirements config events machine graph placement blocks forms "
         "importer data quant synthesis reconstruct exporter validate report run preparation images grids "
@@ -92,12 +99,12 @@ TABLE = {
 }
 DOORS = {
     "__init__": Row(
-        "bits comparison config delivery environment errors evaluation events framing machine pipeline "
-        "preparation report requirements run targets validate",
+        "bits comparison config delivery effort environment errors evaluation events framing machine pipeline "
+        "preparation preprocessing report requirements run targets validate",
         THIRD,
     ),
     "__main__": Row("", THIRD),  # the door to genie_onnx_cli, which no other module may open
-    "cli": Row("__init__ config errors framing", ONNX | RUNTIME | TORCH),
+    "cli": Row("__init__ config effort errors framing preprocessing", ONNX | RUNTIME | TORCH),
 }
 ROWS = TABLE | DOORS
 

@@ -1,6 +1,6 @@
 """The directive `command-line`: the reference of every command, from click's own description of it.
 
-One section a command: its help, its usage, and its options. What `--help` says, this says.
+One section a command: its help, its usage, and its options in their groups. What `--help` says, this says.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 from docutils import nodes
+from genie_onnx_cli.groups import Command
 from genie_onnx_cli.main import main
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -29,14 +30,16 @@ class CommandLine(SphinxDirective):
 
 
 def section(name: str, command: click.Command) -> Iterator[str]:
-    """Yield Markdown: the command's help with its examples, its usage, and its options."""
+    """Yield Markdown: the command's help with its examples, its usage, and its options by group."""
     context = click.Context(command, info_name=f"{PROGRAM} {name}")
     yield f"## {name}\n"
     yield from paragraphs(inspect.cleandoc(command.help or ""))
     yield f"```text\n{command.get_usage(context).removeprefix('Usage: ')}\n```\n"
-    for parameter in command.get_params(context):
-        if isinstance(parameter, click.Option) and not parameter.hidden:
-            yield entry(parameter, context)
+    assert isinstance(command, Command)
+    for heading, options in command.groups(context).items():
+        yield f"**{heading}**\n"
+        for option in options:
+            yield entry(option, context)
 
 
 def paragraphs(text: str) -> Iterator[str]:

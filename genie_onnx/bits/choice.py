@@ -26,7 +26,8 @@ from genie_onnx.bits.allocation import allocate
 from genie_onnx.bits.budget import Choices, budget_of, choices
 from genie_onnx.bits.plan import BitPlan, BlockBits, ValueBits, plan_from_json, with_bits
 from genie_onnx.bits.values import ValueTable, fewest, measured_values
-from genie_onnx.config import BitGoal, ClosedFormConfig, QuantizeConfig, rounding_rate
+from genie_onnx.config import BitGoal, ClosedFormConfig, QuantizeConfig
+from genie_onnx.effort import rounding_rate
 from genie_onnx.errors import RunError
 from genie_onnx.events import Notice, Step, Tally
 from genie_onnx.graph import class_scores

@@ -27,7 +27,7 @@ from genie_onnx.comparison.diagnosis import Evidence, diagnose
 from genie_onnx.comparison.requantize import Origin
 from genie_onnx.comparison.shared_grids import shared_grids
 from genie_onnx.config import QuantizeConfig, from_json
-from genie_onnx.data import Order, PathLike, listed
+from genie_onnx.data import PathLike, listed
 from genie_onnx.errors import ConfigError, ModelError, RunError
 from genie_onnx.events import Step, Tally
 from genie_onnx.framing import Framing, Layout, LayoutChoice
@@ -35,6 +35,8 @@ from genie_onnx.graph import query
 from genie_onnx.graph.channel_scales import Factors
 from genie_onnx.grids.equalisation import unpacked
 from genie_onnx.images.trial_images import taking, trial_images
+from genie_onnx.preprocessing import Order, Preprocessing
+from genie_onnx.spellings import renamed_arguments
 from genie_onnx.validate import OutputComparison, compare_models, layerwise
 from genie_onnx.validate.layerwise import Effects, Findings, ImagesKind
 
@@ -43,6 +45,7 @@ LEAST_EFFECT_SAMPLES = 16
 UNEXPLAINED = 0.25  # of the noise: what else the file does may be this much before effects are not to be trusted
 
 
+@renamed_arguments(order="channel_order")
 def compare(
     float_model: PathLike | onnx.ModelProto,
     quantized: PathLike,
@@ -52,7 +55,7 @@ def compare(
     effects: bool = True,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    order: Order = "rgb",
+    channel_order: Order = "rgb",
     framing: Framing | None = None,
     input_size: tuple[int, int] | None = None,
     layout: LayoutChoice = "auto",
@@ -69,7 +72,7 @@ def compare(
         samples: how many images, >= 1.
         effects: measure what each block does to the outputs: two runs of the network a block and image, on fewer images where
             values are large. The rest costs a few runs.
-        mean, std, order, framing: of the model's preprocessing; None: what the file says that it was made with.
+        mean, std, channel_order, framing: of the model's preprocessing; None: what the file says that it was made with.
         input_size: (H, W), where the model leaves them open.
         layout: of the input; auto: what the file was made with, else what the graph tells.
         set_inputs: numbers for inputs beside the image, as for `quantize`.
@@ -87,27 +90,23 @@ def compare(
     paths = tuple(listed(data))
     file = graph.load(quantized)
     config, calibrated = _made_with(file)
-    if config is not None and mean is None and std is None:
-        mean, std = config.input_mean, config.input_std
-        order = config.channel_order if mean is not None else order
-    if config is not None and framing is None:
-        framing = config.framing
-    if config is not None and layout == "auto":
-        layout = config.layout
+    preprocessing = Preprocessing.of(mean, std, channel_order, framing)
+    if config is not None:
+        preprocessing = preprocessing.filled(config.preprocessing)
+        layout = config.layout if layout == "auto" else layout
     user = graph.load(float_model)
     graph.fix_inputs(user, set_inputs or {})
     graph.widen(user)
     name = "MODEL.onnx" if isinstance(float_model, onnx.ModelProto) else str(float_model)
     takes = taking(user, Path(name), input_size, layout)
-    images = trial_images(file, takes, paths, samples=samples, mean=mean, std=std, order=order, framing=framing, seed=seed)
+    images = trial_images(file, takes, paths, preprocessing, samples=samples, seed=seed)
     origin = Origin(
         model=name,
         quantized=str(quantized),
         config=config,
         calibrated=calibrated,
         data=tuple(map(str, paths)),
-        input_mean=None if mean is None else tuple(mean),
-        input_std=None if std is None else tuple(std),
+        preprocessing=preprocessing,
         input_size=input_size,
         layout=layout,
         set_inputs=set_inputs or {},

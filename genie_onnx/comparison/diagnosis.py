@@ -26,6 +26,7 @@ from genie_onnx.comparison.lost_codes import COARSE, CORNER, lost_codes, used_sh
 from genie_onnx.comparison.requantize import Origin, command
 from genie_onnx.comparison.shared_grids import SharedGrid
 from genie_onnx.config import LayerBits
+from genie_onnx.preprocessing import Preprocessing
 from genie_onnx.validate import OutputComparison
 from genie_onnx.validate.layerwise import Advice, BlockFinding, ImagesKind, ValueFinding, WeightFinding
 
@@ -114,8 +115,7 @@ def _input(found: Evidence, origin: Origin) -> list[Advice]:
         return []
     ranges = f"({value_range(value.low, value.high)}, the grid {value_range(value.grid_low, value.grid_high)})"
     config = origin.config
-    then = "" if config is None or config.input_mean is None else _numbers(config.input_mean, config.input_std)
-    now = "" if origin.input_mean is None else _numbers(origin.input_mean, origin.input_std)
+    then, now = ("" if config is None else _numbers(config.preprocessing)), _numbers(origin.preprocessing)
     if then and now != then:
         how = f"The run had {then}, this comparison {now or 'no --mean'}: give both the same. To calibrate as here:"
     elif now:
@@ -314,8 +314,8 @@ def _average_bits(weights: Sequence[WeightFinding]) -> float:
     return sum(weight.bits * size for weight, size in zip(weights, sizes, strict=True)) / sum(sizes)
 
 
-def _numbers(mean: Sequence[float] | None, std: Sequence[float] | None) -> str:
-    given = (("--mean", mean), ("--std", std))
+def _numbers(preprocessing: Preprocessing) -> str:
+    given = (("--mean", preprocessing.mean), ("--std", preprocessing.std))
     return " ".join(f"{option} {','.join(f'{n:g}' for n in numbers)}" for option, numbers in given if numbers is not None)
 
 

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genie_onnx.config import PRESETS, BitGoal, LayerBits, PlacementConfig, Preset, QuantizeConfig
+from genie_onnx.config import BitGoal, LayerBits, PlacementConfig, QuantizeConfig
+from genie_onnx.effort import PRESETS, Preset
 from genie_onnx.framing import Framing, LayoutChoice
+from genie_onnx.preprocessing import UNKNOWN, Preprocessing
 from genie_onnx.targets import TARGETS
 
 UNKNOWN_DATA = "PATH"
@@ -32,8 +34,7 @@ class Origin:
     config: QuantizeConfig | None = None  # None: the file does not say, or another tool made it
     calibrated: str = ""  # data, distilled, refined, procedural, or several joined by +; "": not known
     data: tuple[str, ...] = ()  # images that it is compared on
-    input_mean: tuple[float, ...] | None = None  # ... and how they are preprocessed
-    input_std: tuple[float, ...] | None = None
+    preprocessing: Preprocessing = UNKNOWN  # ... and what is done to them
     input_size: tuple[int, int] | None = None
     layout: LayoutChoice = "auto"
     set_inputs: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
@@ -78,8 +79,10 @@ def command(
     elif config.images != "auto":
         words += ["--images", config.images]
     words += ["--seed", str(config.seed)] if config.seed else []
-    mean, std = (origin.input_mean, origin.input_std) if preprocess else (config.input_mean, config.input_std)
-    words += _pictures(mean, std, config)
+    pictures = config.preprocessing
+    if preprocess:
+        pictures = dataclasses.replace(pictures, mean=origin.preprocessing.mean, std=origin.preprocessing.std)
+    words += _pictures(pictures)
     if origin.input_size is not None:
         words += ["--input-size", "{}x{}".format(*origin.input_size)]
     words += ["--layout", origin.layout] if origin.layout != "auto" else []
@@ -132,12 +135,12 @@ def _target(config: QuantizeConfig) -> list[str]:
     return [*(["--target", row.name] if row.name != "portable" else []), *(["--round-outputs"] if rounded else [])]
 
 
-def _pictures(mean: Sequence[float] | None, std: Sequence[float] | None, config: QuantizeConfig) -> list[str]:
+def _pictures(given: Preprocessing) -> list[str]:
     words = []
-    for option, numbers in (("--mean", mean), ("--std", std)):
+    for option, numbers in (("--mean", given.mean), ("--std", given.std)):
         words += [] if numbers is None else [option, ",".join(f"{number:.6g}" for number in numbers)]
-    words += ["--channel-order", config.channel_order] if config.channel_order != "rgb" else []
-    framing = config.framing or Framing()
+    words += ["--channel-order", given.channel_order] if given.channel_order != "rgb" else []
+    framing = given.framing or Framing()
     for option, size in (("--resize", framing.resize), ("--crop", framing.crop)):
         words += [] if size is None else [option, "x".join(map(str, size))]
     words += ["--interpolation", framing.interpolation] if framing.interpolation != "bilinear" else []

@@ -25,9 +25,9 @@ from typing import get_args
 import numpy as np
 from PIL import Image
 
-from genie_onnx.config import Order
 from genie_onnx.errors import DataError
 from genie_onnx.framing import Framing, Interpolation
+from genie_onnx.preprocessing import Order, Preprocessing
 
 # Mean and per-image standard deviation of photographs, 0..1, R G B: ImageNet's, as torchvision's weights use them.
 PHOTOGRAPH_MEAN = (0.485, 0.456, 0.406)
@@ -49,8 +49,14 @@ class Preprocess:
     shape: tuple[int, int, int]  # C, H, W of one sample as the model takes it
     mean: tuple[float, ...] = (0.0,)  # one number, or one a channel, 0..1
     std: tuple[float, ...] = (1.0,)  # one number, or one a channel, above 0 and up to 1
-    order: Order = "rgb"  # of the model's channels; pictures and arrays come as rgb
+    channel_order: Order = "rgb"  # of the model's channels; pictures and arrays come as rgb
     framing: Framing | None = None  # how pictures get their size; None: scaled to cover it, cut at the centre
+
+    @classmethod
+    def of(cls, shape: tuple[int, int, int], given: Preprocessing) -> Preprocess:
+        """Return what the user said, for a model's input of `shape`; what is not known leaves pixels 0..1."""
+        mean, std = (0.0,) if given.mean is None else given.mean, (1.0,) if given.std is None else given.std
+        return cls(shape=shape, mean=mean, std=std, channel_order=given.channel_order, framing=given.framing)
 
     def __post_init__(self) -> None:
         problems: list[str] = []
@@ -67,9 +73,9 @@ class Preprocess:
                 )
         if min(self.std, default=0.0) <= 0:
             problems.append(f"every input std must be above 0, not {self.std}")
-        if self.order not in get_args(Order):
-            problems.append(f"the channel order must be one of {get_args(Order)}, not {self.order!r}")
-        elif self.order == "bgr" and channels != 3:
+        if self.channel_order not in get_args(Order):
+            problems.append(f"the channel order must be one of {get_args(Order)}, not {self.channel_order!r}")
+        elif self.channel_order == "bgr" and channels != 3:
             problems.append(f"the channel order bgr needs 3 channels, but the model takes {channels}")
         problems += self._badly_framed()
         if problems:
@@ -92,7 +98,7 @@ class Preprocess:
         """
         channels, height, width = self.shape
         pixels = frame(match_channels(picture, channels), height, width, self.framing or Framing()).astype(np.float32)
-        if self.order == "bgr":
+        if self.channel_order == "bgr":
             pixels = pixels[:, :, ::-1]
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         normalised = (pixels / np.float32(255) - mean) / std
@@ -109,7 +115,7 @@ class Preprocess:
         mean, std = np.array(PHOTOGRAPH_MEAN), np.array(PHOTOGRAPH_STD)
         if channels != 3:
             mean, std = np.full(channels, LUMINANCE @ mean), np.full(channels, LUMINANCE @ std)
-        elif self.order == "bgr":
+        elif self.channel_order == "bgr":
             mean, std = mean[::-1], std[::-1]
         return tuple(((mean - np.array(self.mean)) / np.array(self.std)).tolist()), tuple((std / np.array(self.std)).tolist())
 

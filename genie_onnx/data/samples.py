@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genie_onnx.config import Order
 from genie_onnx.data.arrays import ArrayFile
 from genie_onnx.data.pictures import check_picture, read_picture
 from genie_onnx.data.preprocess import Preprocess
 from genie_onnx.data.sources import PathLike, Pictures, Source, open_labelled_sources, open_sources, refuse
 from genie_onnx.errors import DataError
-from genie_onnx.framing import Framing, Layout
+from genie_onnx.framing import Layout
+from genie_onnx.preprocessing import UNKNOWN, Preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,16 +149,13 @@ def _columns(source: Source) -> set[str]:
 def open_images(
     paths: Sequence[PathLike],
     shape: tuple[int, int, int],
+    preprocessing: Preprocessing = UNKNOWN,
     *,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    order: Order = "rgb",
-    framing: Framing | None = None,
     layout: Layout = "nchw",
     limit: int | None = None,
 ) -> Samples:
     """Open what `load_images` loads, to read it batch by batch, or to know early whether it can be used."""
-    preprocess = _preprocess(shape, mean, std, order, framing)
+    preprocess = Preprocess.of(shape, preprocessing)
     sources = open_sources(paths, shape, layout)
     return _choose(sources, _evenly(sum(map(len, sources)), limit), preprocess)
 
@@ -166,11 +163,8 @@ def open_images(
 def load_images(
     paths: Sequence[PathLike],
     shape: tuple[int, int, int],
+    preprocessing: Preprocessing = UNKNOWN,
     *,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    order: Order = "rgb",
-    framing: Framing | None = None,
     layout: Layout = "nchw",
     limit: int | None = None,
     generator: torch.Generator | None = None,
@@ -180,10 +174,8 @@ def load_images(
     Args:
         paths: picture folders (searched at any depth), pictures, .npy and .npz files, mixed as one likes.
         shape: C, H, W of one sample as the model takes it.
-        mean: subtracted from the pixels' 0..1 scale, one number or one a channel of the model; None: 0.
-        std: divides what is left, likewise; None: 1. Neither touches floating-point arrays.
-        order: of the model's channels.
-        framing: how pictures and pixels get the model's size; None: scaled to cover it, cut at the centre.
+        preprocessing: what is done to pictures and uint8 arrays (where mean and std are not known: pixels are 0..1).
+            Floating-point arrays are not touched by it.
         layout: of the model's input, for arrays that could be in either; what is returned is [N, C, H, W] whatever it is.
         limit: at most so many samples; memory is that of the samples returned.
         generator: draws which samples, and in which order, so that any first part of them is a random choice too; without one
@@ -193,8 +185,8 @@ def load_images(
         DataError: with every path that cannot be used.
     """
     if generator is None:
-        return open_images(paths, shape, mean=mean, std=std, order=order, framing=framing, layout=layout, limit=limit).tensor()
-    preprocess = _preprocess(shape, mean, std, order, framing)
+        return open_images(paths, shape, preprocessing, layout=layout, limit=limit).tensor()
+    preprocess = Preprocess.of(shape, preprocessing)
     sources = open_sources(paths, shape, layout)
     drawn = torch.randperm(sum(map(len, sources)), generator=generator)[:limit]
     ascending = drawn.argsort()  # sample i in reading order was drawn as number ascending[i]
@@ -205,13 +197,10 @@ def load_images(
 def open_labelled(
     paths: Sequence[PathLike],
     shape: tuple[int, int, int],
+    preprocessing: Preprocessing = UNKNOWN,
     *,
     labels: PathLike | None = None,
     classes: PathLike | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    order: Order = "rgb",
-    framing: Framing | None = None,
     layout: Layout = "nchw",
     limit: int | None = None,
 ) -> Samples:
@@ -222,7 +211,7 @@ def open_labelled(
     integers, else its place in the file `classes`, else in the sorted order. `limit` takes samples evenly over the whole. The
     other arguments are those of `load_images`. Raises DataError with every path and line that cannot be used.
     """
-    preprocess = _preprocess(shape, mean, std, order, framing)
+    preprocess = Preprocess.of(shape, preprocessing)
     sources = open_labelled_sources(paths, shape, labels, classes, layout)
     return _choose(sources, _evenly(sum(map(len, sources)), limit), preprocess)
 
@@ -230,33 +219,14 @@ def open_labelled(
 def load_labelled(
     paths: Sequence[PathLike],
     shape: tuple[int, int, int],
+    preprocessing: Preprocessing = UNKNOWN,
     *,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    order: Order = "rgb",
-    framing: Framing | None = None,
     layout: Layout = "nchw",
     limit: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return images float32 [N, C, H, W] and class labels int64 [N]: `open_labelled`, read at once."""
-    samples = open_labelled(paths, shape, mean=mean, std=std, order=order, framing=framing, layout=layout, limit=limit)
+    samples = open_labelled(paths, shape, preprocessing, layout=layout, limit=limit)
     return samples.tensor(), samples.labels
-
-
-def _preprocess(
-    shape: tuple[int, int, int],
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    order: Order,
-    framing: Framing | None,
-) -> Preprocess:
-    return Preprocess(
-        shape=shape,
-        mean=(0.0,) if mean is None else tuple(mean),
-        std=(1.0,) if std is None else tuple(std),
-        order=order,
-        framing=framing,
-    )
 
 
 def _evenly(total: int, limit: int | None) -> list[int]:

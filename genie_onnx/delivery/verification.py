@@ -20,12 +20,14 @@ import onnx
 import onnx_ir as ir
 
 from genie_onnx import graph
-from genie_onnx.data import Order, PathLike
+from genie_onnx.data import PathLike
 from genie_onnx.delivery.integrity import Integrity, integrity
 from genie_onnx.errors import ConfigError, RunError
 from genie_onnx.events import Step, Tally
 from genie_onnx.framing import Framing, LayoutChoice
 from genie_onnx.images.trial_images import taking, trial_images
+from genie_onnx.preprocessing import Order, Preprocessing
+from genie_onnx.spellings import renamed_arguments
 from genie_onnx.validate import KernelCounts, Session, integer_kernels, weighted_layers
 from genie_onnx.validate.runtimes import LIMIT, RUNTIMES, Runtime, RuntimeFinding, ask, doubt, is_installed, judge
 from genie_onnx.validate.saturation import has_vnni, wide_weights
@@ -63,6 +65,7 @@ class Verification:
         return {**asdict(self), "ok": self.ok, "model": str(self.model), "runtimes": rows}
 
 
+@renamed_arguments(order="channel_order")
 def verify(
     model: PathLike,
     *,
@@ -73,7 +76,7 @@ def verify(
     samples: int = 16,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    order: Order = "rgb",
+    channel_order: Order = "rgb",
     framing: Framing | None = None,
     input_size: tuple[int, int] | None = None,
     layout: LayoutChoice = "auto",
@@ -90,7 +93,7 @@ def verify(
         pythons: interpreters by name of the runtime, for those that are installed in an environment of their own.
         data: images, as for `quantize`; without them procedural ones are made from `seed`.
         samples: how many images.
-        mean, std, order: of the model's preprocessing: `input_mean`, `input_std` and `channel_order` of QuantizeConfig.
+        mean, std, channel_order: of the model's preprocessing, as in QuantizeConfig.
         framing: how pictures get the model's size; None: scaled to cover it, cut at the centre.
         input_size: (H, W), where the model leaves them open.
         layout: of the input; auto: what the graph tells.
@@ -111,7 +114,8 @@ def verify(
     takes = taking(loaded, path, input_size, layout)
     batch = takes.batch
     name = str(loaded.graph.inputs[0].name)
-    array = trial_images(loaded, takes, data, samples=samples, mean=mean, std=std, order=order, framing=framing, seed=seed)
+    preprocessing = Preprocessing.of(mean, std, channel_order, framing)
+    array = trial_images(loaded, takes, data, preprocessing, samples=samples, seed=seed)
     batches = array[: len(array) // batch * batch].reshape(-1, batch, *array.shape[1:])
     if not len(batches):
         raise ConfigError(f"{path} takes {batch} samples at a time, and there are {len(array)}: give more, or --samples {batch}")

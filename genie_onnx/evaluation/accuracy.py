@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from genie_onnx.data import Order, PathLike, Samples, listed, open_images, open_labelled
+from genie_onnx.data import PathLike, Samples, listed, open_images, open_labelled
 from genie_onnx.errors import ConfigError, DataError
 from genie_onnx.evaluation.evaluation import Evaluation, ModelEvaluation
 from genie_onnx.evaluation.subjects import Subject, Taking, load_subjects
 from genie_onnx.events import Step, Tally
 from genie_onnx.framing import Framing, LayoutChoice
 from genie_onnx.machine.device import choose_device
+from genie_onnx.preprocessing import Order, Preprocessing
+from genie_onnx.spellings import renamed_arguments
 from genie_onnx.validate import Classification, Measured, Provider, cuda_works, has_cuda
 
 BATCH = 16  # samples that are decoded and run at once
 _SHIFTED = {1: "seem to begin with one for the background", -1: "seem to lack the first one of the labels"}
 
 
+@renamed_arguments(order="channel_order")
 def evaluate(
     models: PathLike | Sequence[PathLike],
     data: PathLike | Sequence[PathLike] = (),
@@ -35,7 +39,7 @@ def evaluate(
     metric: Callable[..., Any] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    order: Order = "rgb",
+    channel_order: Order = "rgb",
     framing: Framing | None = None,
     input_size: tuple[int, int] | None = None,
     layout: LayoutChoice = "auto",
@@ -54,7 +58,7 @@ def evaluate(
         classes: a file with the names of the classes in the order of the model's outputs; without it, names are sorted.
         label_offset: added to every label: 1 where the model has a class for the background before all others.
         metric: a function or a class (validate.measure) that is called with the outputs and what is known of the samples.
-        mean: of the model's preprocessing, as `std` and `order` (data.Preprocess).
+        mean: of the model's preprocessing, as `std` and `channel_order` (genie_onnx.preprocessing).
         framing: how pictures get the model's size; None: scaled to cover it, cut at the centre.
         input_size: (H, W), where the model leaves them open.
         layout: of the models' input; auto: what each graph tells.
@@ -76,15 +80,15 @@ def evaluate(
     _check(paths, labels, metric, classes, label_offset)
     place = _place(provider)
     subjects = load_subjects(paths, input_size or (framing.crop if framing else None), layout, set_inputs or {}, place)
+    given = Preprocessing.of(mean, std, channel_order, framing)
     unsaid, raw = mean is None and std is None, all(subject.taking.raw for subject in subjects)
     if raw and not unsaid:
         raise ConfigError(
             "a model that takes uint8 pixels normalises them by itself: leave out --mean and --std, and of --preprocess all but "
             "--resize and --crop"
         )
-    pictures = {"mean": mean, "std": std, "order": order, "framing": framing, "limit": limit}
     opened = {
-        taking: _open(taking, data, labels, classes, metric is None or labels is not None, pictures)
+        taking: _open(taking, data, labels, classes, metric is None or labels is not None, given, limit)
         for taking in dict.fromkeys(subject.taking for subject in subjects)
     }
     samples = next(iter(opened.values()))
@@ -117,15 +121,16 @@ def _open(
     labels: PathLike | None,
     classes: PathLike | None,
     labelled: bool,
-    pictures: Mapping[str, Any],
+    preprocessing: Preprocessing,
+    limit: int | None,
 ) -> Samples:
-    """Open the samples in the form that a model takes. `pictures`: what open_images takes besides."""
+    """Open at most `limit` samples in the form that a model takes."""
     if taking.raw:
-        pictures = {**pictures, "mean": (0.0,), "std": (1 / 255,)}
+        preprocessing = replace(preprocessing, mean=(0.0,), std=(1 / 255,))
     if labelled:
-        samples = open_labelled(data, taking.shape, labels=labels, classes=classes, **pictures)
+        samples = open_labelled(data, taking.shape, preprocessing, labels=labels, classes=classes, limit=limit)
     else:
-        samples = open_images(data, taking.shape, **pictures)
+        samples = open_images(data, taking.shape, preprocessing, limit=limit)
     if taking.raw and not samples.all_pixels:
         raise DataError(
             "the model takes uint8 pixels, and some of the data are floating-point arrays: save them as uint8, 0..255"

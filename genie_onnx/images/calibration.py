@@ -49,10 +49,7 @@ def data_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathL
     loaded = load_images(
         data,
         prepared.shape,
-        mean=config.input_mean,
-        std=config.input_std,
-        order=config.channel_order,
-        framing=config.framing,
+        config.preprocessing,
         layout=prepared.layout,
         limit=config.samples + HELD_BACK,
         generator=stream(config.seed, "data"),
@@ -318,17 +315,17 @@ def _as_pixels(images: Tensor, config: QuantizeConfig) -> Tensor:
     No other image ever comes, nor does the grid of the input hold another. MobileNetV1, painted images, W4A8: the outputs are at
     10.3 dB of the float ones in place of 9.3.
     """
-    if config.input_mean is None or config.input_std is None:
+    if config.mean is None or config.std is None:
         return images
-    mean, std = (torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (config.input_mean, config.input_std))
+    mean, std = (torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (config.mean, config.std))
     return images.clamp(-mean / std, (1 - mean) / std)
 
 
 def _pixel_range(config: QuantizeConfig) -> tuple[float, float] | None:
     """Return what pixels 0..255 become in the model's input space, over all channels; None where that space is not known."""
-    if config.input_mean is None or config.input_std is None:
+    if config.mean is None or config.std is None:
         return None
-    pairs = list(zip(config.input_mean, config.input_std, strict=True))
+    pairs = list(zip(config.mean, config.std, strict=True))
     return min(-mean / std for mean, std in pairs), max((1 - mean) / std for mean, std in pairs)
 
 

@@ -122,9 +122,10 @@ def input_statistics(
     shape: tuple[int, int, int], config: QuantizeConfig
 ) -> tuple[tuple[float, ...], tuple[float, ...]] | tuple[None, None]:
     """Return the mean and std that photographs have in the model's input space, or None twice where that space is not known."""
-    if config.input_mean is None or config.input_std is None:
+    if config.mean is None or config.std is None:
         return None, None
-    return Preprocess(shape=shape, mean=config.input_mean, std=config.input_std, order=config.channel_order).statistics()
+    # whatever size pictures have
+    return Preprocess.of(shape, replace(config.preprocessing, framing=None)).statistics()
 
 
 def made_kinds(data: Sequence[PathLike]) -> frozenset[str]:
@@ -133,18 +134,10 @@ def made_kinds(data: Sequence[PathLike]) -> frozenset[str]:
 
 
 def _given(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathLike]) -> Choice:
-    opened = open_images(
-        data,
-        prepared.shape,
-        mean=config.input_mean,
-        std=config.input_std,
-        order=config.channel_order,
-        framing=config.framing,
-        layout=prepared.layout,
-        limit=config.samples + HELD_BACK,
-    )
+    limit = config.samples + HELD_BACK
+    opened = open_images(data, prepared.shape, config.preprocessing, layout=prepared.layout, limit=limit)
     notices: tuple[str, ...] = ()
-    if opened.pixels and config.input_mean is None:
+    if opened.pixels and config.mean is None:
         notices = (
             "Pictures are fed to the model as pixel / 255, in 0..1. If it expects another range, give --mean and "
             "--std (e.g. 0.485,0.456,0.406 and 0.229,0.224,0.225).",
@@ -178,7 +171,7 @@ def _input_notices(prepared: Prepared, config: QuantizeConfig, opened: Samples) 
     """Say so where another preprocessing of the pictures fits the model much better."""
     if not opened.all_pixels or not prepared.statistics:
         return ()
-    mean, std = config.input_mean or (0.0,), config.input_std or (1.0,)
+    mean, std = config.mean or (0.0,), config.std or (1.0,)
     try:
         shown = next(opened.batches(PICTURES))
     except DataError:  # damaged pictures: all of them are named when all are loaded
@@ -235,7 +228,7 @@ def _procedural_notices(prepared: Prepared, config: QuantizeConfig) -> tuple[str
             f"An input of {list(prepared.shape)} is taken for features, not for pictures: procedural samples are "
             "smooth noise, each channel for itself. A few samples of your own (--data FILE.npz) tell more."
         )
-    if config.input_mean is None:
+    if config.mean is None:
         notices.append(
             "Procedural images are given mean 0 and deviation 1 in each channel, which fits a model whose input is normalised. "
             "If it takes 0..1, -1..1 or 0..255, say so with --mean and --std (0..255: --mean 0 --std "

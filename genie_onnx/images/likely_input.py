@@ -96,7 +96,7 @@ def painted_input(prepared: Prepared, config: QuantizeConfig) -> LikelyInput | N
     none does, nothing is known, the input is no picture or a huge one, or the user has said what it is."""
     channels, height, width = prepared.shape
     count = min(PAINTED, PAINTED_PIXELS // (height * width))
-    if config.input_mean is not None or not is_picture(prepared.shape) or not prepared.batchnorms or count == 0:
+    if config.mean is not None or not is_picture(prepared.shape) or not prepared.batchnorms or count == 0:
         return None
     generator = stream(config.seed, "likely-input")
     images = procedural(count, prepared.shape, mean=[0.0] * channels, std=[1.0] * channels, generator=generator)
@@ -110,7 +110,7 @@ def as_painted(found: LikelyInput, images: Tensor, prepared: Prepared, config: Q
 
 def _photographs(prepared: Prepared, config: QuantizeConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the mean and std of photographs whose pixels are 0..1, one a channel."""
-    return Preprocess(shape=prepared.shape, mean=(0.0,), std=(1.0,), order=config.channel_order).statistics()
+    return Preprocess(shape=prepared.shape, mean=(0.0,), std=(1.0,), channel_order=config.channel_order).statistics()
 
 
 def as_pixels(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from genie_onnx import graph
-from genie_onnx.data import Order, PathLike, Preprocess, listed, load_images
+from genie_onnx.data import PathLike, Preprocess, listed, load_images
 from genie_onnx.errors import ModelError
-from genie_onnx.framing import Framing, Layout, LayoutChoice
+from genie_onnx.framing import Layout, LayoutChoice
 from genie_onnx.graph import query
+from genie_onnx.preprocessing import Preprocessing
 from genie_onnx.seeds import stream
 from genie_onnx.synthesis import procedural
 
@@ -46,12 +47,9 @@ def trial_images(
     model: ir.Model,
     takes: Taking,
     data: PathLike | Sequence[PathLike],
+    preprocessing: Preprocessing,
     *,
     samples: int,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    order: Order,
-    framing: Framing | None,
     seed: int,
 ) -> npt.NDArray[np.float32]:
     """Return at most `samples` images of `data`, float32 as the model is fed; without, as many procedural ones.
@@ -61,12 +59,10 @@ def trial_images(
     """
     shape, layout = takes.shape, takes.layout
     if data:
-        images = load_images(
-            listed(data), shape, mean=mean, std=std, order=order, framing=framing, layout=layout, limit=samples
-        ).numpy()
-    elif mean is not None and std is not None:
-        space = Preprocess(shape=shape, mean=tuple(mean), std=tuple(std), order=order)
-        images = _made(samples, shape, seed, space.statistics())
+        images = load_images(listed(data), shape, preprocessing, layout=layout, limit=samples).numpy()
+    elif preprocessing.mean is not None and preprocessing.std is not None:
+        # whatever size pictures have: there are none
+        images = _made(samples, shape, seed, Preprocess.of(shape, replace(preprocessing, framing=None)).statistics())
     else:
         images = _within(_made(samples, shape, seed, (None, None)), _grid(model))
     return graph.as_fed(images, layout)

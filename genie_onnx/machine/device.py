@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from genie_onnx.config import Preset
+from genie_onnx.effort import Preset
 from genie_onnx.errors import ConfigError
 from genie_onnx.machine.memory import Budget, parse_sizes
 from genie_onnx.machine.team import ALONE, Team

@@ -23,8 +23,6 @@ OPTIONS = {
     "bit_goal.bytes": "--target-size",
     "bit_goal.drop": "--max-drop",
     "cuda_graph": "--graph",
-    "input_mean": "--mean",
-    "input_std": "--std",
 }
 # Settings without an option.
 UNOPTIONED = frozenset(

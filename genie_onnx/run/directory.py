@@ -41,6 +41,7 @@ from genie_onnx.events import Notice
 from genie_onnx.machine.atomic import write_text
 from genie_onnx.report import BlockLoss
 from genie_onnx.run.differences import differences
+from genie_onnx.spellings import up_to_date
 
 LOCK_SECONDS = 1.0  # to wait for the lock: `is_working` holds it for an instant
 
@@ -278,7 +279,8 @@ def read_settings(run: RunDirectory) -> tuple[dict[str, Any], list[dict[str, str
     """Return the run's identity and what machines worked on it. Raises ConfigError where the file is damaged."""
     try:
         found = json.loads(run.settings.read_text(encoding="utf-8"))
-        return dict(found["identity"]), [dict(machine) for machine in found["machines"]]
+        identity = dict(found["identity"])
+        return {**identity, "settings": up_to_date(identity["settings"])}, [dict(machine) for machine in found["machines"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{str(run.settings)!r} is damaged ({error!r}), so nobody knows whose run it is: delete that run directory or choose "

@@ -130,8 +130,8 @@ def test_bad_options_get_one_clear_line(model: Path, tmp_path: Path) -> None:
         "nowhere": ["--data", tmp_path / "nowhere"],
         "CUDA": ["--device", "cuda:99"],
         "quantum": ["--device", "quantum"],
-        "--input-mean": ["--input-mean", "red"],
-        "input_std": ["--input-mean", "0.5"],
+        "--mean": ["--mean", "red"],
+        "std": ["--mean", "0.5"],
         "contradicts": ["--input-size", "99x99"],
         "--nonsense": ["--nonsense"],
     }
@@ -190,9 +190,9 @@ def test_every_option_reaches_the_settings(model: Path) -> None:
         "--start",
         "noise",
         "--fixed-latent",
-        "--input-mean",
+        "--mean",
         "0.5,0.4,0.3",
-        "--input-std",
+        "--std",
         "0.25,0.2,0.1",
     ]
     result = call("quantize", model, "--dry-run", *arguments, *flags)
@@ -207,7 +207,7 @@ def test_every_option_reaches_the_settings(model: Path) -> None:
     assert settings["placement"]["reduce_range"] is True
     switches = settings["distill"]
     assert (switches["swing"], switches["start"], switches["train_latent"]) == (False, "noise", False)
-    assert (settings["input_mean"], settings["input_std"]) == ([0.5, 0.4, 0.3], [0.25, 0.2, 0.1])
+    assert (settings["mean"], settings["std"]) == ([0.5, 0.4, 0.3], [0.25, 0.2, 0.1])
 
 
 def test_distilled_images_serve_as_data(model: Path, tmp_path: Path) -> None:

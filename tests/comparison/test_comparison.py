@@ -48,7 +48,7 @@ def damaged(folder: Path, calibration: dict[str, np.ndarray], block: str, wbits:
         lambda deploy: place(deploy, config),
         calibration,
         metadata={
-            "settings": genie_onnx.to_json(QuantizeConfig(placement=config, input_mean=(mean,), input_std=(std,))),
+            "settings": genie_onnx.to_json(QuantizeConfig(placement=config, mean=(mean,), std=(std,))),
             "images": "data",
         },
     )

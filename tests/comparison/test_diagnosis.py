@@ -246,14 +246,14 @@ def test_what_made_up_images_do_not_reach_says_nothing() -> None:
     ],
 )
 def test_images_that_do_not_fit_the_input_come_first(image: dict[str, float], said: str) -> None:
-    config = dataclasses.replace(LEARNED, input_mean=(0.5,), input_std=(0.25,))
+    config = dataclasses.replace(LEARNED, mean=(0.5,), std=(0.25,))
     origin = dataclasses.replace(ORIGIN, config=config, data=("photos",))
     advice = diagnose(evidence((0.1, 0.8, 0.1), image=image), origin)[0]
     assert said in advice.text
     assert "The run had --mean 0.5 --std 0.25, this comparison no --mean" in advice.text
-    assert parsed(advice.command)["input_mean"] is None  # to calibrate as here
-    same = dataclasses.replace(origin, input_mean=(0.5,), input_std=(0.25,))
-    assert parsed(diagnose(evidence(image=image), same)[0].command)["input_mean"] == (0.5,)
+    assert parsed(advice.command)["mean"] is None  # to calibrate as here
+    same = dataclasses.replace(origin, preprocessing=config.preprocessing)
+    assert parsed(diagnose(evidence(image=image), same)[0].command)["mean"] == (0.5,)
 
 
 def test_weights_of_another_training_are_seen_as_such() -> None:
@@ -290,7 +290,7 @@ CONFIGS = {
         )
     ),
     "pictures": QuantizeConfig(
-        input_mean=(0.1, 0.2, 0.3), input_std=(0.5,) * 3, channel_order="bgr", framing=Framing(resize=(256,), crop=(224, 200))
+        mean=(0.1, 0.2, 0.3), std=(0.5,) * 3, channel_order="bgr", framing=Framing(resize=(256,), crop=(224, 200))
     ),
     "target": QuantizeConfig(
         placement=PlacementConfig(abits=8),
@@ -314,7 +314,7 @@ def test_the_command_does_as_the_run_did(name: str) -> None:
     made = placement_config(options)
     kept = tuple(wish for wish in config.placement.layer_bits if wish.pattern != "old")
     assert made == dataclasses.replace(config.placement, layer_bits=(*kept, new))
-    assert (options["input_mean"], options["input_std"]) == (config.input_mean, config.input_std)
+    assert (options["mean"], options["std"]) == (config.mean, config.std)
     assert options["channel_order"] == config.channel_order
     assert options["target"] == config.target.name
     assert options["round_outputs"] == (config.target.constraints.outputs == "rounded")

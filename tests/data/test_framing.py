@@ -11,7 +11,8 @@ from PIL import Image
 from genie_onnx.data import Preprocess, open_images
 from genie_onnx.data.preprocess import frame
 from genie_onnx.errors import ConfigError, DataError
-from genie_onnx.framing import RECIPES, Framing
+from genie_onnx.framing import Framing
+from genie_onnx.preprocessing import RECIPES, Preprocessing
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (45, 67, 3), np.uint8)
 
@@ -89,6 +90,6 @@ def test_sizes_that_are_none() -> None:
 def test_a_picture_too_small_for_the_cut_is_named(tmp_path: Path) -> None:
     for name, width in (("large", 9), ("small", 7)):
         Image.new("RGB", (width, 9)).save(tmp_path / f"{name}.png")
-    samples = open_images([tmp_path], (3, 8, 8), framing=Framing(crop=(8, 8)))
+    samples = open_images([tmp_path], (3, 8, 8), Preprocessing(framing=Framing(crop=(8, 8))))
     with pytest.raises(DataError, match=r"small\.png: a picture is smaller than the 8x8 .*: it is 9x7"):
         samples.tensor()

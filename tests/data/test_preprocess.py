@@ -22,7 +22,7 @@ def test_mean_is_subtracted_before_std_divides_channel_by_channel() -> None:
 
 def test_bgr_reverses_the_pixels_and_not_the_constants() -> None:
     pixels = np.array([[[255, 51, 0]]], np.uint8)
-    found = Preprocess(shape=(3, 1, 1), mean=(0.5, 0.0, 0.0), std=(1.0,), order="bgr").tensor(pixels)
+    found = Preprocess(shape=(3, 1, 1), mean=(0.5, 0.0, 0.0), std=(1.0,), channel_order="bgr").tensor(pixels)
     np.testing.assert_allclose(found.ravel(), [-0.5, 0.2, 1.0], rtol=1e-6)
 
 
@@ -69,7 +69,11 @@ def test_channels_are_matched() -> None:
     [
         (Preprocess(shape=(3, 1, 1), **IMAGENET), (0, 0, 0), (1, 1, 1)),
         (Preprocess(shape=(3, 1, 1), std=(1 / 255,)), (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-        (Preprocess(shape=(3, 1, 1), mean=(0.5,), std=(0.5,), order="bgr"), (-0.188, -0.088, -0.03), (0.45, 0.448, 0.458)),
+        (
+            Preprocess(shape=(3, 1, 1), mean=(0.5,), std=(0.5,), channel_order="bgr"),
+            (-0.188, -0.088, -0.03),
+            (0.45, 0.448, 0.458),
+        ),
         (Preprocess(shape=(1, 1, 1)), (0.458971,), (0.225609,)),
     ],
     ids=["torchvision", "raw", "signed-bgr", "grey"],
@@ -89,8 +93,8 @@ def test_statistics_are_those_of_photographs_after_preprocessing(
         ({"mean": (0.5, 0.5)}, "has 2 numbers, but the model takes 3"),
         ({"std": (0.0,)}, "above 0"),
         ({"std": (float("nan"),)}, "outside the image scale"),
-        ({"order": "rbg"}, "channel order must be one of"),
-        ({"shape": (1, 8, 8), "order": "bgr"}, "bgr needs 3 channels"),
+        ({"channel_order": "rbg"}, "channel order must be one of"),
+        ({"shape": (1, 8, 8), "channel_order": "bgr"}, "bgr needs 3 channels"),
         ({"shape": (3, 0, 8)}, "has no values"),
     ],
 )
@@ -101,5 +105,5 @@ def test_what_cannot_be_meant_is_refused(fields: dict, text: str) -> None:
 
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(DataError) as caught:
-        Preprocess(shape=(3, 8, 8), mean=(104.0,), std=(0.1, 0.2), order="bgr")
+        Preprocess(shape=(3, 8, 8), mean=(104.0,), std=(0.1, 0.2), channel_order="bgr")
     assert len(caught.value.problems) == 2

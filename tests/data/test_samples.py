@@ -11,6 +11,7 @@ from PIL import Image
 
 from genie_onnx.data import load_images, load_labelled, open_images, open_labelled
 from genie_onnx.errors import DataError
+from genie_onnx.preprocessing import Preprocessing
 
 
 def picture(path: Path, grey: int, size: tuple[int, int] = (2, 2)) -> None:
@@ -41,7 +42,7 @@ def test_sources_are_mixed_in_order(mixed: list[Path]) -> None:
 
 
 def test_floats_are_not_normalised_again(mixed: list[Path]) -> None:
-    found = greys(load_images(mixed, (1, 2, 2), mean=[0.5], std=[0.1]))
+    found = greys(load_images(mixed, (1, 2, 2), Preprocessing(mean=(0.5,), std=(0.1,))))
     assert found == pytest.approx([-5, -4, -3, -2, -1, 0, 0.6, 0.7], abs=0.03)
 
 
@@ -162,9 +163,8 @@ def test_what_has_no_labels_is_named(mixed: list[Path], tmp_path: Path) -> None:
 
 
 def test_the_bench_sets_are_read_as_their_judge_reads_them(bench: Path) -> None:
-    images, labels = load_labelled(
-        [bench / "cifar/test1k.npz"], (3, 32, 32), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
-    )
+    preprocessing = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    images, labels = load_labelled([bench / "cifar/test1k.npz"], (3, 32, 32), preprocessing)
     with np.load(bench / "cifar/test1k.npz") as archive:
         pixels = archive["images"].astype(np.float32) / 255
         expected = ((pixels - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])).transpose(0, 3, 1, 2)

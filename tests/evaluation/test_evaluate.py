@@ -147,7 +147,7 @@ def test_pictures_that_nobody_said_how_to_prepare_are_noticed(tmp_path: Path, da
     model, test = quarters(tmp_path / "m.onnx"), data / "test.npz"
     assert "give --mean and --std, or --preprocess" in genie_onnx.evaluate(model, test).notices[0]
     proto = onnx.load(model)
-    settings = genie_onnx.QuantizeConfig(input_mean=(0.5,), input_std=(0.25,))
+    settings = genie_onnx.QuantizeConfig(mean=(0.5,), std=(0.25,))
     proto.metadata_props.add(key="genie_onnx.settings", value=genie_onnx.to_json(settings))
     onnx.save(proto, tmp_path / "q.onnx")
     (said,) = genie_onnx.evaluate([model, tmp_path / "q.onnx"], test).notices
@@ -270,10 +270,10 @@ def test_presets_and_the_options_that_override_them(tmp_path: Path) -> None:
 
     preset = settings("--preprocess", "imagenet")
     assert preset["framing"] == {"resize": [256], "crop": [224, 224], "interpolation": "bilinear"}
-    assert (preset["input_mean"], preset["input_std"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    assert (preset["mean"], preset["std"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     swapped = settings("--preprocess", "imagenet", "--channel-order", "bgr", "--std", "0.5", "--resize", "40x50", "--crop", "32")
     assert swapped["framing"] == {"resize": [40, 50], "crop": [32, 32], "interpolation": "bilinear"}
-    assert (swapped["input_mean"], swapped["input_std"]) == ([0.406, 0.456, 0.485], [0.5, 0.5, 0.5])
+    assert (swapped["mean"], swapped["std"]) == ([0.406, 0.456, 0.485], [0.5, 0.5, 0.5])
     alone = settings("--input-size", "32x32", "--interpolation", "bicubic")
     assert (alone["framing"]["interpolation"], alone["framing"]["crop"]) == ("bicubic", None)
     assert settings("--input-size", "32x32")["framing"] is None

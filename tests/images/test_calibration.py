@@ -117,7 +117,7 @@ def test_refined_images_have_the_statistics_that_are_known(tmp_path: Path) -> No
 
 
 def test_refined_images_live_in_the_input_space_of_the_model(tmp_path: Path) -> None:
-    config = replace(REFINE, input_mean=(0.1, 0.5, 0.9), input_std=(0.1, 1.0, 0.5))
+    config = replace(REFINE, mean=(0.1, 0.5, 0.9), std=(0.1, 1.0, 0.5))
     mean, std = input_statistics(SHAPE, config)
     assert mean is not None
     assert std is not None
@@ -132,7 +132,7 @@ def test_refined_images_live_in_the_input_space_of_the_model(tmp_path: Path) -> 
 def test_made_images_have_no_pixels_that_nobody_could_have(folded: Prepared, tmp_path: Path, images: str) -> None:
     """Channel by channel: what 0 and 255 are in the first one is far outside in the last."""
     mean, std = (0.1, 0.5, 0.9), (0.1, 1.0, 0.5)
-    config = QuantizeConfig(samples=24, images=images, distill=DistillConfig(refine_iterations=3), input_mean=mean, input_std=std)
+    config = QuantizeConfig(samples=24, images=images, distill=DistillConfig(refine_iterations=3), mean=mean, std=std)
     choice = choose_images(folded, config, ())
     calibration = made_images(folded, config, choice, None, directory(tmp_path), COMPUTE, lambda event: None)
     for made in (calibration.images, calibration.held_back):
@@ -140,7 +140,7 @@ def test_made_images_have_no_pixels_that_nobody_could_have(folded: Prepared, tmp
         assert float(pixels.min()) >= -1e-5
         assert float(pixels.max()) <= 1 + 1e-5
         assert bool((pixels.amin((0, 2, 3)) < 0.01).all())  # cut there, and not shrunk
-    unknown = replace(config, input_mean=None, input_std=None)
+    unknown = replace(config, mean=None, std=None)
     made = made_images(folded, unknown, choice, None, directory(tmp_path / "unknown"), COMPUTE, lambda event: None).images
     assert float(made.amax()) > 2.5  # where nobody said what pixels are
 

@@ -262,7 +262,7 @@ def test_pixels_without_preprocessing_get_a_notice(folded: Prepared, tmp_path: P
     np.save(tmp_path / "pixels.npy", pixels)
     np.savez(tmp_path / "pixels.npz", images=pixels)
     Image.fromarray(pixels[0]).save(tmp_path / "pixels.png")
-    known = replace(QUICK, input_mean=(0.5,) * 3, input_std=(0.5,) * 3)
+    known = replace(QUICK, mean=(0.5,) * 3, std=(0.5,) * 3)
     for name in ("pixels.npy", "pixels.npz", "pixels.png"):
         assert any("pixel / 255" in notice for notice in choose_images(folded, QUICK, [few, tmp_path / name]).notices)
         assert choose_images(folded, known, [tmp_path / name]).notices == ()

@@ -72,7 +72,7 @@ def test_painted_images_are_judged_in_the_space_that_fits(wanted: str, tmp_path:
     assert notice.endswith(f"and the result is judged so: --mean {mean[0]:g} --std {std[0]:g}")
     assert made.held_back.min() >= 0
     assert made.held_back.max() == pytest.approx(1 / std[0], rel=0.1)
-    told = QuantizeConfig(images="procedural", samples=8, input_mean=(0.0,), input_std=(1.0,))
+    told = QuantizeConfig(images="procedural", samples=8, mean=(0.0,), std=(1.0,))
     assert painted_input(prepared, told) is None
 
 
@@ -85,7 +85,7 @@ def test_a_published_detector_on_photographs(bench: Path) -> None:
     photos = [bench / "samples" / "faces"]
     *_, hint = choose_images(prepared, QuantizeConfig(samples=24), photos).notices
     assert "--mean 0.5 --std 0.5" in hint
-    right = QuantizeConfig(samples=24, input_mean=(0.498,), input_std=(0.502,))
+    right = QuantizeConfig(samples=24, mean=(0.498,), std=(0.502,))
     assert choose_images(prepared, right, photos).notices == ()
 
 

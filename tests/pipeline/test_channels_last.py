@@ -20,12 +20,13 @@ from genie_onnx import ConfigError, DistillConfig, PlacementConfig, QuantizeConf
 from genie_onnx.data import load_images
 from genie_onnx.images.calibration import data_images
 from genie_onnx.preparation.prepare import prepare
+from genie_onnx.preprocessing import Preprocessing
 from genie_onnx.reconstruct import load
 from genie_onnx.run.directory import RunDirectory
 from genie_onnx.validate import Session
 
 SIZE = (12, 16)
-PIXELS = {"input_mean": (0.0,) * 3, "input_std": (1 / 255,) * 3}  # the networks scale 0..255 by themselves
+PIXELS = {"mean": (0.0,) * 3, "std": (1 / 255,) * 3}  # the networks scale 0..255 by themselves
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,7 @@ def test_distilled_as_with_channels_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
 def test_colours_are_prepared_each_for_itself(order: str, photos: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(settings(), input_mean=(0.1, 0.2, 0.3), input_std=(0.1, 0.2, 0.4))
+    config = dataclasses.replace(settings(), mean=(0.1, 0.2, 0.3), std=(0.1, 0.2, 0.4))
     config = dataclasses.replace(config, channel_order=order, framing=genie_onnx.Framing(crop=SIZE))  # type: ignore[arg-type]
     found = []
     for kind in ("first", "keras"):
@@ -221,7 +222,7 @@ def test_preprocessing_that_fits_better_is_named(photos: Path, tmp_path: Path) -
 def test_a_file_of_another_tool_is_compared_with_the_graph_as_it_was(kind: str, photos: Path, tmp_path: Path) -> None:
     """It has the Transposes and the arithmetic still, and weights that nothing was folded into."""
     model = save(kind, tmp_path)
-    shown = load_images([photos], (3, 12, 16), mean=(0,), std=(1 / 255,)).numpy().transpose(0, 2, 3, 1)
+    shown = load_images([photos], (3, 12, 16), Preprocessing(mean=(0.0,), std=(1 / 255,))).numpy().transpose(0, 2, 3, 1)
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:

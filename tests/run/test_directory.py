@@ -72,8 +72,8 @@ def test_every_difference_is_named(tmp_path: Path) -> None:
         placement=PlacementConfig(wbits=2, reduce_range=True, layer_bits=(LayerBits(pattern="c", wbits=8, abits=4),)),
         distill=DistillConfig(iterations=7, refine_iterations=9, latent_lr=0.2),
         reconstruct=ReconstructConfig(drop_probability=0.25),
-        input_mean=(0.5, 0.25),
-        input_std=(1, 1),
+        mean=(0.5, 0.25),
+        std=(1, 1),
         framing=Framing(resize=(256,), crop=(32, 24)),
         bit_goal=BitGoal(average=3.5),
     )
