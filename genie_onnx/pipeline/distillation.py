@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike
 from genie_onnx.images.calibration import calibration_images
 from genie_onnx.images.choice import choose_images, with_images_that_pay
-from genie_onnx.machine.compute import choose_compute
 from genie_onnx.machine.memory import memory_errors
 from genie_onnx.machine.team import ALONE, Team
 from genie_onnx.pipeline.forms import choose_forms
+from genie_onnx.pipeline.identity import machine, run_identity
 from genie_onnx.pipeline.planning import ImagePlan
-from genie_onnx.pipeline.quantize import Progress, machine, run_identity, run_source, silent
-from genie_onnx.preparation.bn_file import with_bn_from
-from genie_onnx.preparation.prepare import Source, prepare
+from genie_onnx.pipeline.quantize import Progress, silent
+from genie_onnx.pipeline.request import Request
+from genie_onnx.preparation.prepare import Source
 from genie_onnx.run.directory import RunDirectory, open_run
 
 
@@ -57,17 +58,29 @@ def distill(
     >>> numpy.load(made.images)["images"].shape
     (8, 1, 16, 16)
     """
-    config = config or QuantizeConfig(images="distill")
-    if team.rank > 0:
-        progress = silent
-    compute = choose_compute(config, memory_budget, team=team)
-    prepared = with_bn_from(prepare(model, config.placement, input_size, set_inputs, layout=config.layout), bn_from)
+    request = Request(
+        model=model,
+        config=config or QuantizeConfig(images="distill"),
+        input_size=input_size,
+        run_dir=run_dir,
+        bn_from=bn_from,
+        set_inputs=set_inputs or {},
+        memory_budget=memory_budget,
+        command=command,
+        team=team,
+    )
+    return _distilled(request, Path(run_dir), silent if team.rank > 0 else progress)
+
+
+def _distilled(request: Request, folder: Path, progress: Progress) -> RunDirectory:
+    """Do what is asked for, into `folder`."""
+    config, compute, prepared = request.config, request.compute(), request.prepared()
     choice = choose_images(prepared, config, ())
     config = with_images_that_pay(config, choice, prepared.shape)
-    progress(ImagePlan(prepared, config, choice, Path(run_dir), compute))
-    source = run_source(model, config, input_size, set_inputs, command)
-    opened = open_run(Path(run_dir), run_identity(prepared, config, None), source, machine(compute), progress)
-    with opened if team.rank == 0 else nullcontext(RunDirectory(Path(run_dir))) as run:
+    progress(ImagePlan(prepared, config, choice, folder, compute))
+    source = replace(request, config=config).source()
+    opened = open_run(folder, run_identity(prepared, config, None), source, machine(compute), progress)
+    with opened if request.team.rank == 0 else nullcontext(RunDirectory(folder)) as run:
         prepared = prepared.formed(choose_forms(prepared, config, choice, run, compute, progress))
         calibration_images(prepared, config, choice, None, run, compute, progress)
     return run

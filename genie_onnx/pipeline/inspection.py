@@ -18,9 +18,9 @@ from genie_onnx.graph import query
 from genie_onnx.graph.sizes import packed
 from genie_onnx.grids.equalisation import obstacles
 from genie_onnx.images.choice import EXPORT_CALL, choose_images
+from genie_onnx.pipeline.request import Request
 from genie_onnx.placement import explain, float_operators, integer_layers
-from genie_onnx.preparation.bn_file import with_bn_from
-from genie_onnx.preparation.prepare import Prepared, Source, prepare
+from genie_onnx.preparation.prepare import Prepared, Source
 from genie_onnx.synthesis import with_measurements
 
 
@@ -133,9 +133,8 @@ def inspect(
     [8, 4, 4, 4, 8]
     """
     config = config or QuantizeConfig()
-    prepared = with_bn_from(
-        prepare(model, config.placement, input_size, set_inputs, config.target.constraints, config.layout), bn_from
-    )
+    request = Request(model=model, config=config, input_size=input_size, bn_from=bn_from, set_inputs=set_inputs or {})
+    prepared = request.prepared()
     choice = choose_images(prepared, config, ())
     user, deploy, placement = prepared.user, prepared.deploy, prepared.placement
     rows = [

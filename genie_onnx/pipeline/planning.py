@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from genie_onnx import exporter, reconstruct
 from genie_onnx.bits.budget import require_goal
@@ -17,11 +13,12 @@ from genie_onnx.data import PathLike, listed
 from genie_onnx.delivery.deliver import aside, beside, require_reachable
 from genie_onnx.errors import ConfigError
 from genie_onnx.images.choice import Choice, choose_images, with_images_that_pay
-from genie_onnx.machine.compute import Compute, choose_compute
+from genie_onnx.machine.compute import Compute
 from genie_onnx.machine.team import ALONE, Team
+from genie_onnx.pipeline.identity import planned_identity
+from genie_onnx.pipeline.request import Request
 from genie_onnx.placement import REDUCED
-from genie_onnx.preparation.bn_file import with_bn_from
-from genie_onnx.preparation.prepare import Prepared, Source, output_path, prepare
+from genie_onnx.preparation.prepare import Prepared, Source, output_path
 from genie_onnx.requirements import Requirements
 from genie_onnx.run.directory import RunDirectory, refuse_another
 from genie_onnx.targets import Target
@@ -91,41 +88,42 @@ def plan(
     >>> genie_onnx.estimate(todo).seconds > 0
     True
     """
-    config = config or QuantizeConfig()
-    path = output_path(model, output)
-    output_path(model, aside(path))  # where it goes if it is useless
-    compute = choose_compute(config, memory_budget, team)
-    prepared = with_bn_from(
-        prepare(model, config.placement, input_size, set_inputs, config.target.constraints, config.layout), bn_from
+    return planned(
+        Request(
+            model=model,
+            config=config or QuantizeConfig(),
+            output=output,
+            data=tuple(listed(data)),
+            input_size=input_size,
+            run_dir=run_dir,
+            bn_from=bn_from,
+            set_inputs=set_inputs or {},
+            memory_budget=memory_budget,
+            requirements=requirements or Requirements(),
+            team=team,
+        )
     )
+
+
+def planned(request: Request) -> Plan:
+    """Check everything that the run will need, and return what it will do. Raises InputError with everything that is wrong."""
+    config = request.config
+    path = output_path(request.model, request.output)
+    output_path(request.model, aside(path))  # where it goes if it is useless
+    compute = request.compute()
+    prepared = request.prepared()
     if config.closed_form is not None:
         prepared = prepared.with_own_biases()
-    choice = choose_images(prepared, config, listed(data))
+    choice = choose_images(prepared, config, request.data)
     config = with_images_that_pay(config, choice, prepared.shape)
     require_goal(prepared, config)
-    require_reachable(prepared, requirements or Requirements())
+    require_reachable(prepared, request.requirements)
     exporter.require_form(prepared.deploy, prepared.placement, config.target)
-    folder = Path(run_dir) if run_dir is not None else beside(path, "genie")
+    folder = Path(request.run_dir) if request.run_dir is not None else beside(path, "genie")
     if folder.absolute() in (path.absolute(), path.absolute().parent):
         raise ConfigError(f"the run directory {str(folder)!r} is where the output goes: choose another with --run-dir")
-    source = {"model": str(model) if isinstance(model, str | os.PathLike) else None}
-    refuse_another(RunDirectory(folder), planned_identity(prepared, config), source)
+    refuse_another(RunDirectory(folder), planned_identity(prepared, config), request.source())
     return Plan(prepared, config, choice, folder, compute, path)
-
-
-def planned_identity(prepared: Prepared, config: QuantizeConfig) -> dict[str, Any]:
-    """Return what makes a run this run: the model, every setting, statistics from another file. The "data" are not read yet."""
-    settings = dataclasses.asdict(config)
-    # Codes are the same in whatever form they are written: exporting again takes seconds.
-    settings["target"] = settings["target"]["constraints"]
-    del settings["cuda_graph"], settings["layout"]
-    identity: dict[str, Any] = {"model": prepared.digest, "data": None, "shape": list(prepared.shape), "settings": settings}
-    if prepared.layout != "nchw":
-        identity["layout"] = prepared.layout
-    if prepared.borrowed:
-        arrays = [array.tobytes() for b in prepared.borrowed for array in (b.mean, b.std)]
-        identity["statistics"] = hashlib.sha256(b"".join(arrays)).hexdigest()
-    return identity
 
 
 def _saturation(prepared: Prepared, target: Target) -> tuple[str, ...]:

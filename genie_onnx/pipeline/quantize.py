@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import os
-import platform
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import onnx
-import torch
 from torch import Tensor
 
 from genie_onnx import reconstruct
@@ -32,24 +27,24 @@ from genie_onnx.events import Notice, Step
 from genie_onnx.grids.equalisation_choice import choose_equalisation
 from genie_onnx.grids.own_choice import choose_own_grids
 from genie_onnx.images.calibration import calibration_images, data_images
-from genie_onnx.images.kept import Calibration
-from genie_onnx.images.twins import closed_form_for, headroom, matching_affines, networks
+from genie_onnx.images.twins import closed_form_for, matching_affines, networks
 from genie_onnx.importer import Network
-from genie_onnx.machine.compute import Compute
 from genie_onnx.machine.memory import memory_errors
 from genie_onnx.machine.team import ALONE, Team
 from genie_onnx.pipeline.forms import choose_forms
+from genie_onnx.pipeline.identity import machine, run_identity
 from genie_onnx.pipeline.last_pass import choose_last_pass
-from genie_onnx.pipeline.planning import ImagePlan, Plan, plan, planned_identity
+from genie_onnx.pipeline.planning import ImagePlan, Plan, planned
+from genie_onnx.pipeline.reconstruction import reconstruct_blocks
 from genie_onnx.pipeline.reporting import first_findings, first_page
+from genie_onnx.pipeline.request import Request
 from genie_onnx.pipeline.result import Result, save_report
 from genie_onnx.preparation.prepare import Prepared, Source, check_import
-from genie_onnx.reconstruct import Affine, BlockResult, Codes
+from genie_onnx.reconstruct import Affine
 from genie_onnx.report import BlockLoss, Report, versions
 from genie_onnx.report.history import record
 from genie_onnx.requirements import Requirements
 from genie_onnx.run.directory import RunDirectory, open_run, write_source
-from genie_onnx.run.saved_blocks import SavedBlock, fit, load_blocks, load_grids, save_block
 from genie_onnx.seeds import stream
 from genie_onnx.validate.quality import Quality
 
@@ -109,25 +104,29 @@ def quantize(
     >>> result.report.parity["ok"], result.quality.ok
     (True, True)
     """
-    config, data, requirements = config or QuantizeConfig(), listed(data), requirements or Requirements()
-    started = time.monotonic()
-    if team.rank > 0:
-        progress = silent
-    todo = plan(
-        model,
-        output,
-        config=config,
-        data=data,
+    request = Request(
+        model=model,
+        config=config or QuantizeConfig(),
+        output=output,
+        data=tuple(listed(data)),
         input_size=input_size,
         run_dir=run_dir,
         bn_from=bn_from,
-        set_inputs=set_inputs,
+        set_inputs=set_inputs or {},
         memory_budget=memory_budget,
-        requirements=requirements,
+        requirements=requirements or Requirements(),
+        command=command,
         team=team,
     )
+    return _quantized(request, silent if team.rank > 0 else progress)
+
+
+def _quantized(request: Request, progress: Progress) -> Result:
+    """Do what is asked for, from the plan to the report."""
+    started, team = time.monotonic(), request.team
+    todo = planned(request)
     prepared, config = todo.prepared, todo.config
-    given = data_images(prepared, config, data) if data else None
+    given = data_images(prepared, config, request.data) if request.data else None
     progress(todo)
     count = config.samples if given is None or todo.choice.kind != "data" else len(given.images)
     team.share(min(count, config.reconstruct.batch_size))
@@ -143,7 +142,7 @@ def quantize(
         progress(event)
 
     source = {
-        **run_source(model, config, input_size, set_inputs, command),
+        **dataclasses.replace(request, config=config).source(),
         "output": str(todo.output.absolute()),
         "blocks": reconstruct.learned_blocks(prepared.blocks, prepared.placement),
     }
@@ -170,7 +169,7 @@ def quantize(
         todo = dataclasses.replace(todo, prepared=prepared)
 
         fitted = dataclasses.replace(config, closed_form=closed_form_for(todo.choice, config.closed_form))
-        codes, losses = _reconstruct(prepared, affines, fitted, calibration, run, todo.compute, tell)
+        codes, losses = reconstruct_blocks(prepared, affines, fitted, calibration, run, todo.compute, tell)
         if config.last_pass:
             pair = partial(_pair, prepared, affines)
             codes = choose_last_pass(prepared, pair, codes, calibration.images, config, run, todo.compute, tell)
@@ -178,9 +177,9 @@ def quantize(
         metadata = {"version": versions()["genie-onnx"], "images": todo.choice.images, "settings": to_json(config)}
 
         def finish() -> tuple[Path, Report, Quality]:
-            delivery = deliver(prepared, codes, config.target, calibration.judges, requirements, metadata, tell)
+            delivery = deliver(prepared, codes, config.target, calibration.judges, request.requirements, metadata, tell)
             report = _report(todo, delivery, losses, len(calibration.images), notices, time.monotonic() - started)
-            path = write(delivery, todo.output, [] if isinstance(model, onnx.ModelProto) else [Path(model)])
+            path = write(delivery, todo.output, [] if isinstance(request.model, onnx.ModelProto) else [Path(request.model)])
             write_source(run, {**source, "output": str(path.absolute())})
             save_report(report, path, run)
             return path, report, delivery.verdict.quality
@@ -240,105 +239,3 @@ def _matched(prepared: Prepared, affines: Callable[[], Mapping[str, Affine]]) ->
 
 def _pair(prepared: Prepared, affines: Callable[[], Mapping[str, Affine]]) -> tuple[Network, reconstruct.Twin]:
     return networks(prepared, affines())
-
-
-def _reconstruct(
-    prepared: Prepared,
-    affines: Callable[[], Mapping[str, Affine]],
-    config: QuantizeConfig,
-    calibration: Calibration,
-    run: RunDirectory,
-    compute: Compute,
-    progress: Progress,
-) -> tuple[Codes, list[BlockLoss]]:
-    """Reconstruct every block that an earlier run into the same directory has not finished, saving each as it is done."""
-    names = reconstruct.learned_blocks(prepared.blocks, prepared.placement)
-    team = compute.team
-
-    def finished() -> tuple[dict[int, SavedBlock], Codes | None]:
-        for left in run.path.glob(f"{run.values.name}*"):  # by a run that was killed
-            shutil.rmtree(left)
-        blocks = load_blocks(run, names, progress)
-        if not fit(blocks.values(), prepared.placement):
-            progress(Notice("All blocks are made again: those of the run directory have other bits than were chosen now."))
-            blocks.clear()
-        grids = load_grids(run, [spec.name for spec in prepared.placement.activations], progress)
-        if grids is None or len(blocks) < len(names):
-            for file in (run.grids, run.last_errors):  # of blocks that are made again
-                file.unlink(missing_ok=True)
-        return blocks, grids
-
-    blocks, grids = team.once(finished)
-    codes = functools.reduce(Codes.merged, (block.codes for block in blocks.values()), Codes())
-    if grids is None or len(blocks) < len(names):
-
-        def save(result: BlockResult) -> None:
-            index = names.index(result.block)
-            blocks[index] = team.once(lambda: save_block(run, index, result))
-
-        with reconstruct.ActivationStore(
-            compute.device, compute.budget, run.values_of(team.rank), compact=config.closed_form is not None
-        ) as store:
-            network, twin = networks(prepared, affines())
-            grids = reconstruct.reconstruct(
-                network,
-                prepared.placement,
-                prepared.blocks,
-                calibration.images,
-                config.reconstruct,
-                input_range=calibration.input_range,
-                headroom=headroom(affines(), calibration.headroom),
-                seed=config.seed,
-                compute=compute,
-                progress=progress,
-                finished=save,
-                done=codes,
-                constraints=config.target.constraints,
-                store=store,
-                closed=config.closed_form,
-                pieces=prepared.pieces,
-                twin=twin,
-            )
-        activations = Codes(activations=grids.activations)
-        team.once(lambda: reconstruct.save(activations, run.grids))
-    return codes.merged(grids), [blocks[index].loss for index in range(len(names))]
-
-
-def run_source(
-    model: Source,
-    config: QuantizeConfig,
-    input_size: tuple[int, int] | None,
-    set_inputs: Mapping[str, Sequence[float]] | None,
-    command: str | None,
-) -> dict[str, Any]:
-    """Return what tells how a run is started: for going on with it, and for exporting it again."""
-    return {
-        "model": None if isinstance(model, onnx.ModelProto) else str(Path(model).absolute()),
-        "input_size": input_size,
-        "set_inputs": {name: list(numbers) for name, numbers in (set_inputs or {}).items()},
-        "config": dataclasses.asdict(config),
-        "command": command,
-        "folder": str(Path.cwd()),
-        "process": os.getpid(),
-        "host": platform.node(),
-    }
-
-
-def machine(compute: Compute) -> dict[str, str]:
-    """Return what numbers may depend on in their last bits: versions, the device, the precision that it has where none is asked
-    for, the numbers of threads and processes."""
-    device = compute.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        **versions(),
-        "device": f"{device.type} {name}",
-        "precision": compute.precision,
-        "threads": str(torch.get_num_threads()),
-        "processes": str(compute.team.size),
-    }
-
-
-def run_identity(prepared: Prepared, config: QuantizeConfig, given: Calibration | None) -> dict[str, Any]:
-    """Return what makes a run this run: what is known of it when it is planned, and the data."""
-    digest = None if given is None else hashlib.sha256(given.images.contiguous().numpy().data).hexdigest()
-    return {**planned_identity(prepared, config), "data": digest}

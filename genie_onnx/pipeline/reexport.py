@@ -12,7 +12,7 @@ from typing import Any
 
 from genie_onnx import reconstruct
 from genie_onnx.bits.plan import BitPlan, plan_from_json
-from genie_onnx.config import QuantizeConfig, from_json, to_json
+from genie_onnx.config import to_json
 from genie_onnx.data import PathLike
 from genie_onnx.delivery.deliver import deliver, report_path, require_reachable, write
 from genie_onnx.delivery.fitting import unmet
@@ -24,9 +24,10 @@ from genie_onnx.machine.atomic import write_text
 from genie_onnx.machine.memory import memory_errors
 from genie_onnx.pipeline.last_pass import load_last_pass
 from genie_onnx.pipeline.quantize import Event, quantize
+from genie_onnx.pipeline.request import Request, request_from
 from genie_onnx.pipeline.result import Result
 from genie_onnx.placement import Placement, place
-from genie_onnx.preparation.prepare import Prepared, output_path, prepare
+from genie_onnx.preparation.prepare import Prepared, output_path
 from genie_onnx.reconstruct import Codes
 from genie_onnx.report import Report
 from genie_onnx.requirements import Requirements
@@ -40,10 +41,8 @@ class _Finished:
 
     run: RunDirectory
     model: Path
+    request: Request  # of that model
     digest: str  # of the model, when the run was made
-    config: QuantizeConfig
-    input_size: tuple[int, int] | None
-    set_inputs: dict[str, list[float]]
     report: dict[str, Any]
     version: str  # of genie-onnx, that made it
     output: Path  # the quantised file, when the run was made
@@ -90,10 +89,11 @@ def export(
     """
     started = time.monotonic()
     found = _read(Path(run_dir), model)
-    config = dataclasses.replace(found.config, target=target)  # refuses bits that the target cannot hold
+    made = found.request
+    config = dataclasses.replace(made.config, target=target)  # refuses bits that the target cannot hold
     path = output_path(found.model, found.beside_the_file(target.name) if output is None else output)
-    constraints = found.config.target.constraints
-    prepared = prepare(found.model, config.placement, found.input_size, found.set_inputs, constraints, config.layout)
+    constraints = made.config.target.constraints
+    prepared = made.prepared()
     if config.closed_form is not None:
         prepared = prepared.with_own_biases()
     if found.digest != prepared.digest:
@@ -119,8 +119,8 @@ def export(
             path,
             config=config,
             data=[found.run.images],
-            input_size=found.input_size,
-            set_inputs=found.set_inputs,
+            input_size=made.input_size,
+            set_inputs=made.set_inputs,
             memory_budget=memory_budget,
             requirements=requirements,
             progress=progress,
@@ -167,10 +167,8 @@ def _read(path: Path, model: PathLike | None) -> _Finished:
         source = json.loads(run.source.read_text(encoding="utf-8"))
         digest = str(json.loads(run.settings.read_text(encoding="utf-8"))["identity"]["model"])
         report = json.loads(run.report.read_text(encoding="utf-8"))
-        config = from_json(json.dumps(source["config"]))
-        given = source["model"] if model is None else str(model)
-        size = source["input_size"]
-        set_inputs = dict(source["set_inputs"])
+        given = source["model"] if model is None else model
+        request = request_from(source, Path(given or ""))
         version = str(report["versions"]["genie-onnx"])
         written = Path(source["output"])
     except (ValueError, KeyError, TypeError) as error:
@@ -181,8 +179,7 @@ def _read(path: Path, model: PathLike | None) -> _Finished:
         raise ConfigError("the run was made of a model in memory: give the model's file with --model")
     if not Path(given).is_file():
         raise ConfigError(f"the model of the run, {given}, is not there any more: give it with --model")
-    image_size = None if size is None else (int(size[0]), int(size[1]))
-    return _Finished(run, Path(given), digest, config, image_size, set_inputs, report, version, written)
+    return _Finished(run, Path(given), request, digest, report, version, written)
 
 
 def _own_grids(run: RunDirectory) -> OwnGrids:

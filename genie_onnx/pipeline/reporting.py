@@ -16,13 +16,12 @@ import numpy as np
 from genie_onnx import reconstruct
 from genie_onnx.blocks import Block
 from genie_onnx.comparison.comparison import compare
-from genie_onnx.config import QuantizeConfig, from_json
 from genie_onnx.data import PathLike
 from genie_onnx.data.arrays import open_array
 from genie_onnx.errors import ConfigError, DataError, GenieError, InputError, RunError
 from genie_onnx.events import Notice, Step
 from genie_onnx.machine.atomic import write_text
-from genie_onnx.preparation.prepare import prepare
+from genie_onnx.pipeline.request import Request, request_from
 from genie_onnx.report import finite
 from genie_onnx.report.history import read_history
 from genie_onnx.report.page import Contents, render
@@ -126,8 +125,7 @@ def _complete(run: RunDirectory, model: PathLike | None, effects: bool, progress
     """Make what needs the float model. Raises InputError where that is not there, not the model of the run, or cannot be read."""
     identity, _ = read_settings(run)
     path = _model(run, model)
-    config, input_size, set_inputs = _given(run)
-    prepared = prepare(path, config.placement, input_size, set_inputs, config.target.constraints, config.layout)
+    prepared = _request(run, path).prepared()
     if prepared.digest != identity["model"]:
         raise ConfigError(f"{path} is not the model of the run in {run.path}, or was changed: give that one with --model")
     _save_structure(prepared.blocks, run)
@@ -138,7 +136,7 @@ def _save_comparison(
     run: RunDirectory, model: Path, effects: bool, progress: Callable[[Step], None], samples: int = SAMPLES
 ) -> Findings:
     """Compare the run's file with `model` on the run's images, layer by layer."""
-    _, input_size, set_inputs = _given(run)
+    request = _request(run, model)
     quantized = Path(read_source(run)["output"])
     if not quantized.is_file():
         raise ConfigError(f"the quantized model, {quantized}, is not there any more")
@@ -148,8 +146,8 @@ def _save_comparison(
         data=_from_here(run.images),
         samples=samples,
         effects=effects,
-        input_size=input_size,
-        set_inputs=set_inputs,
+        input_size=request.input_size,
+        set_inputs=request.set_inputs,
         progress=progress,
     )
     write_text(run.comparison, json.dumps(finite(found.to_json())))
@@ -170,12 +168,10 @@ def _model(run: RunDirectory, given: PathLike | None) -> Path:
     return Path(path)
 
 
-def _given(run: RunDirectory) -> tuple[QuantizeConfig, tuple[int, int] | None, dict[str, list[float]]]:
-    """Return the settings of the run, the size of its input where that was given, and the numbers for other inputs."""
-    source = read_source(run)
+def _request(run: RunDirectory, model: Path) -> Request:
+    """Return what was asked for of the float model, which lies at `model`."""
     try:
-        size = source["input_size"] and (int(source["input_size"][0]), int(source["input_size"][1]))
-        return from_json(json.dumps(source["config"])), size, dict(source["set_inputs"])
+        return request_from(read_source(run), model)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{str(run.source)!r} was not written by this version of genie-onnx ({error!r})") from error
 

@@ -38,7 +38,7 @@ DIGITS = 12  # of a digest, to tell two by
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], old_model: str, new_model: str) -> list[str]:
-    """Return a phrase for every difference between two identities (pipeline.run_identity) of models with these names."""
+    """Return a phrase for every difference between two identities (pipeline.identity) of models with these names."""
     changed = dict(_changes(old, new, ""))
     phrases: dict[str, None] = {}  # a set in order: two settings may have one option
     for name, (before, after) in changed.items():

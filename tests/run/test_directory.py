@@ -27,7 +27,7 @@ from genie_onnx import (
     ReconstructConfig,
 )
 from genie_onnx.machine.compute import Compute
-from genie_onnx.pipeline.quantize import machine
+from genie_onnx.pipeline.identity import machine
 from genie_onnx.run import directory as rundir
 from genie_onnx.run.differences import UNOPTIONED, option
 from genie_onnx.run.directory import RunDirectory, open_run
@@ -36,7 +36,7 @@ MACHINE = {"torch": "2.13.0", "threads": "2"}
 
 
 def identity(config: QuantizeConfig, model: str = "a" * 64, data: str | None = None) -> dict[str, Any]:
-    """What a run with `config` is told by, as pipeline.run_identity has it."""
+    """What a run with `config` is told by, as pipeline.identity has it."""
     settings = dataclasses.asdict(config)
     settings["target"] = settings["target"]["constraints"]
     return {"model": model, "data": data, "shape": [3, 8, 8], "settings": settings}
