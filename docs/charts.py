@@ -29,14 +29,19 @@ COLOURS = {
     "esp-ppq LSQ": "#8a8f2a",
 }
 MARKERS = dict(zip(COLOURS, "oDvs^P", strict=True))
-BELOW = {"genie-onnx, no data", "esp-ppq LSQ"}  # whose numbers stand below their points: they are close to others
+NUMBERS = {  # where they stand, in points from theirs: above, unless another series is close by
+    "genie-onnx, no data": (0, -12),
+    "onnxruntime quantize_static": (-15, -3),
+    "aimet-onnx SeqMSE": (16, -4),
+    "esp-ppq LSQ": (0, -12),
+}
 BITS = ["W8A8", "W4A8", "W3A8", "W4A4", "W2A4", "W2A2"]
 FLOAT = {"ResNet-20": 81.03, "MobileNetV1-0.75": 76.8}
 TITLES = {
     "ResNet-20": "ResNet-20, CIFAR-10 as JPEG: top-1, %",
     "MobileNetV1-0.75": "MobileNetV1-0.75, 224x224: top-1, %",
 }
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.edgecolor": GREY,
     "axes.labelcolor": GREY,
     "axes.spines.right": False,
@@ -62,7 +67,8 @@ def before_after(measured: dict[str, Rows]) -> Figure:
         if quantity == "times_as_fast":
             rows = [{"bits": "float", "value": 1.0}, *rows]
         names, values = [row["bits"] for row in rows], [row["value"] for row in rows]
-        bars = axes.barh(names, values, 0.65, color=[GREY if name == "float" else COLOURS["genie-onnx, 256 images"] for name in names])
+        colours = [GREY if name == "float" else COLOURS["genie-onnx, 256 images"] for name in names]
+        bars = axes.barh(names, values, 0.65, color=colours)
         axes.bar_label(bars, [f"{value:g}" for value in values], padding=3)
         axes.set(title=title, xticks=[], xlim=(0, 1.2 * max(values)))
         axes.invert_yaxis()
@@ -93,7 +99,7 @@ def against_bits(measured: dict[str, Rows]) -> Figure:
         for name in COLOURS:
             points = sorted((float(widths.index(row["bits"])), row["top1"]) for row in rows if row["by"] == name)
             _line(axes, name, points)
-        axes.set(title=TITLES[network], xlim=(-0.4, len(widths) - 0.4))
+        axes.set(title=TITLES[network], xlim=(-0.5, len(widths) - 0.5))
         axes.set_xticks(range(len(widths)), widths)
         _float(axes, network)
     return _with_legend(figure, panels)
@@ -105,8 +111,8 @@ def _line(axes: Axes, name: str, points: list[tuple[float, float]]) -> None:
     x, y = zip(*points, strict=True)
     axes.plot(x, y, color=COLOURS[name], marker=MARKERS[name], markersize=5, linewidth=1, label=name)
     for point in points:
-        offset = (0, -12) if name in BELOW else (0, 5)
-        axes.annotate(f"{point[1]:g}", point, offset, textcoords="offset points", ha="center", fontsize=7)
+        where = NUMBERS.get(name, (0, 5))
+        axes.annotate(f"{point[1]:g}", point, where, textcoords="offset points", ha="center", fontsize=7)
 
 
 def _float(axes: Axes, network: str) -> None:
@@ -114,7 +120,7 @@ def _float(axes: Axes, network: str) -> None:
     axes.axhline(FLOAT[network], color=GREY, linewidth=0.8, linestyle=":")
     where = ("axes fraction", "data")
     axes.annotate("float", (1, FLOAT[network]), (3, -3), xycoords=where, textcoords="offset points", fontsize=7)
-    axes.margins(x=0.08, y=0.12)
+    axes.margins(x=0.1, y=0.12)
 
 
 def _with_legend(figure: Figure, panels: Any) -> Figure:

@@ -1,4 +1,4 @@
-"""Where targets differ: between a layer and the Add behind it, inside a SiLU, and behind the last layers."""
+"""Where targets differ: between a layer and the Add behind it (which OpenVINO and TensorRT fuse), inside a SiLU, at the ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One block's optimisation (paper, Algorithm 2), tensors in and tensors out.
+"""Learned rounding and step sizes of one block: the loop (paper, Algorithm 2), tensors in and tensors out.
 
     minimise over v, s_w, s_a    || f_q(x_mix) - y ||^2 (summed over channels, mean over the rest)
                                  + lambda sum(1 - |2 h(v) - 1|^beta)
