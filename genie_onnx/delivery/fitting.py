@@ -33,6 +33,9 @@ def unmet(made: Placement, codes: Codes, wanted: Placement, constraints: Constra
         problems += _sentence("weights have a scale for each channel", several, len(weights))
     if constraints.wide_values == "symmetric":
         problems += _sentence(f"values of {WIDE} bits are not symmetric", _asymmetric(wide), len(wide))
+    if constraints.value_grid == "unshifted":
+        shifted = [name for name in _asymmetric(values) if values[name].zero_point != 0]
+        problems += _sentence("values have zero points", shifted, len(values))
     if constraints.scales == "power-of-two":
         grids = {**weights, **values}
         problems += _sentence("scales are no powers of two", [n for n, grid in grids.items() if not _powers(grid)], len(grids))
