@@ -15,6 +15,7 @@ from typing import Any, Literal
 WIDE = 8  # bits of the values that `Constraints.wide_values` is about
 ORT_QUANTIZATION = "https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html"
 QONNX = "https://github.com/fastmachinelearning/qonnx/blob/main/docs/qonnx-custom-ops/quant_op.md"
+HLS4ML = "https://fastmachinelearning.org/hls4ml/frontend/qonnx.html"
 FINN = "https://github.com/Xilinx/finn/tree/main/src/finn/transformation/qonnx"
 ORT_QNN = "https://onnxruntime.ai/docs/execution-providers/QNN-ExecutionProvider.html"
 
@@ -30,13 +31,20 @@ class Constraints:
     selections: Literal["own", "shared"] = "own"
     outputs: Literal["float", "rounded"] = "float"  # rounded: what a last layer writes has Q/DQ too
     weight_grid: Literal["affine", "symmetric"] = "affine"  # affine: below 7 bits; wider ones are symmetric anyway
-    weight_scale: Literal["channel", "tensor"] = "channel"
+    # of a weight: one an output channel, or one; mixed: one a channel of a convolution of one group, one of any other
+    weight_scale: Literal["channel", "tensor", "mixed"] = "channel"
     wide_values: Literal["affine", "symmetric"] = "affine"  # grids of 8-bit values; symmetric: zero point 128, so 0 in INT8
     # of all values; unshifted: from 0 on where nothing is negative, else symmetric, so that unsigned or signed codes have no zero point
     value_grid: Literal["affine", "unshifted"] = "affine"
     scales: Literal["any", "power-of-two"] = "any"  # powers of two are searched, and not learned
     weight_bits: tuple[int, int] = (2, 8)  # smallest and largest
     value_bits: tuple[int, int] = (2, 8)
+
+    def of_weight(self, ungrouped: bool) -> Constraints:
+        """Return those of one weight, whose scales are one a channel, or one: `ungrouped` as in placement.WeightSpec."""
+        if self.weight_scale != "mixed":
+            return self
+        return replace(self, weight_scale="channel" if ungrouped else "tensor")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +60,7 @@ class Form:
     )
     bias: Literal["int32", "float"] = "int32"
     largest_opset: int | None = None
+    reader: Literal["any", "hls4ml"] = "any"  # of QONNX; hls4ml: with what that needs besides (exporter.for_hls4ml)
     batch: Literal["as given", "fixed"] = "as given"  # fixed: all dimensions of the input are, an open batch becomes 1
 
     @property
@@ -204,6 +213,20 @@ _ROWS = (
         limits="no zero points, as FINN takes none; weights are floats in the file, which their Quant node leaves as they are, so it "
         "is no smaller than the float model",
         sources=(QONNX, FINN),
+    ),
+    Target(
+        name="hls4ml",
+        reads="hls4ml: C++ for FPGAs, from QONNX",
+        constraints=Constraints(
+            selections="shared",
+            weight_grid="symmetric",
+            weight_scale="mixed",
+            value_grid="unshifted",
+            scales="power-of-two",
+        ),
+        form=Form(style="qonnx", clip="floats", reader="hls4ml", batch="fixed"),
+        limits="no zero points, scales are powers of two: one a value and a matrix product, one a channel of a convolution",
+        sources=(HLS4ML,),
     ),
     Target(
         name="encodings",

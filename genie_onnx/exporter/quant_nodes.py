@@ -16,7 +16,7 @@ https://github.com/fastmachinelearning/qonnx/blob/main/docs/qonnx-custom-ops/qua
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx.parser
@@ -85,6 +85,15 @@ def _quant_weight(builder: Builder, spec: WeightSpec, weight: QTensor) -> str:
     node = _quant(builder, value, spec.value, weight.qparams, weight.codes.ndim)
     read_instead(readers, builder.prepend(node))
     return str(value.name)
+
+
+def quant_means(builder: Builder, means: Sequence[tuple[ir.Node, FloatArray]]) -> None:
+    """Put Quant between each convolution that computes a mean and its weight, which is its scale everywhere: the code 1."""
+    for node, scale in means:
+        weight = node.inputs[1]
+        assert weight is not None
+        grid = QParams(bits=2, scale=scale, zero_point=np.zeros((), np.int64))
+        node.replace_input_with(1, builder.prepend(_quant(builder, weight, str(weight.name), grid, 0)))
 
 
 def quant_values(
