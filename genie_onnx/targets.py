@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 WIDE = 8  # bits of the values that `Constraints.wide_values` is about
+QUANT_DOMAIN = "qonnx.custom_op.general"  # of the operator Quant
 ORT_QUANTIZATION = "https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html"
 QONNX = "https://github.com/fastmachinelearning/qonnx/blob/main/docs/qonnx-custom-ops/quant_op.md"
 HLS4ML = "https://fastmachinelearning.org/hls4ml/frontend/qonnx.html"

@@ -26,9 +26,8 @@ from genie_onnx.exporter.activations import hand_out, insert_behind, read_instea
 from genie_onnx.exporter.builder import Builder
 from genie_onnx.placement import ActivationSpec, WeightSpec
 from genie_onnx.qparams import FloatArray, QParams, QTensor
-from genie_onnx.targets import Target
+from genie_onnx.targets import QUANT_DOMAIN, Target
 
-DOMAIN = "qonnx.custom_op.general"
 VERSION = 1
 _DEFINITION = """
 <domain: "{domain}", opset_import: ["" : {opset}]>
@@ -63,10 +62,10 @@ Quant <signed, narrow, rounding_mode> (x, scale, zeropt, bitwidth) => (y)
 
 def define_quant(model: ir.Model, opset: int) -> None:
     """Let `model` know the operator, as a function in place. `rounding_mode` is ROUND, which is all that is written here."""
-    function = onnx.parser.parse_function(_DEFINITION.format(domain=DOMAIN, opset=opset))
+    function = onnx.parser.parse_function(_DEFINITION.format(domain=QUANT_DOMAIN, opset=opset))
     made = ir.serde.deserialize_function(function)
     model.functions[made.identifier()] = made
-    model.graph.opset_imports[DOMAIN] = VERSION
+    model.graph.opset_imports[QUANT_DOMAIN] = VERSION
 
 
 def quant_weights(builder: Builder, specs: tuple[WeightSpec, ...], weights: Mapping[str, QTensor]) -> dict[str, str]:
@@ -131,7 +130,7 @@ def _quant(builder: Builder, value: ir.Value, name: str, grid: QParams, rank: in
     }
     inputs = [builder.initializer(f"{name}_{kind}", _float32(array)) for kind, array in parameters.items()]
     node = builder.node("Quant", [value, *inputs], name, f"{name}_quant")
-    node.domain = DOMAIN
+    node.domain = QUANT_DOMAIN
     attributes = {"signed": int(signed), "narrow": 0, "rounding_mode": "ROUND"}
     node.attributes.update({key: ir.convenience.convert_attribute(key, entry) for key, entry in attributes.items()})
     return node
