@@ -9,11 +9,15 @@ A row without `verified` follows the documents of its tool alone: nobody ran tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 WIDE = 8  # bits of the values that `Constraints.wide_values` is about
+QUANT_DOMAIN = "qonnx.custom_op.general"  # of the operator Quant
 ORT_QUANTIZATION = "https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html"
+QONNX = "https://github.com/fastmachinelearning/qonnx/blob/main/docs/qonnx-custom-ops/quant_op.md"
+HLS4ML = "https://fastmachinelearning.org/hls4ml/frontend/qonnx.html"
+FINN = "https://github.com/Xilinx/finn/tree/main/src/finn/transformation/qonnx"
 ORT_QNN = "https://onnxruntime.ai/docs/execution-providers/QNN-ExecutionProvider.html"
 
 
@@ -28,18 +32,28 @@ class Constraints:
     selections: Literal["own", "shared"] = "own"
     outputs: Literal["float", "rounded"] = "float"  # rounded: what a last layer writes has Q/DQ too
     weight_grid: Literal["affine", "symmetric"] = "affine"  # affine: below 7 bits; wider ones are symmetric anyway
-    weight_scale: Literal["channel", "tensor"] = "channel"
+    # of a weight: one an output channel, or one; mixed: one a channel of a convolution of one group, one of any other
+    weight_scale: Literal["channel", "tensor", "mixed"] = "channel"
     wide_values: Literal["affine", "symmetric"] = "affine"  # grids of 8-bit values; symmetric: zero point 128, so 0 in INT8
+    # of all values; unshifted: from 0 on where nothing is negative, else symmetric, so that unsigned or signed codes have no zero point
+    value_grid: Literal["affine", "unshifted"] = "affine"
     scales: Literal["any", "power-of-two"] = "any"  # powers of two are searched, and not learned
     weight_bits: tuple[int, int] = (2, 8)  # smallest and largest
     value_bits: tuple[int, int] = (2, 8)
+
+    def of_weight(self, ungrouped: bool) -> Constraints:
+        """Return those of one weight, whose scales are one a channel, or one: `ungrouped` as in placement.WeightSpec."""
+        if self.weight_scale != "mixed":
+            return self
+        return replace(self, weight_scale="channel" if ungrouped else "tensor")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
     """How codes are written down."""
 
-    style: Literal["qdq", "float"] = "qdq"  # float: a float model with rounded weights, the grids in a file beside it
+    # float: a float model with rounded weights, the grids in a file beside it; qonnx: Quant nodes on floats (exporter.quant_nodes)
+    style: Literal["qdq", "float", "qonnx"] = "qdq"
     weights: Literal["int8", "int4"] = "int8"  # int4: those of at most 4 bits as INT4 or UINT4
     values: Literal["uint8", "int8"] = "uint8"  # int8: stored less their zero point, which is 0 then
     clip: Literal["codes", "floats"] = (
@@ -47,6 +61,7 @@ class Form:
     )
     bias: Literal["int32", "float"] = "int32"
     largest_opset: int | None = None
+    reader: Literal["any", "hls4ml"] = "any"  # of QONNX; hls4ml: with what that needs besides (exporter.for_hls4ml)
     batch: Literal["as given", "fixed"] = "as given"  # fixed: all dimensions of the input are, an open batch becomes 1
 
     @property
@@ -54,6 +69,11 @@ class Form:
         """Whether onnxruntime's optimised kernels compute such a file as it is written (it rounds float biases by itself, and its
         kernels for INT8 values depend on what surrounds them)."""
         return self.style == "qdq" and self.values == "uint8" and self.bias == "int32"
+
+    @property
+    def in_onnx(self) -> Form:
+        """The same with nothing but ONNX's own operators: what is run and judged in place of Quant nodes."""
+        return replace(self, style="qdq") if self.style == "qonnx" else self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +93,10 @@ class Target:
         if self.form.values == "int8" and self.constraints.wide_values != "symmetric":
             raise ValueError(
                 f"target {self.name}: values stored as INT8 have no zero point, so those of 8 bits have to be symmetric"
+            )
+        if self.form.style == "qonnx" and self.constraints.value_grid != "unshifted":
+            raise ValueError(
+                f"target {self.name}: Quant rounds x / scale + zero point, ONNX x / scale, so values have to be unshifted"
             )
 
 
@@ -181,6 +205,29 @@ _ROWS = (
         "no onnxruntime (1.19 to 1.31) loads UINT4 values beside INT8 weights at its default settings",
         verified=("onnxruntime 1.31.1",),
         sources=(ORT_QUANTIZATION,),
+    ),
+    Target(
+        name="qonnx",
+        reads="FINN, hls4ml, and other tools that take QONNX (Quant nodes)",
+        constraints=Constraints(selections="shared", weight_grid="symmetric", value_grid="unshifted"),
+        form=Form(style="qonnx", clip="floats", bias="float", batch="fixed"),
+        limits="no zero points, as FINN takes none; weights are floats in the file, which their Quant node leaves as they are, so it "
+        "is no smaller than the float model",
+        sources=(QONNX, FINN),
+    ),
+    Target(
+        name="hls4ml",
+        reads="hls4ml: C++ for FPGAs, from QONNX",
+        constraints=Constraints(
+            selections="shared",
+            weight_grid="symmetric",
+            weight_scale="mixed",
+            value_grid="unshifted",
+            scales="power-of-two",
+        ),
+        form=Form(style="qonnx", clip="floats", reader="hls4ml", batch="fixed"),
+        limits="no zero points, scales are powers of two: one a value and a matrix product, one a channel of a convolution",
+        sources=(HLS4ML,),
     ),
     Target(
         name="encodings",

@@ -5,6 +5,7 @@ The last step of `quantize`, and all that exporting a finished run again has to 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def deliver(
 ) -> Delivery:
     """Export `codes` for `target` and judge the result on `judges`; the file says how it was judged."""
     codes = with_floored_scales(prepared.deploy, prepared.placement, codes, target.constraints)
-    if target.form.style == "qdq":  # a float bias, too: whoever computes in integers rounds it by itself
+    if target.form.style != "float":  # a float bias, too: whoever computes in integers rounds it by itself
         codes = with_room_for_biases(prepared.deploy, prepared.placement, codes, target.constraints)
     tell = Tally(progress, Step(stage="export", iterations=CHECKS))
     placement = prepared.placement
@@ -72,14 +73,18 @@ def deliver(
     if (scaled := equalisation_of(prepared)).factors:
         metadata["equalisation"] = scaled.packed()
     deploy = graph.with_constants(prepared.deploy, codes.biases)
-    proto = exporter.export(deploy, prepared.user, placement, codes, target, metadata)
+    judged_form = dataclasses.replace(target, form=target.form.in_onnx)
+    proto = exporter.export(deploy, prepared.user, placement, codes, judged_form, metadata)
     verdict = judge(prepared, codes, proto, judges, target, requirements, tell)
+    if target.form != judged_form.form and verdict.parity.ok:
+        twin, proto = proto, exporter.export(deploy, prepared.user, placement, codes, target, metadata)
+        require_same(prepared, twin, proto, judges.held_back, "the file computes something else once it is written as Quant nodes")
     judged = {"level": verdict.quality.level, "verdict": str(verdict.quality)}
     properties = {entry.key: entry.value for entry in proto.metadata_props}
     onnx.helper.set_model_props(proto, {**properties, "genie_onnx.quality": json.dumps(judged)})
     if target.form.batch == "fixed" and verdict.parity.ok:
         free, proto = proto, exporter.fix_shapes(proto, graph.laid_out(prepared.shape, prepared.layout))
-        require_same(prepared, free, proto, judges.held_back)
+        require_same(prepared, free, proto, judges.held_back, "the file computes something else once its shapes are fixed")
     if verdict.parity.ok and (broken := broken_rules(proto, target)):  # else its shapes are open yet, and `write` says why
         raise RunError(
             f"the file is not what target {target.name} takes: {'; '.join(broken[:3])}. This is a defect; please report it"

@@ -28,11 +28,15 @@ def unmet(made: Placement, codes: Codes, wanted: Placement, constraints: Constra
     problems += _sentence("values share a grid there and have several here", _parted(made, wanted), len(mine))
     if constraints.weight_grid == "symmetric":
         problems += _sentence("weights are not symmetric", _asymmetric(weights), len(weights))
-    if constraints.weight_scale == "tensor":
-        several = [name for name, grid in weights.items() if np.unique(grid.scale).size > 1]
+    one = [spec.value for spec in made.weights if constraints.of_weight(spec.ungrouped).weight_scale == "tensor"]
+    if one:
+        several = [name for name in one if np.unique(weights[name].scale).size > 1]
         problems += _sentence("weights have a scale for each channel", several, len(weights))
     if constraints.wide_values == "symmetric":
         problems += _sentence(f"values of {WIDE} bits are not symmetric", _asymmetric(wide), len(wide))
+    if constraints.value_grid == "unshifted":
+        shifted = [name for name in _asymmetric(values) if values[name].zero_point != 0]
+        problems += _sentence("values have zero points", shifted, len(values))
     if constraints.scales == "power-of-two":
         grids = {**weights, **values}
         problems += _sentence("scales are no powers of two", [n for n, grid in grids.items() if not _powers(grid)], len(grids))

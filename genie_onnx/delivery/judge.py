@@ -117,13 +117,15 @@ def judge(
     return Verdict(parity, comparison, judges.kind, assess(found, kind, requirements, graph.in_chosen_order(prepared.user)))
 
 
-def require_same(prepared: Prepared, free: onnx.ModelProto, fixed: onnx.ModelProto, samples: torch.Tensor) -> None:
-    """Raise ParityError where a file computes something else once its shapes are `fixed`."""
-    shape = fixed.graph.input[0].type.tensor_type.shape.dim
-    feeds = prepared.feeds(samples[: shape[0].dim_value])
-    difference = first_difference(run(free, feeds, optimise=False), run(fixed, feeds, optimise=False), FIXED_TOLERANCE)
+def require_same(
+    prepared: Prepared, judged: onnx.ModelProto, written: onnx.ModelProto, samples: torch.Tensor, otherwise: str
+) -> None:
+    """Raise ParityError, which says `otherwise`, where `written` computes something else than the file that was `judged`."""
+    batch = written.graph.input[0].type.tensor_type.shape.dim[0]
+    feeds = prepared.feeds(samples[: batch.dim_value or PARITY_SAMPLES])
+    difference = first_difference(run(judged, feeds, optimise=False), run(written, feeds, optimise=False), FIXED_TOLERANCE)
     if difference is not None:
-        raise ParityError(f"the file computes something else once its shapes are fixed: {difference}")
+        raise ParityError(f"{otherwise}: {difference}")
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

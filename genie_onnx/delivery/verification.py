@@ -131,7 +131,7 @@ def verify(
     weighted, kernels = weighted_layers(proto), _kernels(path)
     findings = []
     for index, (row, python) in enumerate(chosen):
-        step = Step(stage="runtimes", index=index, count=len(chosen), name=row.name)
+        step = Step(stage="runtimes", index=index, count=len(chosen), name=f"{row.name} ({row.takes})" if row.takes else row.name)
         progress(step)
         answer = ask(
             row,

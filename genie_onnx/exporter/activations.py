@@ -61,12 +61,12 @@ def quantize_activations(
             readers = [(n, i) for n, i in values[name].uses() if from_floats.isdisjoint(str(v.name) for v in n.outputs)]
             rounded, dequantized = round_off(builder, values[name], readers, grid, stored, [scale, zero_point])
             if target.constraints.outputs == "rounded" and values[name].is_graph_output():
-                _hand_out(builder.graph, values[name], dequantized)
+                hand_out(builder.graph, values[name], dequantized)
             codes[name] = str(rounded.name)
     return codes
 
 
-def _hand_out(graph: ir.Graph, value: ir.Value, dequantized: ir.Value) -> None:
+def hand_out(graph: ir.Graph, value: ir.Value, dequantized: ir.Value) -> None:
     """Make `dequantized` the graph output that `value` was, under its name."""
     outputs = graph.outputs
     for index, output in enumerate(outputs):
@@ -93,8 +93,8 @@ def _clipped_codes(
         nodes.append(builder.node("Clip", [nodes[0].outputs[0], *bounds], name, f"{name}_quantized"))
     codes = nodes[-1].outputs[0]
     nodes.append(builder.node("DequantizeLinear", [codes, *parameters], name, f"{name}_dequantized"))
-    _insert(builder.graph, source, nodes)
-    _read_instead(readers, nodes[-1].outputs[0])
+    insert_behind(builder.graph, source, nodes)
+    read_instead(readers, nodes[-1].outputs[0])
     if source is not value:
         producer = value.producer()
         assert producer is not None
@@ -118,17 +118,19 @@ def _clipped_floats(
     nodes.append(builder.node("QuantizeLinear", [source, *parameters], name, f"{name}_quantized"))
     codes = nodes[-1].outputs[0]
     nodes.append(builder.node("DequantizeLinear", [codes, *parameters], name, f"{name}_dequantized"))
-    _insert(builder.graph, value, nodes)
-    _read_instead(readers, nodes[-1].outputs[0])
+    insert_behind(builder.graph, value, nodes)
+    read_instead(readers, nodes[-1].outputs[0])
     return codes, nodes[-1].outputs[0]
 
 
-def _read_instead(readers: list[Use], value: ir.Value) -> None:
+def read_instead(readers: list[Use], value: ir.Value) -> None:
+    """Let `readers` read `value`."""
     for node, index in readers:
         node.replace_input_with(index, value)
 
 
-def _insert(graph: ir.Graph, source: ir.Value, nodes: list[ir.Node]) -> None:
+def insert_behind(graph: ir.Graph, source: ir.Value, nodes: list[ir.Node]) -> None:
+    """Put `nodes` behind the node that makes `source`, or before all others where it is an input."""
     producer = source.producer()
     if producer is not None:
         graph.insert_after(producer, nodes)

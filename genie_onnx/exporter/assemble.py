@@ -11,19 +11,24 @@ import json
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
 from genie_onnx.errors import ModelError
 from genie_onnx.exporter.activations import quantize_activations
-from genie_onnx.exporter.bias import quantize_biases
+from genie_onnx.exporter.bias import quantize_biases, round_bias
 from genie_onnx.exporter.builder import Builder
 from genie_onnx.exporter.containers import needs_opset
+from genie_onnx.exporter.explicit import write_defaults
 from genie_onnx.exporter.float_layers import float_layers, keep_float
 from genie_onnx.exporter.float_pools import keep_float_pools
+from genie_onnx.exporter.for_hls4ml import hls4ml_problems, part_biases
 from genie_onnx.exporter.interface import minimal_ir_version, restore_interface
 from genie_onnx.exporter.matmul_bias import keep_matmul_biases
+from genie_onnx.exporter.mean_convolutions import convolve_means
+from genie_onnx.exporter.quant_nodes import define_quant, quant_means, quant_values, quant_weights
 from genie_onnx.exporter.rounded_weights import round_weights
 from genie_onnx.exporter.unused import drop_unused_initializers
 from genie_onnx.exporter.weights import quantize_weights, quantized_readers
@@ -31,6 +36,9 @@ from genie_onnx.graph import query
 from genie_onnx.placement import Placement, integer_layers
 from genie_onnx.qparams import QParams, QTensor
 from genie_onnx.targets import Target
+
+
+FUNCTIONS = 8  # the first IR version that has functions in a file
 
 
 class Codes(Protocol):
@@ -61,6 +69,8 @@ def export(
     model = _at_fitting_opset(deploy, placement, target)
     if target.form.style == "float":
         weights, activations = round_weights(model.graph, placement.weights, codes.weights), dict[str, str]()
+    elif target.form.style == "qonnx":
+        weights, activations = _in_qonnx_form(model, placement, codes, target)
     else:
         weights, activations = _in_qdq_form(model, placement, codes, target)
     grids = {value: codes.activations[spec.name] for spec in placement.activations for value in spec.values}
@@ -100,8 +110,29 @@ def _in_qdq_form(model: ir.Model, placement: Placement, codes: Codes, target: Ta
     return weights, quantize_activations(builder, values, placement.activations, codes.activations, target, placement.from_floats)
 
 
+def _in_qonnx_form(model: ir.Model, placement: Placement, codes: Codes, target: Target) -> tuple[dict[str, str], dict[str, str]]:
+    """Put Quant nodes into `model` in place; return the names of the rounded tensors, of weights and of values."""
+    builder = Builder(model.graph)
+    define_quant(model, query.opset(model))
+    means = convolve_means(builder) if target.form.reader == "hls4ml" else []
+    if target.form.bias == "int32":
+        grids = {value: codes.activations[spec.name] for spec in placement.activations for value in spec.values}
+        readers = quantized_readers(model.graph, placement.weights)
+        quantize_biases(builder, codes.weights, grids, readers, round_bias)
+    write_defaults(builder)
+    if target.form.reader == "hls4ml":
+        scales = {spec.value: codes.weights[spec.value].qparams.scale for spec in placement.weights}
+        part_biases(builder, [name for name, scale in scales.items() if np.unique(scale).size > 1])
+    weights = quant_weights(builder, placement.weights, codes.weights)
+    quant_means(builder, means)
+    values = query.value_map(model)
+    return weights, quant_values(builder, values, placement.activations, codes.activations, target, placement.from_floats)
+
+
 def require_form(deploy: ir.Model, placement: Placement, target: Target) -> None:
     """Raise the ModelError of `export` for a target whose form this graph cannot have, before there are any codes."""
+    if target.form.reader == "hls4ml" and (problems := hls4ml_problems(deploy)):
+        raise ModelError([f"target {target.name}: {problem}" for problem in problems])
     _at_fitting_opset(deploy, placement, target)
 
 
@@ -133,7 +164,7 @@ def _finished(model: ir.Model) -> onnx.ModelProto:
     """Return `model` with shapes on every value between its inputs and outputs, which stay as they are declared, at the oldest IR
     version that holds it, checked in full."""
     drop_unused_initializers(model.graph)
-    model.ir_version = minimal_ir_version(model.graph.opset_imports)
+    model.ir_version = max(minimal_ir_version(model.graph.opset_imports), FUNCTIONS if model.functions else 0)
     declared = {v: v.shape.copy() for v in model.graph.outputs if v.shape is not None}  # the others need one, to be valid ONNX
     for node in model.graph:
         for value in node.outputs:

@@ -7,7 +7,7 @@ This is the only form that integer kernels take. The scales of weights leave roo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -27,16 +27,23 @@ def quantize_bias(builder: Builder, node: ir.Node, weight: QTensor, activation: 
     `weight` is the quantised input 1 of `node` and `activation` the grid of its input 0. Raises ValueError where INT32 cannot
     hold the bias, which would leave it to onnxruntime to saturate (from 1.21 on: WeightBiasQuantization).
     """
+    found = _codes(node, weight, activation)
+    if found is not None:
+        replace_bias(builder, node, *found)
+
+
+def _codes(node: ir.Node, weight: QTensor, activation: QParams) -> tuple[ir.Value, IntArray, FloatArray] | None:
+    """Return the constant bias of `node`, its codes and their scale; None where there is none."""
     value = query.bias(node)
     bias = query.constant(value)
     if value is None or bias is None or value.name is None:
-        return
+        return None
     floats = np.asarray(bias, dtype=np.float32)
     scale = bias_scale(activation.scale, weight.qparams.scale)
     codes = bias_codes(floats, scale)
     if codes is None:
         raise ValueError(f"{node.op_type} '{node.name}': INT32 cannot hold its bias in steps of {scale.min()}")
-    replace_bias(builder, node, value, codes, scale)
+    return value, codes, scale
 
 
 def replace_bias(builder: Builder, node: ir.Node, value: ir.Value, codes: IntArray, scale: FloatArray) -> None:
@@ -64,10 +71,24 @@ def binary_grid(bias: FloatArray) -> tuple[IntArray, FloatArray]:
     return np.rint(bias.astype(np.float64) / scale).astype(np.int64), scale
 
 
+def round_bias(builder: Builder, node: ir.Node, weight: QTensor, activation: QParams) -> None:
+    """Let `node` read, as floats, the numbers that `quantize_bias` would store as codes."""
+    found = _codes(node, weight, activation)
+    if found is not None:
+        value, codes, scale = found
+        rounded = builder.initializer(f"{value.name}_rounded", codes.astype(np.float32) * scale)
+        node.replace_input_with(2, rounded)
+
+
 def quantize_biases(
-    builder: Builder, weights: Mapping[str, QTensor], grids: Mapping[str, QParams], readers: Mapping[str, str]
+    builder: Builder,
+    weights: Mapping[str, QTensor],
+    grids: Mapping[str, QParams],
+    readers: Mapping[str, str],
+    store: Callable[[Builder, ir.Node, QTensor, QParams], None] = quantize_bias,
 ) -> None:
-    """Call `quantize_bias` for every node of `readers` (node name -> weight name) whose input 0 has a grid.
+    """Call `store`, which is `quantize_bias` or `round_bias`, for every node of `readers` (node name -> weight name) whose input 0
+    has a grid.
 
     `grids` has the grid of each quantised value by name. To be called before values are rewired.
     """
@@ -75,4 +96,4 @@ def quantize_biases(
         weight = readers.get(node.name or "")
         grid = grids.get(node.inputs[0].name or "") if weight and node.inputs[0] is not None else None
         if weight and grid is not None:
-            quantize_bias(builder, node, weights[weight], grid)
+            store(builder, node, weights[weight], grid)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from genie_onnx.config import PlacementConfig
-from genie_onnx.graph.query import channel_axis, weight
+from genie_onnx.graph.query import attribute, channel_axis, weight
 from genie_onnx.placement.control import refuse_vain_bits, resolve
 from genie_onnx.placement.demands import Demand, demands, weight_bits
 from genie_onnx.placement.ends import written_last
@@ -85,6 +85,7 @@ def _weights(layers: Layers, config: PlacementConfig) -> tuple[WeightSpec, ...]:
             bits=max(weight_bits(n, layers, config)[0] for n in nodes),
             axis=channel_axis(nodes[0]),
             nodes=tuple(str(n.name) for n in nodes),
+            ungrouped=all(n.op_type == "Conv" and attribute(n, "group", 1) == 1 for n in nodes),
         )
         for value, nodes in users.items()
     )

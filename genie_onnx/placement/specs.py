@@ -18,6 +18,7 @@ class WeightSpec:
     bits: int
     axis: int  # axis of the weight that counts output channels
     nodes: tuple[str, ...]  # names of the nodes that multiply by it, topological
+    ungrouped: bool = False  # whether all of them are convolutions of one group
 
     def __post_init__(self) -> None:
         _check_bits(self.value, self.bits)

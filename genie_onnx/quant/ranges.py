@@ -77,7 +77,7 @@ def activation_grid(
     low, high = low.reshape(1).clamp(max=0), high.reshape(1).clamp(min=0)
     symmetric = _shrunk(_symmetric(low, high, bits), bits, constraints)
     candidates = [_shrunk(_affine(low, high, bits), bits, constraints)]  # z = 0 where low = 0
-    if _symmetric_values(bits, constraints):
+    if _symmetric_values(low, bits, constraints):
         candidates = [symmetric]
     elif bool(low < 0):
         candidates.append(symmetric)
@@ -95,17 +95,20 @@ def range_grid(low: float, high: float, bits: int, constraints: Constraints = AN
     pixel gets would be up to the float arithmetic of each runtime.
     """
     ends = torch.tensor([min(low, 0.0)]), torch.tensor([max(high, 0.0)])
-    full = _symmetric(*ends, bits) if _symmetric_values(bits, constraints) else _affine(*ends, bits)
+    symmetric = _symmetric_values(ends[0], bits, constraints)
+    full = _symmetric(*ends, bits) if symmetric else _affine(*ends, bits)
     position = -ends[0] / full.scale
-    if bool((position - position.round()).abs() > OFF_GRID) and not _symmetric_values(bits, constraints):
+    if bool((position - position.round()).abs() > OFF_GRID) and not symmetric:
         steps = 2**bits - 2
         scale = _usable((ends[1] - ends[0]) / steps)
         full = Grid(scale, torch.round(-ends[0] / scale).clamp(0, steps))
     return Grid(*(part[0].reshape(()) for part in _shrunk(full, bits, constraints)))
 
 
-def _symmetric_values(bits: int, constraints: Constraints) -> bool:
-    return bits >= WIDE and constraints.wide_values == "symmetric"
+def _symmetric_values(low: Tensor, bits: int, constraints: Constraints) -> bool:
+    """Whether the grid of a value that reaches down to `low` has to be symmetric."""
+    negative = constraints.value_grid == "unshifted" and bool(low < 0)
+    return negative or (bits >= WIDE and constraints.wide_values == "symmetric")
 
 
 def _usable(scale: Tensor) -> Tensor:

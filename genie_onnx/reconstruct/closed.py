@@ -135,11 +135,12 @@ def _without_layer(setting: Setting, piece: Block, codes: Codes) -> list[WeightS
 def _nearest(setting: Setting, spec: WeightSpec) -> Codes:
     value = initializer(setting.network, spec.value)
     rows = to_rows(value, spec.axis)
-    grid = weight_grid(rows, spec.bits, setting.constraints)
+    constraints = setting.constraints.of_weight(spec.ungrouped)
+    grid = weight_grid(rows, spec.bits, constraints)
     scale, zero = (part[:, None] for part in grid)
     codes = (rows / scale).round_().clamp_(-zero, 2**spec.bits - 1 - zero)
     whole = from_rows(codes.to(torch.int8), value.shape, spec.axis)
-    return Codes(weights={spec.value: _on_grid(whole, grid, spec, setting.constraints)})
+    return Codes(weights={spec.value: _on_grid(whole, grid, spec, constraints)})
 
 
 def _on_grid(codes: Tensor, grid: Grid, spec: WeightSpec, constraints: Constraints) -> QTensor:
@@ -165,11 +166,12 @@ def _solve_layer(
     weight = layer.columns.rows(value).contiguous() * layer.gain
     movable = layer.bias is not None and config.biases
     reader = Reader(setting, piece, layer, codes, teacher, student)
-    rows = _rows_at_once(setting, weight)
+    constraints = setting.constraints.of_weight(spec.ungrouped)
+    rows = _rows_at_once(setting, constraints, weight)
     wide = reader.means() if spec.bits >= config.wide_bits and movable else None
     if wide is not None and wide[1] < QUIET:
         moments, _ = wide
-        nearest = partial(nearest_solution, moments=moments, bits=spec.bits, constraints=setting.constraints, ridge=RIDGES[0])
+        nearest = partial(nearest_solution, moments=moments, bits=spec.bits, constraints=constraints, ridge=RIDGES[0])
         solution = stacked([nearest(part) for part in weight.split(rows, 1)])
     else:
         found = list(reader.folds())
@@ -178,18 +180,18 @@ def _solve_layer(
             found[k] = part if config.mismatch else part.without_mismatch
         train, held, moments = found
         judges = weight[:, :: -(-weight.shape[1] // min(rows, JUDGES))]
-        rounded = partial(_rounded, spec.bits, setting.constraints, config.sweeps)
+        rounded = partial(_rounded, spec.bits, constraints, config.sweeps)
         ridge = config.ridge if config.ridge is not None else best_ridge(judges, train, held, partial(rounded, judges))
         del train, held, found
         solution = stacked([rounded(part, moments, ridge) for part in weight.split(rows, 1)])
     return setting.compute.team.once(partial(_codes, layer, spec, value, weight, solution, moments, setting, movable, rows))
 
 
-def _rows_at_once(setting: Setting, weight: Tensor) -> int:
+def _rows_at_once(setting: Setting, constraints: Constraints, weight: Tensor) -> int:
     """Return how many rows of `weight` [g, R, n] are solved at once: half as many numbers as moments have, as rows are there in
     more copies. All where they share a scale."""
     groups, rows, features = weight.shape
-    if setting.constraints.weight_scale == "tensor":
+    if constraints.weight_scale == "tensor":
         return rows
     return max(1, min(rows, setting.elements // (2 * groups * features)))
 
@@ -212,7 +214,8 @@ def _codes(
     """Return the solution as integer codes in the shape of the file, and the bias that takes the mean error."""
     grid = Grid(solution.scale.flatten() / layer.gain, solution.zero_point.flatten())
     whole = layer.columns.weight(solution.codes, value.shape)
-    codes = Codes(weights={layer.weight: _on_grid(whole, grid, spec, setting.constraints)})
+    constraints = setting.constraints.of_weight(spec.ungrouped)
+    codes = Codes(weights={layer.weight: _on_grid(whole, grid, spec, constraints)})
     if movable and layer.bias is not None:
         bias = initializer(setting.network, layer.bias)
         pairs = zip(weight.split(rows, 1), solution.weights.split(rows, 1), strict=True)

@@ -116,7 +116,8 @@ class Learning:
         found = started.weights.get(spec.value)
         rows = to_rows(value, spec.axis)
         if found is None:
-            return Weight(spec.value, value, spec.axis, spec.bits, weight_grid(rows, spec.bits, self.constraints))
+            constraints = self.constraints.of_weight(spec.ungrouped)
+            return Weight(spec.value, value, spec.axis, spec.bits, weight_grid(rows, spec.bits, constraints))
         grid = Grid(
             *(
                 torch.from_numpy(np.broadcast_to(part, len(rows)).astype(np.float32)).to(rows.device)
@@ -156,7 +157,7 @@ class Learning:
         }
         if self.constraints.scales == "power-of-two":
             fixed, free = {**fixed, **free}, {}
-        if self.constraints.scales == "power-of-two" or self.constraints.weight_scale == "tensor":
+        if self.constraints.scales == "power-of-two" or self.constraints.weight_scale != "channel":
             config = dataclasses.replace(config, learn_weight_scale=False)
         codes = {w: started.weights[w] for w in student.weights if w not in learned}
         return optimise_block(
@@ -219,7 +220,7 @@ def _to_codes(
         steps = float32(result.scales[spec.value])
         zero_point = result.zero_points[spec.value].cpu().numpy().astype(np.int64)
         qparams = QParams(bits=spec.bits, scale=steps, zero_point=zero_point, axis=spec.axis)
-        if constraints.weight_scale == "tensor":  # all channels have one grid, which nothing has moved
+        if constraints.of_weight(spec.ungrouped).weight_scale == "tensor":  # all channels have one grid, which nothing has moved
             qparams = QParams(bits=spec.bits, scale=steps[0, ...], zero_point=zero_point[0, ...])
         codes.weights[spec.value] = QTensor.from_centred(result.codes[spec.value].cpu().numpy(), qparams)
     for name, scale in result.activations.items():

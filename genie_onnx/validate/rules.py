@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from genie_onnx.targets import Form, Target
+from genie_onnx.validate.quant_rules import broken_quant_rules
 
 _STORED = {"uint8": TensorProto.UINT8, "int8": TensorProto.INT8}
 
@@ -22,6 +23,8 @@ def broken_rules(proto: onnx.ModelProto, target: Target) -> list[str]:
     if target.form.style == "float":
         coded = sorted({node.op_type for node in proto.graph.node} & {"QuantizeLinear", "DequantizeLinear"})
         return [f"a float model has {' and '.join(coded)}"] if coded else []
+    if target.form.style == "qonnx":
+        return [*broken_quant_rules(proto, target), *_frame(proto, target)]
     return [
         *_grids(proto, target),
         *_biases(proto, target.form),

@@ -43,6 +43,8 @@ FITTING = codes(([0.25, 0.25], [8, 8]))
         (Constraints(wide_values="symmetric"), codes(([0.25, 0.25], [8, 8]), x=(0.5, 127)), "1 of 1 values of 8 bits are not"),
         (Constraints(scales="power-of-two"), codes(([0.25, 0.3], [8, 8])), "1 of 3 scales are no powers of two (first 'w')"),
         (Constraints(scales="power-of-two"), codes(([0.25, 0.25], [8, 8]), v=(0.6, 0)), "no powers of two (first 'v')"),
+        (Constraints(value_grid="unshifted"), codes(([0.25, 0.25], [8, 8]), v=(0.5, 3)), "1 of 2 values have zero points (first 'v')"),
+        (Constraints(weight_scale="mixed"), codes(([0.25, 0.5], [8, 8])), "1 of 1 weights have a scale for each channel"),
     ],
 )
 def test_numbers_that_do_not_fit(constraints: Constraints, other: Codes, said: str) -> None:
@@ -50,6 +52,12 @@ def test_numbers_that_do_not_fit(constraints: Constraints, other: Codes, said: s
     found = unmet(MADE, other, MADE, constraints)
     assert len(found) == 1
     assert said in found[0]
+
+
+def test_scales_of_channels_are_mixed_with_those_of_tensors_by_layer() -> None:
+    weights = (WeightSpec(value="w", bits=4, axis=0, nodes=("conv",), ungrouped=True),)
+    made = Placement(weights=weights, activations=MADE.activations, float_nodes={})
+    assert unmet(made, codes(([0.25, 0.5], [8, 8])), made, Constraints(weight_scale="mixed")) == []
 
 
 def test_bits_and_places() -> None:

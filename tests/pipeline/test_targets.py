@@ -17,7 +17,7 @@ import genie_onnx
 from genie_onnx import ConfigError, DistillConfig, PlacementConfig, QuantizeConfig, ReconstructConfig, Target
 from genie_onnx.config import from_json, to_json
 from genie_onnx.targets import TARGETS, Constraints
-from genie_onnx.validate import run
+from genie_onnx.validate import broken_rules, run
 
 QUICK = QuantizeConfig(
     samples=12, images="procedural", distill=DistillConfig(iterations=2), reconstruct=ReconstructConfig(iterations=3)
@@ -58,6 +58,17 @@ def test_the_file_obeys_its_row(name: str, model: Path, tmp_path: Path) -> None:
     if form.style == "float":
         assert {node.op_type for node in nodes}.isdisjoint({"QuantizeLinear", "DequantizeLinear"})
         assert sorted(table["weights"]) == ["w1", "w2", "w3"]
+        return
+
+    if form.style == "qonnx":
+        assert broken_rules(file, target) == []
+        assert {node.op_type for node in nodes}.isdisjoint({"QuantizeLinear", "DequantizeLinear", "Clip"})
+        quants = [node for node in nodes if node.op_type == "Quant"]
+        assert len(quants) == len(table["weights"]) + len(table["values"]) + (form.reader == "hls4ml")  # its average
+        assert not any(numpy_helper.to_array(tensors[node.input[2]]).any() for node in quants)
+        assert [dim.dim_value for dim in file.graph.input[0].type.tensor_type.shape.dim] == [1, *SHAPE]
+        twin = genie_onnx.export(result.run_dir, dataclasses.replace(target, form=form.in_onnx), tmp_path / "twin.onnx").output
+        np.testing.assert_array_equal(*(run(f, {"image": X}, optimise=False)["scores"] for f in (file, twin)))
         return
 
     quantizers = [node for node in nodes if node.op_type == "QuantizeLinear"]

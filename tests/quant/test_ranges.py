@@ -1,6 +1,7 @@
 """The step-size search against a brute-force transcription of Eq. 6, and on grids that must come back exactly."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -144,6 +145,19 @@ def test_wide_values_may_have_to_be_symmetric_and_narrow_ones_not() -> None:
     grid = range_grid(-1.0, 3.0, 8, constraints)
     assert grid.zero_point.item() == 128
     assert grid.scale.item() == pytest.approx(3 / 127)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("scales", ["any", "power-of-two"])
+def test_unshifted_values_are_unsigned_or_symmetric(scales: Literal["any", "power-of-two"], bits: int) -> None:
+    constraints = Constraints(value_grid="unshifted", scales=scales)
+    x = torch.linspace(0, 6, 500)
+    for sample, zero_point in ((x, 0), (x - 0.28, 2 ** (bits - 1))):
+        found = activation_grid(sample, sample.min(), sample.max(), bits, constraints)
+        wide = range_grid(float(sample.min()), float(sample.max()), bits, constraints)
+        assert [float(grid.zero_point) for grid in (found, wide)] == [zero_point, zero_point]
+    shifted = activation_grid(x - 0.28, (x - 0.28).min(), (x - 0.28).max(), 4, Constraints())
+    assert float(shifted.zero_point) not in (0, 8)
 
 
 def test_pixels_do_not_lie_between_two_codes() -> None:

@@ -62,3 +62,46 @@ def test_a_damaged_file(portable: onnx.ModelProto, damage: Callable[[onnx.ModelP
     proto.CopyFrom(portable)
     damage(proto)
     assert any(said in sentence for sentence in broken_rules(proto, TARGETS["portable"]))
+
+
+@pytest.fixture(scope="module")
+def quant_file() -> onnx.ModelProto:
+    """The same network in QONNX form, of one image."""
+    proto = model(TEXT.replace("float[N,", "float[1,"), **ARRAYS)
+    return quantised(proto, everywhere(4, 4, "x", "c"), FEEDS, "qonnx").proto
+
+
+def _tensor(proto: onnx.ModelProto, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    tensor = next(t for t in proto.graph.initializer if t.name == name)
+    tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor)), name))
+
+
+def _attribute(proto: onnx.ModelProto, operator: str, name: str) -> None:
+    node = next(node for node in proto.graph.node if node.op_type == operator)
+    node.attribute.remove(next(a for a in node.attribute if a.name == name))
+
+
+QUANT_DAMAGES: list[tuple[Callable[[onnx.ModelProto], object], str]] = [
+    (lambda p: _tensor(p, "w", lambda a: a * np.float32(1.1)), "numbers of 'w'"),
+    (lambda p: _tensor(p, "c_zero_point", lambda a: a + np.float32(1)), "'c_Quant' has a zero point, and target qonnx takes none"),
+    (lambda p: _tensor(p, "c_scale", lambda a: -a), "'c_Quant' has a scale that is not above 0"),
+    (lambda p: _tensor(p, "w_bits", lambda a: a + np.float32(0.5)), "'w_Quant' has 4.5 bits"),
+    (lambda p: _attribute(p, "Quant", "rounding_mode"), "it has to say signed, narrow=0 and rounding_mode=ROUND"),
+    (lambda p: _attribute(p, "Conv", "group"), "leaves group to their defaults"),
+    (lambda p: p.graph.input[0].type.tensor_type.shape.dim[0].Clear(), "input 'x' has open dimensions"),
+    (lambda p: p.graph.node.add(op_type="QuantizeLinear", input=["x", "c_scale"], output=["q"]), "it has QuantizeLinear; grids"),
+]
+
+
+@pytest.mark.parametrize(("damage", "said"), QUANT_DAMAGES, ids=[said for _, said in QUANT_DAMAGES])
+def test_a_damaged_quant_file(quant_file: onnx.ModelProto, damage: Callable[[onnx.ModelProto], object], said: str) -> None:
+    qonnx = dataclasses.replace(TARGETS["qonnx"], constraints=Constraints(value_grid="unshifted"))  # min-max weights are affine
+    proto = onnx.ModelProto()
+    proto.CopyFrom(quant_file)
+    assert broken_rules(proto, qonnx) == []
+    damage(proto)
+    assert any(said in sentence for sentence in broken_rules(proto, qonnx))
+
+
+def test_scales_of_quant_nodes(quant_file: onnx.ModelProto) -> None:
+    assert any("no power of two" in said for said in broken_rules(quant_file, TARGETS["hls4ml"]))

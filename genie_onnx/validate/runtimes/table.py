@@ -21,6 +21,7 @@ class Runtime:
     modules: tuple[str, ...]  # that have to be there
     install: str  # what to do where they are not
     timed: bool = True  # an emulator's times say nothing
+    takes: str = ""  # what to tell who waits for it
 
 
 _OWN_PYTHON = "it wants old versions of other packages, so give it a Python of its own and name that with --python {name}=PATH"
@@ -63,6 +64,21 @@ _ROWS = (
         modules=("onnxruntime_qnn", "onnxruntime", "onnx"),
         install="pip install onnxruntime onnxruntime-qnn onnx; " + _OWN_PYTHON.format(name="qnn"),
         timed=False,
+    ),
+    Runtime(
+        name="qonnx",
+        driver=HERE / "qonnx_executor.py",
+        modules=("qonnx", "onnx"),
+        install="pip install qonnx==1.0.0; " + _OWN_PYTHON.format(name="qonnx"),
+        timed=False,
+    ),
+    Runtime(
+        name="hls4ml",
+        driver=HERE / "hls4ml_cpp.py",
+        modules=("hls4ml", "qonnx", "onnx"),
+        install="pip install hls4ml==1.3.0 qonnx==1.0.0, and g++; " + _OWN_PYTHON.format(name="hls4ml"),
+        timed=False,
+        takes="g++ compiles for minutes",
     ),
 )
 
