@@ -62,7 +62,7 @@ TABLE = {
     "validate": Row("errors qparams targets requirements graph", TORCH | CLICK),
     "report": Row("events", TORCH | ONNX | RUNTIME | CLICK),
     "run": Row("errors spellings config events machine placement reconstruct report", TORCH | ONNX | RUNTIME | CLICK),
-    "preparation": Row("errors targets framing config graph placement blocks forms importer validate", RUNTIME | CLICK),
+    "preparation": Row("errors targets framing config machine graph placement blocks forms importer validate", RUNTIME | CLICK),
     "images": Row(
         "errors seeds framing preprocessing config events machine graph importer data synthesis reconstruct validate run "
         "preparation",

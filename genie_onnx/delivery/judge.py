@@ -107,11 +107,11 @@ def judge(
         outputs = {v: values[v] for v in ends}
         parity = check_parity(proto, feeds, codes.weights, activations, outputs, reference, optimise=form.for_onnxruntime)
     tell(3)
-    both = run_both(prepared.user, proto, everything, alive=partial(tell, 3))
+    both = run_both(prepared.reference, proto, everything, alive=partial(tell, 3))
     comparison = compare(both.reference, both.other, both.constants)
     decisive, kind = judges.decisive
     if decisive is not judges.held_back:
-        both = run_both(prepared.user, proto, prepared.feeds(decisive), alive=partial(tell, 3))
+        both = run_both(prepared.reference, proto, prepared.feeds(decisive), alive=partial(tell, 3))
     found = answers(both.reference, both.other, both.constants)
     tell(CHECKS)
     return Verdict(parity, comparison, judges.kind, assess(found, kind, requirements, graph.in_chosen_order(prepared.user)))

@@ -171,8 +171,12 @@ def _finished(model: ir.Model) -> onnx.ModelProto:
             if not value.is_graph_output():
                 value.shape = None  # what was known was for a free batch
     ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)(model)
-    for value, shape in declared.items():
-        value.shape = shape
+    named = {dim for value in model.graph.inputs for dim in value.shape or ()}
+    for value in model.graph.outputs:
+        if value in declared:
+            value.shape = declared[value]
+        elif value.shape is not None:  # inference invents names for what is open
+            value.shape = ir.Shape([dim if isinstance(dim, int) or dim in named else None for dim in value.shape])
     proto = ir.to_proto(model)
     if proto.ByteSize() < onnx.checker.MAXIMUM_PROTOBUF:
         onnx.checker.check_model(proto, full_check=True)

@@ -19,10 +19,17 @@ def fix_shapes(proto: onnx.ModelProto, shape: tuple[int, int, int]) -> onnx.Mode
     for value in {v for node in model.graph for v in node.outputs if not v.is_graph_output()} | set(open_outputs):
         value.shape = None
     ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)(model)
-    for value, shape_given in open_outputs.items():
-        if value.shape is None:  # what only a run can tell
-            value.shape = shape_given
+    for value, declared in open_outputs.items():
+        value.shape = _fixed(declared, value.shape)
     fixed = ir.to_proto(model)
     if fixed.ByteSize() < onnx.checker.MAXIMUM_PROTOBUF:
         onnx.checker.check_model(fixed, full_check=True)
     return fixed
+
+
+def _fixed(declared: ir.Shape | None, inferred: ir.Shape | None) -> ir.Shape | None:
+    """Return what is `declared` of an output with the numbers `inferred` for it; what only a run can tell stays as declared."""
+    if inferred is None:
+        return declared
+    known = [None] * len(inferred) if declared is None else list(declared)
+    return ir.Shape([number if isinstance(number, int) else dim for number, dim in zip(inferred, known, strict=True)])

@@ -10,6 +10,7 @@ from genie_onnx.graph.coverage import Coverage, coverage
 from genie_onnx.graph.fix_inputs import fix_inputs
 from genie_onnx.graph.fold_batchnorm import fold_batchnorm
 from genie_onnx.graph.free_batch import batch_obstacle
+from genie_onnx.graph.full_axes import without_axes
 from genie_onnx.graph.image_layout import as_fed, file_layout, image_layout, laid_out, sample_sizes
 from genie_onnx.graph.load import load
 from genie_onnx.graph.match_batchnorm import borrow
@@ -57,4 +58,5 @@ __all__ = [
     "widen",
     "with_constants",
     "with_own_biases",
+    "without_axes",
 ]

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from genie_onnx.errors import ModelError
 from genie_onnx.graph.faults import ARITHMETIC_FAULTS, inconsistent
+from genie_onnx.graph.infer_shapes import infer_shapes
 from genie_onnx.graph.initializers import add_initializer
 from genie_onnx.graph.names import fresh_name
 from genie_onnx.graph.query import attribute, constant, dims
@@ -28,17 +30,35 @@ def write_out_axes(model: ir.Model) -> ir.Model:
     Raises ModelError where sizes keep the aspect ratio of an input whose size the file leaves open.
     """
     for node in list(model.graph):
-        rank = None if node.domain != "" or not node.inputs or node.inputs[0] is None else dims(node.inputs[0])
+        rank = dims(node.inputs[0]) if _names_axes(node) and node.inputs[0] is not None else None
         if rank is None:
             continue
         try:
-            if node.op_type == "Pad" and len(node.inputs) > 3 and node.inputs[3] is not None:
+            if node.op_type == "Pad":
                 _pad(model.graph, node, len(rank))
-            elif node.op_type == "Resize" and "axes" in node.attributes:
+            else:
                 _resize(model.graph, node, rank)
         except ARITHMETIC_FAULTS as error:
             raise inconsistent(node, error) from error
     return model
+
+
+def without_axes(model: ir.Model) -> ir.Model:
+    """Return a loaded `model` that onnxruntime runs at its default options: itself, or a copy in which no node names axes."""
+    if not any(_names_axes(node) for node in model.graph):
+        return model
+    model = model.clone()
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    return write_out_axes(infer_shapes(model))
+
+
+def _names_axes(node: ir.Node) -> bool:
+    """Whether it is a Pad or a Resize that names its axes."""
+    if node.domain != "":
+        return False
+    if node.op_type == "Pad":
+        return len(node.inputs) > 3 and node.inputs[3] is not None
+    return node.op_type == "Resize" and "axes" in node.attributes
 
 
 def _pad(graph: ir.Graph, node: ir.Node, rank: int) -> None:

@@ -142,9 +142,14 @@ def _modern(proto: onnx.ModelProto, folder: Path | None) -> onnx.ModelProto:
         return proto
     if folder is not None and any(onnx.external_data_helper.uses_external_data(t) for t in stored_tensors(proto)):
         onnx.external_data_helper.load_external_data_for_model(proto, str(folder))
+    declared = {value.name: value for value in (*proto.graph.input, *proto.graph.output)}
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
-    return raise_opset(proto) if opset < MINIMUM_OPSET else proto
+    modern = raise_opset(proto) if opset < MINIMUM_OPSET else proto
+    for value in (*modern.graph.input, *modern.graph.output):
+        if value.name in declared:  # the converter infers shapes, and puts names and numbers where the file has none
+            value.CopyFrom(declared[value.name])
+    return modern
 
 
 def _deserialise(proto: onnx.ModelProto, folder: Path | None) -> ir.Model:

@@ -16,7 +16,7 @@ from genie_onnx.config import DistillConfig, QuantizeConfig
 from genie_onnx.data import PathLike, load_images
 from genie_onnx.events import Notice, Step, Tally
 from genie_onnx.graph import class_scores
-from genie_onnx.images.choice import HELD_BACK, Choice, input_statistics, made_kinds
+from genie_onnx.images.choice import HELD_BACK, Choice, input_statistics, judged_on, made_kinds
 from genie_onnx.images.kept import Calibration, finished_batches, save_images, saved_calibration
 from genie_onnx.images.likely_input import as_painted, painted_input
 from genie_onnx.machine.atomic import write_npz
@@ -121,7 +121,7 @@ def made_images(
         generator = stream(config.seed, "procedural")
         images = procedural(config.samples, prepared.shape, mean=mean, std=std, generator=generator, tell=tell)
     images = _as_pixels(images, config)
-    held_back = _like(images, prepared.shape, config, Tally(progress, Step(stage="judges", iterations=HELD_BACK)))
+    held_back = _like(images, prepared.shape, config, Tally(progress, Step(stage="judges", iterations=judged_on(prepared.shape))))
     # A generator's images are nearly two-valued: real ones reach further (measured on digits: -0.8..1.3 against -2.5..3.6).
     span = _pixel_range(config) or _span(images, held_back)
     held_back = _as_trained(prepared, held_back, config) if choice.kind == "procedural" else held_back
@@ -290,11 +290,11 @@ def _distilled(
 def _like(
     images: Tensor, shape: tuple[int, int, int], config: QuantizeConfig, tell: Callable[[int], None] = lambda done: None
 ) -> Tensor:
-    """Return HELD_BACK procedural images with the mean and std that `images` have in each channel."""
+    """Return procedural images to judge on, with the mean and std that `images` have in each channel."""
     std, mean = torch.std_mean(images, (0, 2, 3))
     generator = stream(config.seed, "held-back")
     std = std.nan_to_num(1.0)
-    made = procedural(HELD_BACK, shape, mean=mean.tolist(), std=std.tolist(), generator=generator, tell=tell)
+    made = procedural(judged_on(shape), shape, mean=mean.tolist(), std=std.tolist(), generator=generator, tell=tell)
     return _as_pixels(made, config)
 
 

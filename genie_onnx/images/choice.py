@@ -33,6 +33,8 @@ NOT_DISTILLED = "distilling has 0 steps"
 FEW = 0.25  # of the convolutions: where statistics tell of fewer, images are free in most of the network
 LEAST = 16  # images that are distilled, however large they are
 HELD_BACK = 64  # samples kept for judging the result, when there are more than calibration takes
+# Pixels that are painted together, to calibrate on and to judge on: gigabytes and minutes for pictures of a camera
+MOST_PAINTED, MOST_JUDGED, LEAST_JUDGED = 2**27, 2**26, 8
 EXPORT_CALL = "torch.onnx.export(model.eval(), x, file, optimize=False)"
 LOST = (
     "The model has no BatchNormalization statistics to distil images from, so it is calibrated on made-up ones. At "
@@ -110,11 +112,17 @@ def choose_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[Pat
     return Choice("refined", "refined", reason, notices)
 
 
+def judged_on(shape: tuple[int, int, int]) -> int:
+    """Return how many images [C, H, W] = `shape` are made to judge a result on."""
+    return min(HELD_BACK, max(LEAST_JUDGED, MOST_JUDGED // (shape[1] * shape[2])))
+
+
 def with_images_that_pay(config: QuantizeConfig, choice: Choice, shape: tuple[int, int, int]) -> QuantizeConfig:
     """Return `config` with as many samples [C, H, W] = `shape` as are worth making (DistillConfig.most_pixels)."""
     most = config.distill.most_pixels
-    if most is None or choice.kind not in ("distilled", "refined"):
+    if most is None or choice.kind not in ("distilled", "refined", "procedural"):
         return config
+    most = MOST_PAINTED if choice.kind == "procedural" else most
     return replace(config, samples=min(config.samples, max(LEAST, most // (shape[1] * shape[2]))))
 
 

@@ -28,7 +28,7 @@ from genie_onnx.bits.choice import JUDGED as IMAGES_JUDGED
 from genie_onnx.bits.choice import MEASURED as IMAGES_MEASURED
 from genie_onnx.config import DistillConfig, QuantizeConfig
 from genie_onnx.images.calibration import affordable, batch_pieces, distillation, fitted, refinement
-from genie_onnx.images.choice import HELD_BACK, input_statistics
+from genie_onnx.images.choice import HELD_BACK, input_statistics, judged_on
 from genie_onnx.importer import Network, import_graph
 from genie_onnx.machine.atomic import save_npz
 from genie_onnx.machine.stopwatch import seconds_once
@@ -228,9 +228,10 @@ def _image_parts(plan: ImagePlan, rates: Rates, run: RunDirectory, processes: in
     """Return the making of the calibration images of `plan` by so many processes, unless they are the user's."""
     prepared, config = plan.prepared, plan.config
     packed = 4 * math.prod(prepared.shape) * rates.packed  # of an image
-    ends = [Part("judges", 0, HELD_BACK * rates.painted), Part("save", 0, (config.samples + HELD_BACK) * packed)]
     if plan.choice.kind == "data":
-        return ends[1:]
+        return [Part("save", 0, (config.samples + HELD_BACK) * packed)]
+    judges = judged_on(prepared.shape)
+    ends = [Part("judges", 0, judges * rates.painted), Part("save", 0, (config.samples + judges) * packed)]
     if plan.choice.kind == "procedural":
         return [Part("images", 0, config.samples * rates.painted), *ends]
     network = import_graph(prepared.normalised, prepared.forms, prepared.layout)

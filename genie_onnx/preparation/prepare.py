@@ -29,6 +29,7 @@ from genie_onnx.forms import Case, Forms
 from genie_onnx.framing import Layout, LayoutChoice
 from genie_onnx.graph import BatchNorm, Coverage, query
 from genie_onnx.importer import Network, import_graph
+from genie_onnx.machine.memory import is_out_of_memory
 from genie_onnx.placement import Placement, place
 from genie_onnx.targets import PORTABLE, Constraints
 from genie_onnx.validate import first_difference, run, run_part
@@ -71,6 +72,11 @@ class Prepared:
     def coverage(self) -> Coverage:
         """Of which convolutions `statistics` tell."""
         return graph.coverage(self.normalised, [b.value for b in self.statistics])
+
+    @cached_property
+    def reference(self) -> ir.Model:
+        """The user's model as onnxruntime runs it at default options, where its optimizer gets what it takes rightly."""
+        return graph.without_axes(self.user)
 
     @cached_property
     def network(self) -> Network:
@@ -231,7 +237,12 @@ def check_import(prepared: Prepared, generator: torch.Generator) -> None:
     network = prepared.network
     x = torch.randn((CHECK_BATCH, *prepared.shape), generator=generator)
     name, feeds = network.inputs[0], prepared.feeds(x)
-    theirs = run(prepared.user, feeds, network.outputs, optimise=False)  # first: what it cannot run is no model
+    try:
+        theirs = run(prepared.user, feeds, network.outputs, optimise=False)
+    except RunError as error:  # what it cannot run is no model
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(str(error)) from error
     try:
         with torch.no_grad():
             ours = {value: y.numpy() for value, y in network({name: x}).items()}

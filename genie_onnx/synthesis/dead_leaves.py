@@ -66,18 +66,28 @@ def _paint(samples: int, shape: tuple[int, int, int], generator: torch.Generator
         elongation = torch.exp2(uniform(samples, 1, 1) * 2 - 1)
         angle = uniform(samples, 1, 1) * math.pi
         cosine, sine = angle.cos() * reach, angle.sin() * reach
-        dy, dx = y - uniform(samples, 1, 1) * height, x - uniform(samples, 1, 1) * width  # [samples, H, 1], [samples, 1, W]
-        u = dx * (cosine / elongation) + dy * (sine / elongation)  # [samples, H, W]; the shape is within -1..1
-        v = dy * (cosine * elongation) - dx * (sine * elongation)
+        down, right = uniform(samples, 1, 1) * height, uniform(samples, 1, 1) * width
         is_ellipse = bool(uniform(1) < 0.5)  # the same for all images of a piece
-        inside = (u.square() + v.square() if is_ellipse else torch.maximum(u.abs(), v.abs())) < 1
-        front.masked_fill_(inside, index)
         slope = SLOPE * torch.randn(samples, 1, 1, generator=generator)
-        ramp = torch.where(inside, slope * u, ramp)
+        size = torch.hypot(elongation, 1 / elongation) / reach  # from the centre to a corner
+        rows, columns = _around(down, size, height), _around(right, size, width)
+        dy, dx = y[:, rows] - down, x[:, :, columns] - right  # [samples, h, 1], [samples, 1, w]
+        u = dx * (cosine / elongation) + dy * (sine / elongation)  # [samples, h, w]; the shape is within -1..1
+        v = dy * (cosine * elongation) - dx * (sine * elongation)
+        inside = (u.square() + v.square() if is_ellipse else torch.maximum(u.abs(), v.abs())) < 1
+        front[:, rows, columns].masked_fill_(inside, index)
+        part = ramp[:, rows, columns]
+        part.copy_(torch.where(inside, slope * u, part))
     seen = front.view(samples, -1, 1).expand(-1, -1, channels)  # [samples, H W, C]
     canvas = colours.gather(1, seen).view(samples, height, width, channels).permute(0, 3, 1, 2)
     canvas = canvas + ramp[:, None] + NOISE * torch.randn(samples, channels, height, width, generator=generator)
     return _blur(canvas)
+
+
+def _around(centre: Tensor, size: Tensor, end: int) -> slice:
+    """Return the places 0..end that are within `size` of `centre` in any of the images: a shape covers a part of a large one."""
+    first, last = float((centre - size).min()), float((centre + size).max())
+    return slice(max(0, math.floor(first) - 1), min(end, math.ceil(last) + 1))
 
 
 def _related_colours(samples: int, channels: int, generator: torch.Generator) -> Tensor:

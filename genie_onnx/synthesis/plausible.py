@@ -23,12 +23,15 @@ from genie_onnx.synthesis.statistics import Measured, measure
 # Median deviation in the last third of the layers, of the stored one: 0.88 on a CIFAR ResNet-20, 0.95 on MLPerf's ResNet-8, 0.76
 # on an ImageNet MobileNetV1, 0.73 on a detector; in the first third 0.73 .. 1.2 of it.
 DEEPER = 0.25
-IMAGES, IMAGE_PIXELS = 1024, 32 * 32  # measured on so many, down to a sixteenth of it for images of more pixels
+IMAGES, IMAGE_PIXELS = 1024, 32 * 32  # measured on so many, down to a sixteenth of it for images of more pixels ...
+MOST_PIXELS, FEWEST = 2**26, 8  # ... and fewer for pictures of a camera: gigabytes and minutes
 
 
 def image_count(shape: tuple[int, int, int]) -> int:
     """Return on how many procedural images [C, H, W] = `shape` is measured."""
-    return int(np.clip(IMAGES * IMAGE_PIXELS // (shape[1] * shape[2]), IMAGES // 16, IMAGES))
+    pixels = shape[1] * shape[2]
+    usual = int(np.clip(IMAGES * IMAGE_PIXELS // pixels, IMAGES // 16, IMAGES))
+    return min(usual, max(FEWEST, MOST_PIXELS // pixels))
 
 
 def plausible(

@@ -11,13 +11,15 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx
 import onnxruntime as ort
 
-from genie_onnx.validate.session import File, runtime_errors, session_options
+from genie_onnx.validate.runtime_errors import runtime_errors
+from genie_onnx.validate.session import File, session_options
 
 FLOAT_KERNELS = ("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 _INTEGER = ("QGemm", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat")  # beside QLinear...
@@ -51,7 +53,8 @@ def integer_kernels(model: File) -> KernelCounts:
         optimised = Path(folder) / "optimised.onnx"
         options.optimized_model_filepath = str(optimised)
         source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
-        with runtime_errors("load"):
+        plain = partial(ort.InferenceSession, source, session_options(optimise=False), providers=["CPUExecutionProvider"])
+        with runtime_errors("load", plain):
             ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         proto = onnx.load_model(optimised)
     counts = Counter(node.op_type for node in proto.graph.node)

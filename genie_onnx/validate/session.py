@@ -7,9 +7,8 @@ run batch by batch and put together again; what no input reaches is the same for
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +22,7 @@ import onnxruntime as ort
 from genie_onnx.errors import DataError, RunError
 from genie_onnx.validate.lend import lend_weights
 from genie_onnx.validate.reached import unreached
+from genie_onnx.validate.runtime_errors import runtime_errors
 from genie_onnx.validate.saturation import has_vnni
 
 Array = npt.NDArray[Any]
@@ -46,10 +46,9 @@ class Session:
 
         On `provider` cuda, nodes without a kernel there run on the CPU. Raises RunError where CUDA cannot be had.
         """
-        options = session_options(optimise)
+        self._lent: dict[str, ort.OrtValue] = {}
         if isinstance(model, ir.Model):
             model, self._lent = lend_weights(model)
-            options.add_external_initializers(list(self._lent), list(self._lent.values()))
         if outputs is None:
             source = model if isinstance(model, Path) else _bytes(model)
         else:
@@ -57,10 +56,11 @@ class Session:
             self._check(proto, outputs)
             source = expose(proto, outputs).SerializeToString()
         self._source = source
-        with runtime_errors("load"):
+        self._optimised = optimise
+        with runtime_errors("load", self._unoptimised):
             if provider == "cuda":
                 ort.preload_dlls()  # those of torch's wheels are found; https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
-            self._session = ort.InferenceSession(source, options, providers=_PROVIDERS[provider])
+            self._session = self._opened(optimise, provider)
         if self._session.get_providers()[0] != _PROVIDERS[provider][0]:  # it falls back to the CPU with a warning only
             raise RunError(
                 f"onnxruntime {ort.__version__} cannot use CUDA here: its libraries or a GPU are missing (genie-onnx doctor); "
@@ -108,8 +108,22 @@ class Session:
         }
 
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        with runtime_errors("run"):
+        with runtime_errors("run", self._unoptimised and partial(self._run_unoptimised, feeds)):
             return dict(zip(self.outputs, self._session.run(list(self.outputs), dict(feeds)), strict=True))
+
+    def _opened(self, optimise: bool, provider: Provider) -> ort.InferenceSession:
+        options = session_options(optimise)
+        if self._lent:
+            options.add_external_initializers(list(self._lent), list(self._lent.values()))
+        return ort.InferenceSession(self._source, options, providers=_PROVIDERS[provider])
+
+    @property
+    def _unoptimised(self) -> Callable[[], ort.InferenceSession] | None:
+        """Load the same once more with all graph optimisations off; None where that is what is loaded."""
+        return partial(self._opened, False, "cpu") if self._optimised else None
+
+    def _run_unoptimised(self, feeds: Mapping[str, Array]) -> None:
+        self._opened(False, "cpu").run(list(self.outputs), dict(feeds))
 
     @staticmethod
     def _check(proto: onnx.ModelProto, outputs: Sequence[str]) -> None:
@@ -157,18 +171,6 @@ def session_options(optimise: bool) -> ort.SessionOptions:
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return options
-
-
-@contextmanager
-def runtime_errors(doing: str) -> Iterator[None]:
-    """Raise RunError with the first line of what onnxruntime has to say."""
-    try:
-        yield
-    except Exception as error:  # onnxruntime's own have no other base in common
-        if not type(error).__module__.startswith("onnxruntime"):
-            raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RunError(f"onnxruntime {ort.__version__} cannot {doing} the model: {reason}") from error
 
 
 def as_proto(model: File) -> onnx.ModelProto:

@@ -12,7 +12,7 @@ import pytest
 from simulation import everywhere, model, quantised
 
 from genie_onnx.errors import ConfigError
-from genie_onnx.exporter import export, save
+from genie_onnx.exporter import export, fix_shapes, save
 from genie_onnx.targets import TARGETS
 from genie_onnx.validate import run
 
@@ -148,23 +148,78 @@ DECLARED = {  # what a user's file may say of an output that is [N, 1, H, W]
     "symbols": ["a", "b", "c", "d"],
     "numbers": ["a", 1, 8, 8],
     "unnamed": [None, None, None, None],
+    "one number": [None, 1, None, None],
+    "below zero": [-1, 1, -1, 8],
+}
+DECLARED_INPUT = {
+    "named": ["n", 3, "h", "w"],
+    "unnamed": [None, 3, None, None],
+    "below zero": [-1, 3, 8, 8],
+    "fixed": [1, 3, 8, 8],
 }
 
 
-@pytest.mark.parametrize("target", ["portable", "int4", "encodings"])
-@pytest.mark.parametrize("declared", DECLARED)
-def test_declared_dimensions_stay(declared: str, target: str) -> None:
-    """Also where inference finds a number for what the user's file leaves open."""
-    text = """<ir_version: 8, opset_import: ["" : 17]>
-        net (float[n,3,h,w] image) => (float[n,4,h,w] features, float[n,1,h,w] map) {
+def _declaring(opset: int, image: list[str | int | None], outputs: list[str | int | None]) -> onnx.ModelProto:
+    text = f"""<ir_version: 8, opset_import: ["" : {opset}]>
+        net (float[n,3,h,w] image) => (float[n,4,h,w] features, float[n,1,h,w] map) {{
             features = Conv<pads = [1,1,1,1]>(image, w) r = Relu(features)
-            c = ConvTranspose(r, v) map = Sigmoid(c) }"""
+            c = ConvTranspose(r, v) map = Sigmoid(c) }}"""
     shapes = {"w": (4, 3, 3, 3), "v": (4, 1, 1, 1)}
     user = model(text, **{name: RNG.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()})
-    for output, channels in zip(user.graph.output, (4, 1), strict=True):
-        dims = [channels if d == 1 else d for d in DECLARED[declared]]
-        output.CopyFrom(onnx.helper.make_tensor_value_info(output.name, onnx.TensorProto.FLOAT, dims))
+    rows = [image, *([channels if d == 1 else d for d in outputs] for channels in (4, 1))]
+    for value, dims in zip((user.graph.input[0], *user.graph.output), rows, strict=True):
+        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, dims))
+    return user
+
+
+def _dims(value: onnx.ValueInfoProto) -> list[str | int | None]:
+    found = [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in value.type.tensor_type.shape.dim]
+    return [None if d == -1 else d for d in found]  # which has no meaning in ONNX
+
+
+@pytest.mark.parametrize("target", ["portable", "int4", "encodings"])
+@pytest.mark.parametrize("opset", [11, 13, 17])
+@pytest.mark.parametrize("image", DECLARED_INPUT)
+@pytest.mark.parametrize("declared", DECLARED)
+def test_declared_dimensions_stay(declared: str, image: str, opset: int, target: str) -> None:
+    """Also where inference, or the conversion to another opset, finds a number or makes a name for what the file leaves open."""
+    user = _declaring(opset, DECLARED_INPUT[image], DECLARED[declared])
     values = () if target == "encodings" else ("image", "r")
     proto = quantised(user, everywhere(4, 4, *values), X, target).proto
-    assert [v.SerializeToString() for v in proto.graph.output] == [v.SerializeToString() for v in user.graph.output]
+    for ours, theirs in zip((*proto.graph.input, *proto.graph.output), (*user.graph.input, *user.graph.output), strict=True):
+        assert (ours.name, _dims(ours)) == (theirs.name, _dims(theirs))
     assert run(proto, X)["map"].shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+@pytest.mark.parametrize(
+    ("image", "features"),
+    [("named", ["n", 4, "h", "w"]), ("unnamed", [None, 4, None, None]), ("fixed", [1, 4, 8, 8])],
+)
+def test_an_output_without_dimensions_gets_no_invented_names(image: str, features: list[str | int | None], opset: int) -> None:
+    """It has to have some, to be valid ONNX: the numbers of inference, and names of the input's."""
+    user = _declaring(opset, DECLARED_INPUT[image], DECLARED["unnamed"])
+    for output in user.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    proto = quantised(user, everywhere(4, 4, "image", "r"), X).proto
+    onnx.checker.check_model(proto, full_check=True)
+    found = _dims(proto.graph.output[0])
+    assert all(ours in (theirs, None) for ours, theirs in zip(found, features, strict=True))
+    assert found[:2] == features[:2]
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+@pytest.mark.parametrize("declared", DECLARED)
+def test_fixed_shapes_have_numbers_where_these_are_known(declared: str, opset: int) -> None:
+    user = _declaring(opset, DECLARED_INPUT["named"], DECLARED[declared])
+    proto = fix_shapes(quantised(user, everywhere(8, 8, "image", "r"), X).proto, (3, 8, 8))
+    assert [_dims(v) for v in (*proto.graph.input, *proto.graph.output)] == [[1, 3, 8, 8], [1, 4, 8, 8], [1, 1, 8, 8]]
+
+
+def test_fixed_shapes_leave_open_what_only_a_run_can_tell() -> None:
+    """The number of what is kept depends on the image; its rank and its other dimension do not."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> net (float[n,3,h,w] image) => (int64[k, kept] where) {
+        c = Conv(image, w) z = NonZero(c) where = Identity(z) }"""
+    user = model(text, w=RNG.standard_normal((4, 3, 3, 3)).astype(np.float32))
+    proto = fix_shapes(quantised(user, everywhere(8, 8, "image"), X).proto, (3, 8, 8))
+    assert [_dims(v) for v in proto.graph.output] == [[4, "kept"]]

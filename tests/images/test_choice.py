@@ -15,8 +15,9 @@ from small_bn_net import SHAPE, small_bn_net
 from genie_onnx import ConfigError, DataError, DistillConfig, QuantizeConfig, ReconstructConfig, distill, plan, quantize
 from genie_onnx.config import ClosedFormConfig, PlacementConfig
 from genie_onnx.graph import fold_batchnorm, load, normalise
-from genie_onnx.images.choice import LEAST, Choice, choose_images, with_images_that_pay
+from genie_onnx.images.choice import HELD_BACK, LEAST, Choice, choose_images, judged_on, with_images_that_pay
 from genie_onnx.preparation.prepare import Prepared, prepare
+from genie_onnx.synthesis.plausible import image_count
 
 QUICK = QuantizeConfig(samples=8, distill=DistillConfig(iterations=2, batch_size=8), reconstruct=ReconstructConfig(iterations=2))
 AMPLIFY = replace(QUICK, amplify=True)
@@ -66,6 +67,17 @@ def test_no_more_large_images_are_made_than_are_worth_it(kept: Prepared, folded:
     assert with_images_that_pay(few, distilled, SHAPE).samples == LEAST
     assert with_images_that_pay(replace(few, samples=3), distilled, SHAPE).samples == 3
     assert with_images_that_pay(QUICK, distilled, SHAPE) == QUICK
+
+
+def test_of_pictures_of_a_camera_few_are_painted() -> None:
+    """At 3840 x 2160 a hundred of them are 10 GB and a quarter of an hour; at usual sizes there are as many as ever."""
+    config = replace(QUICK, samples=256, distill=replace(QUICK.distill, most_pixels=64 * 224 * 224))
+    painted = Choice("procedural", "procedural", "")
+    counts = {size: with_images_that_pay(config, painted, (3, *size)).samples for size in ((640, 640), (2160, 3840))}
+    assert counts == {(640, 640): 256, (2160, 3840): LEAST}
+    assert {judged_on((3, 640, 640)), judged_on((3, 1024, 1024))} == {HELD_BACK}
+    assert judged_on((3, 2160, 3840)) == image_count((3, 2160, 3840)) == 8
+    assert (image_count((3, 32, 32)), image_count((3, 224, 224)), image_count((3, 1024, 1024))) == (1024, 64, 64)
 
 
 def test_images_stay_as_painted_where_distilling_has_no_steps(kept: Prepared, folded: Prepared) -> None:

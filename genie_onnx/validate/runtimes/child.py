@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from genie_onnx.validate.runtime_errors import explained
 from genie_onnx.validate.runtimes.table import Runtime
 from genie_onnx.validate.session import Array
 
@@ -43,6 +44,7 @@ class Answer:
     milliseconds: float | None  # shortest run of one batch
     float_milliseconds: float | None
     messages: tuple[str, ...] = ()  # the last lines it wrote to the terminal
+    float_problem: str | None = None  # why the float model has no time, though the file has
 
 
 def ask(
@@ -76,13 +78,20 @@ def ask(
         answer: dict[str, Any] = _json(folder / "answer.json")
         return Answer(
             version=answer.get("version"),
-            problem=answer.get("problem", None if "done" in answer else end),
+            problem=_plain(answer.get("problem", None if "done" in answer else end)),
             outputs=_arrays(folder / "outputs.npz") if "ran" in answer else (),
             operators=answer.get("operators", {}),
             milliseconds=answer.get("milliseconds"),
             float_milliseconds=answer.get("float_milliseconds"),
             messages=_messages(folder),
+            float_problem=_plain(answer.get("float_problem")),
         )
+
+
+def _plain(problem: str | None) -> str | None:
+    """Return a sentence about a problem without what only onnxruntime's developers can read."""
+    said, mark, raised = (problem or "").partition("[ONNXRuntimeError]")
+    return f"{said}{explained(mark + raised).reason}" if mark else problem
 
 
 def _run(command: list[str], folder: Path, seconds: float, alive: Callable[[], None]) -> str:

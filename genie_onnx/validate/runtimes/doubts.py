@@ -1,4 +1,5 @@
-"""What is odd about a runtime that computes the right numbers: nothing in integers, or slower than the float model."""
+"""What is odd about a runtime that computes the right numbers: nothing in integers, slower than the float model, or no
+time for that."""
 
 from __future__ import annotations
 
@@ -16,8 +17,10 @@ def doubt(finding: RuntimeFinding, rounded: bool) -> str | None:
         return None
     slower = finding.speedup is not None and finding.speedup < CLEARLY_SLOWER
     floats = rounded and finding.integer_layers == 0 and bool(finding.float_layers)
-    if not slower and not floats:
+    untimed = finding.float_problem is not None
+    if not (slower or floats or untimed):
         return None
     said = [f"none of {finding.float_layers} convolutions and matrix products computes in integers"] if floats else []
     said += [f"the file is slower than the float model ({finding.speedup:.2f} x as fast)"] if slower else []
+    said += [f"the float model cannot be timed: {finding.float_problem}"] if untimed else []
     return f"{' '.join(filter(None, (finding.runtime, finding.version)))}: {', and '.join(said)}"

@@ -61,6 +61,7 @@ class RuntimeFinding:
     milliseconds: float | None = None  # one batch, one thread, shortest of several runs; None in an emulator
     float_milliseconds: float | None = None  # of the float model, in turns with the file
     messages: tuple[str, ...] = ()  # the last lines it wrote to the terminal, where there is a problem
+    float_problem: str | None = None  # why the float model has no time, though the file has
 
     @property
     def speedup(self) -> float | None:
@@ -106,6 +107,7 @@ def judge(runtime: str, answer: Answer, reference: Mapping[str, Array], weighted
         milliseconds=answer.milliseconds,
         float_milliseconds=answer.float_milliseconds,
         messages=answer.messages if problem else (),
+        float_problem=answer.float_problem,
     )
 
 

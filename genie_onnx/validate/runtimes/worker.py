@@ -3,8 +3,9 @@
     python worker.py DRIVER FOLDER        (a script: it runs in the runtime's own Python, which has numpy but no genie_onnx)
 
 In: FOLDER/job.json {model, float_model, rounds, seconds} and FOLDER/inputs.npz, float32 [batches, n, C, H, W] by input name.
-Out: FOLDER/answer.json {version, problem, ran, operators, milliseconds, float_milliseconds, done}, FOLDER/outputs.npz,
-[batches, ...] by number of the output, and FOLDER/stage, what is being done right now: all that is left to read after a crash.
+Out: FOLDER/answer.json {version, problem, ran, operators, milliseconds, float_milliseconds, float_problem, done},
+FOLDER/outputs.npz, [batches, ...] by number of the output, and FOLDER/stage, what is being done right now: all that is left
+to read after a crash.
 
 A driver is a file with a function `version() -> str` and a class
 
@@ -77,7 +78,12 @@ class Work:
         timed = {"milliseconds": model}
         if self.job["float_model"] is not None:
             self._begin("load the float model")
-            timed["float_milliseconds"] = driver.Model(self.job["float_model"], shapes)
+            try:
+                floats: Model = driver.Model(self.job["float_model"], shapes)
+                floats(feeds[0])
+                timed["float_milliseconds"] = floats
+            except Exception as error:  # whatever a foreign runtime raises; it says nothing of the file
+                self.answer["float_problem"] = _one_line(error)
         self._begin("be timed")
         self.answer.update(best_of(timed, feeds[0], self.job["rounds"]))
 
