@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from genie_onnx.machine.user_cache import cache_folder
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Loops are compiled once for all processes that tests start, though these have a cache of their own (below).
 os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder() / "numba"))
+
+# A shell's background job ignores Ctrl-C, and so would all processes that it starts, those that tests stop by it too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

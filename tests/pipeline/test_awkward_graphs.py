@@ -41,8 +41,14 @@ def test_average_pools_without_integer_kernel(tmp_path: Path, attributes: str) -
     assert decibels(report) > GOOD
 
 
-@pytest.mark.parametrize("batch", ["N", "1"])
-@pytest.mark.parametrize("way", ["initializer", "node", "computed"])
+@pytest.mark.parametrize(
+    ("way", "batch"),
+    [
+        *((way, "N") for way in ("initializer", "node", "computed")),
+        ("node", "1"),
+        *(pytest.param(way, "1", marks=pytest.mark.slow) for way in ("initializer", "computed")),
+    ],
+)
 def test_outputs_that_no_image_reaches(tmp_path: Path, way: str, batch: str) -> None:
     table = np.arange(32, dtype=np.float32).reshape(8, 4)
     piece = {"initializer": "", "node": "priors = Constant<value_float=7.0>()", "computed": "priors = Mul(table, table)"}[way]
@@ -141,7 +147,12 @@ def joined(gain: float, piece: str = "p = Mul(r, gain) y = Concat<axis=1>(p, q)"
     return proto
 
 
-@pytest.mark.parametrize("target", ALL_TARGETS)
+DIFFERENT = ("portable", "qnn", "vitis")  # the ends of what targets ask for: nothing; gates in floats; one power of two a tensor
+
+
+@pytest.mark.parametrize(
+    "target", [pytest.param(target, marks=[] if target in DIFFERENT else pytest.mark.slow) for target in ALL_TARGETS]
+)
 def test_operands_that_one_grid_cannot_hold(tmp_path: Path, target: str) -> None:
     _, report = quantized(joined(500), tmp_path, target)
     assert decibels(report) > UNPADDED
