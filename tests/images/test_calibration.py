@@ -201,7 +201,7 @@ def test_own_statistics_and_measured_ones_for_the_rest(few: Path, tmp_path: Path
     asked: list[tuple[object, ...]] = []
 
     def painted(network: object, statistics: object, shape: object, samples: int, *rest: object, **more: object) -> torch.Tensor:
-        asked.append((statistics, samples, more["input_mean"], more["input_std"]))
+        asked.append((statistics, samples, more["mean"], more["std"]))
         return torch.zeros(samples, *SHAPE)
 
     monkeypatch.setattr("genie_onnx.images.calibration.distill", painted)
