@@ -145,7 +145,7 @@ target = option(
     metavar="NAME",
     default="portable",
     show_default=True,
-    help="What the file is for: decides grids, where values are rounded, and how codes are stored. genie-onnx targets has all.",
+    help="What the file is for: decides grids, where values are rounded, and how codes are stored (list: genie-onnx targets).",
 )
 round_outputs = option(
     "--round-outputs",

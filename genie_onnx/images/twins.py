@@ -14,8 +14,8 @@ import torch
 from genie_onnx import graph
 from genie_onnx.config import ClosedFormConfig, QuantizeConfig
 from genie_onnx.events import Step, Tally
-from genie_onnx.images.calibration import plausible_statistics
 from genie_onnx.images.choice import Choice
+from genie_onnx.images.expected import plausible_statistics
 from genie_onnx.importer import Network
 from genie_onnx.machine.compute import Compute
 from genie_onnx.preparation.prepare import Prepared

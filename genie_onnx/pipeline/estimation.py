@@ -27,8 +27,8 @@ from genie_onnx.bits.choice import IMAGES as IMAGES_TRIED
 from genie_onnx.bits.choice import JUDGED as IMAGES_JUDGED
 from genie_onnx.bits.choice import MEASURED as IMAGES_MEASURED
 from genie_onnx.config import DistillConfig, QuantizeConfig
-from genie_onnx.images.calibration import affordable, batch_pieces, distillation, fitted, refinement
 from genie_onnx.images.choice import HELD_BACK, input_statistics, judged_on
+from genie_onnx.images.distilled import affordable, batch_pieces, distillation, fitted, refinement
 from genie_onnx.importer import Network, import_graph
 from genie_onnx.machine.atomic import save_npz
 from genie_onnx.machine.stopwatch import seconds_once

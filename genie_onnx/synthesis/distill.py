@@ -55,8 +55,8 @@ def distill(
     samples: int,
     config: DistillConfig,
     *,
-    input_mean: Sequence[float] | None,
-    input_std: Sequence[float] | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
     seed: int,
     compute: Compute,
     progress: Callable[[Step | Notice], None],
@@ -68,7 +68,7 @@ def distill(
     """Return `samples` images, float32 [samples, C, H, W] on the CPU, in the units that the model reads.
 
     network: with its BatchNormalization nodes, one input; left alone. batchnorms: their statistics. shape: C, H, W of an image.
-    input_mean, input_std: of the model's input, one number a channel; both None: learned from the statistics.
+    mean, std: of the model's input, one number a channel; both None: learned from the statistics.
     progress: told of the beginning, the first and the last step of each batch, and of about one a second in between.
     finished: told of each finished batch (index, images float32 [n, C, H, W] on the CPU), to save it.
     done: batches that an earlier run of the same call finished; they are taken over, not made again.
@@ -81,7 +81,7 @@ def distill(
     sizes = batch_sizes(samples, config.batch_size)
     batchnorms = _usable(network, batchnorms)
     stored = targets(batchnorms, device)
-    mean, std = _input_statistics(network, batchnorms, shape, input_mean, input_std, seed, device, progress)
+    start = _input_statistics(network, batchnorms, shape, mean, std, seed, device, progress)
 
     def one_batch(index: int, pieces: int) -> Tensor:
         begun = Step(stage="images", index=index, count=len(sizes), iterations=config.iterations)
@@ -91,7 +91,7 @@ def distill(
         images_of = source(max(sizes[index], 2), shape, config, generator)
         shifts = Shifts(seeds.stream(seed, f"distill/shifts{index}", device)) if config.swing else None
         teach = teacher(network, batchnorms, scores=scores, shifts=shifts, device=device)
-        scaling = Scaling(mean, std, learn=input_mean is None)
+        scaling = Scaling(*start, learn=mean is None)
         labels = None
         if scores is not None:
             with torch.no_grad():
@@ -177,15 +177,15 @@ def _input_statistics(
     network: Network,
     batchnorms: Sequence[BatchNormStatistics],
     shape: tuple[int, int, int],
-    input_mean: Sequence[float] | None,
-    input_std: Sequence[float] | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
     seed: int,
     device: torch.device,
     progress: Callable[[Step], None],
 ) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of the model's input, float32 [C] each: as given, or found from the statistics."""
-    if input_mean is not None and input_std is not None:
-        return torch.tensor(input_mean), torch.tensor(input_std)
+    if mean is not None and std is not None:
+        return torch.tensor(mean), torch.tensor(std)
     tell = Tally(progress, Step(stage="statistics", iterations=TRIALS))
     first = teacher(network, batchnorms[:1], shifts=None, device=device)
     stored = targets(batchnorms[:1], device)

@@ -154,15 +154,15 @@ def test_detectors_are_refined_and_amplified_a_few_images_at_a_time(
     folded: Prepared, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = [*folded.coverage.missing.values(), "scores"]
-    monkeypatch.setattr("genie_onnx.images.calibration.BATCH_BYTES", 7 * image_bytes(folded.teacher, values, SHAPE))
-    monkeypatch.setattr("genie_onnx.images.calibration.decisive", lambda scores: True)
+    monkeypatch.setattr("genie_onnx.images.distilled.BATCH_BYTES", 7 * image_bytes(folded.teacher, values, SHAPE))
+    monkeypatch.setattr("genie_onnx.images.distilled.decisive", lambda scores: True)
     steps: list[Event] = []
     config = replace(REFINE, distill=replace(REFINE.distill, refine_iterations=1))
     choice = choose_images(folded, config, ())
     made_images(folded, config, choice, None, directory(tmp_path), COMPUTE, steps.append)
     assert batches(steps) == {4}  # 24 images, 7 at a time at most
     steps.clear()
-    monkeypatch.setattr("genie_onnx.images.calibration.BATCH_BYTES", 7 * image_bytes(folded.teacher, values[:-1], SHAPE))
+    monkeypatch.setattr("genie_onnx.images.distilled.BATCH_BYTES", 7 * image_bytes(folded.teacher, values[:-1], SHAPE))
     brief = replace(CONFIG, distill=replace(CONFIG.distill, iterations=1))
     given = data_images(folded, brief, [few])
     made_images(folded, brief, choose_images(folded, brief, [few]), given, directory(tmp_path / "few"), COMPUTE, steps.append)
@@ -173,7 +173,7 @@ def test_outputs_that_choose_nothing_are_no_classes(folded: Prepared, tmp_path: 
     """Landmarks, embeddings: their images are refined towards the statistics alone."""
     made = []
     for verdict in (True, False):
-        monkeypatch.setattr("genie_onnx.images.calibration.decisive", lambda scores, verdict=verdict: verdict)
+        monkeypatch.setattr("genie_onnx.images.distilled.decisive", lambda scores, verdict=verdict: verdict)
         made.append(refined(folded, tmp_path / str(verdict)).images)
     found = [folded.network({"image": images})["scores"].softmax(1).mean(0).min() for images in made]
     assert found[0] > 1.5 * found[1]
@@ -201,10 +201,10 @@ def test_own_statistics_and_measured_ones_for_the_rest(few: Path, tmp_path: Path
     asked: list[tuple[object, ...]] = []
 
     def painted(network: object, statistics: object, shape: object, samples: int, *rest: object, **more: object) -> torch.Tensor:
-        asked.append((statistics, samples, more["input_mean"], more["input_std"]))
+        asked.append((statistics, samples, more["mean"], more["std"]))
         return torch.zeros(samples, *SHAPE)
 
-    monkeypatch.setattr("genie_onnx.images.calibration.distill", painted)
+    monkeypatch.setattr("genie_onnx.images.distilled.distill", painted)
     given, calibration = amplified(prepared, CONFIG, few, tmp_path)
     ((statistics, samples, mean, std),) = asked
     first, second = statistics  # type: ignore[misc]

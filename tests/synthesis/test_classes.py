@@ -58,7 +58,7 @@ def made(scores: str | None) -> Tensor:
     """The scores of 32 images made of leaves from the small network's statistics."""
     network, batchnorms = imported(small_bn_net())
     config = DistillConfig(iterations=60, batch_size=16, start="leaves")
-    unit = {"input_mean": (0.0, 0.0, 0.0), "input_std": (1.0, 1.0, 1.0)}
+    unit = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
     images = distill(
         network, batchnorms, SHAPE, 32, config, **unit, seed=0, compute=Compute(CPU), progress=lambda p: None, scores=scores
     )

@@ -18,7 +18,7 @@ from genie_onnx.synthesis.bn_loss import bn_loss, targets
 from genie_onnx.synthesis.teacher import teacher
 
 CPU = torch.device("cpu")
-UNIT = {"input_mean": (0.0, 0.0, 0.0), "input_std": (1.0, 1.0, 1.0)}
+UNIT = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 
 def run(
@@ -149,7 +149,7 @@ def test_unknown_raw_input_range_is_found(start: Start) -> None:
     mean, std = (120.0, 110.0, 100.0), (60.0, 65.0, 70.0)
     net = imported(small_bn_net(mean, std))
     config = DistillConfig(iterations=100, batch_size=16, start=start)
-    images, reports, _ = run(16, config, net=net, statistics={"input_mean": None, "input_std": None})
+    images, reports, _ = run(16, config, net=net, statistics={"mean": None, "std": None})
     losses = [report.loss for report in reports if report.stage == "images"]
     assert losses[-1] < 0.4 * losses[0]
     for channel in range(3):
@@ -163,7 +163,7 @@ def test_known_input_statistics_are_kept() -> None:
         16,
         DistillConfig(iterations=10, batch_size=16),
         net=imported(small_bn_net(mean, std)),
-        statistics={"input_mean": mean, "input_std": std},
+        statistics={"mean": mean, "std": std},
     )
     torch.testing.assert_close(images.mean((0, 2, 3)), torch.tensor(mean), rtol=1e-2, atol=0)
     torch.testing.assert_close(images.std((0, 2, 3)), torch.tensor(std), rtol=1e-2, atol=0)

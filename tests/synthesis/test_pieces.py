@@ -80,7 +80,7 @@ def test_a_batch_that_does_not_fit_is_made_in_pieces(times: int, monkeypatch: py
     config = DistillConfig(iterations=3, batch_size=6, start="leaves")
 
     def images(told: list[Step | Notice]) -> Tensor:
-        unit = {"input_mean": (0.0,) * 3, "input_std": (1.0,) * 3}
+        unit = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
         return distill(network, batchnorms, SHAPE, 12, config, **unit, seed=0, compute=Compute(CPU), progress=told.append)
 
     expected = images([])
