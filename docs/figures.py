@@ -1,4 +1,4 @@
-"""The figures of docs/explanation/method.md, made by the package: images and curves from examples/digits.onnx (charts: charts.py).
+"""The figures of docs/explanation/method.md, made by the package: images and curves from examples/digits.onnx.
 
     python docs/figures.py [FOLDER]
 
