@@ -1,4 +1,4 @@
-"""The figures of docs/explanation, made by the package's own code: images and curves from examples/digits.onnx.
+"""The figures of docs/explanation/method.md, made by the package: images and curves from examples/digits.onnx.
 
     python docs/figures.py [FOLDER]
 
