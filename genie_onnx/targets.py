@@ -211,8 +211,8 @@ _ROWS = (
         reads="FINN, hls4ml, and other tools that take QONNX (Quant nodes)",
         constraints=Constraints(selections="shared", weight_grid="symmetric", value_grid="unshifted"),
         form=Form(style="qonnx", clip="floats", bias="float", batch="fixed"),
-        limits="no zero points, as FINN takes none; weights are floats in the file, which their Quant node leaves as they are, so it "
-        "is no smaller than the float model",
+        limits="no zero points, as FINN takes none; weights are floats in the file, so it is no smaller than the float model",
+        verified=("qonnx 1.0.0",),
         sources=(QONNX, FINN),
     ),
     Target(
@@ -226,7 +226,10 @@ _ROWS = (
             scales="power-of-two",
         ),
         form=Form(style="qonnx", clip="floats", reader="hls4ml", batch="fixed"),
-        limits="no zero points, scales are powers of two: one a value and a matrix product, one a channel of a convolution",
+        limits="no zero points, scales are powers of two: one a channel of a convolution of one group, else one a tensor; averages "
+        "are convolutions, over a power of two of positions; other operators than Conv (1 and 2 dimensions), Gemm, MatMul, Add, Relu, "
+        "MaxPool, Flatten and Reshape are refused",
+        verified=("hls4ml 1.3.0, compiled by g++", "qonnx 1.0.0"),
         sources=(HLS4ML,),
     ),
     Target(
