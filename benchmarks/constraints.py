@@ -3,9 +3,10 @@
     python benchmarks/constraints.py BENCH OUT [--seeds 0,1,2] [--rows 'NAME;...'] [--iterations 500] [--samples 256] [--bits 4]
         [--model cifar|digits]
 
-ResNet-20 is few-shot, the example on procedural images; --iterations 0 rounds in closed form alone. The same images for all rows of a seed, first and last layer and first values at 8 bits. Every row is the portable
-target with some constraints changed, so that nothing but these differs. A line is appended to OUT/constraints.txt as soon as it
-is there; what OUT has already is not done again.
+ResNet-20 is few-shot, the example on procedural images; --iterations 0 rounds in closed form alone. The same images for all rows
+of a seed, first and last layer and first values at 8 bits. Every row is the portable target with some constraints changed, so
+that nothing but these differs. A line is appended to OUT/constraints.txt as soon as it is there; what OUT has already is not done
+again.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def images(path: Path, count: int, mean: list[float], std: list[float]) -> np.nd
         x = next(arrays[name] for name in arrays.files if arrays[name].ndim == 4)[:count]
     if x.dtype == np.uint8:
         x = x.transpose(0, 3, 1, 2) if x.shape[-1] in (1, 3) else x
-        x = (x.astype(np.float32) / 255 - np.float32(mean).reshape(-1, 1, 1)) / np.float32(std).reshape(-1, 1, 1)
+        x = (x.astype(np.float32) / 255 - np.array(mean, np.float32)[:, None, None]) / np.array(std, np.float32)[:, None, None]
     return np.ascontiguousarray(x, np.float32)
 
 
@@ -111,12 +111,12 @@ def measured(options: argparse.Namespace, wbits: int, abits: int, x: np.ndarray)
         "size_bytes": output.stat().st_size,
         "convert_s": round(seconds, 1),
         "peak_mib": round(peak),
-        "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
     }
 
 
 def same_codes(qdq: onnx.ModelProto, file: onnx.ModelProto) -> bool:
-    """Whether each weight of `file`, divided by the scale of its Quant node, is the codes that `qdq` stores, and its scale too."""
+    """Whether each weight of `file` is, in steps of the scale of its Quant node, the codes that `qdq` stores, at that scale."""
     tensors, codes = ({t.name: numpy_helper.to_array(t) for t in proto.graph.initializer} for proto in (file, qdq))
     weights = {node.input[0]: node for node in file.graph.node if node.op_type == "Quant" and node.input[0] in tensors}
     table = json.loads(next(entry.value for entry in qdq.metadata_props if entry.key == "genie_onnx.weights"))

@@ -9,7 +9,6 @@ from rich.table import Table
 
 from genie_onnx import Form, Target
 
-
 _FILES = {
     "qdq": "QDQ",
     "float": "float, with the grids in the JSON file beside it",

@@ -1,5 +1,7 @@
 """The page on FPGAs, run as it stands: its tools want a Python of their own, which GENIE_ONNX_HLS4ML names.
 
+By hand:
+
     GENIE_ONNX_HLS4ML=/opt/hls4ml/bin/python python -m pytest -m slow tests/test_fpga_page.py
 """
 
@@ -36,7 +38,8 @@ def run(model):
     return output
 
 expected = run(model)
-for step in (InferShapes(), FoldConstants(), cleanup_model, ExtractBiasFromConv(), ConvertToChannelsLastAndClean(), GemmToMatMul()):
+steps = InferShapes(), FoldConstants(), cleanup_model, ExtractBiasFromConv(), ConvertToChannelsLastAndClean(), GemmToMatMul()
+for step in steps:
     model = step(model) if callable(step) else model.transform(step)
     np.testing.assert_allclose(run(model), expected, rtol=1e-6, atol=1e-6, err_msg=str(step))
 """

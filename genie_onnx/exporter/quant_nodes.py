@@ -131,7 +131,7 @@ def _quant(builder: Builder, value: ir.Value, name: str, grid: QParams, rank: in
     inputs = [builder.initializer(f"{name}_{kind}", _float32(array)) for kind, array in parameters.items()]
     node = builder.node("Quant", [value, *inputs], name, f"{name}_quant")
     node.domain = QUANT_DOMAIN
-    attributes = {"signed": int(signed), "narrow": 0, "rounding_mode": "ROUND"}
+    attributes: dict[str, int | str] = {"signed": int(signed), "narrow": 0, "rounding_mode": "ROUND"}
     node.attributes.update({key: ir.convenience.convert_attribute(key, entry) for key, entry in attributes.items()})
     return node
 

@@ -183,7 +183,7 @@ def test_one_number_is_named(name: str, edit: Callable[[np.ndarray], np.ndarray]
 
 
 def test_a_weight_in_floats_is_named() -> None:
-    assert said(edited(file("encodings"), "w2", lambda w: w * np.float32(1.01))) == ["'w2': another numbers"]
+    assert said(edited(file("encodings"), "w2", lambda w: w * np.float32(1.01))) == ["'w2': other numbers"]
 
 
 def own_reader(proto: onnx.ModelProto) -> onnx.ModelProto:
