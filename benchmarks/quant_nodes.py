@@ -82,7 +82,19 @@ def measured(options: argparse.Namespace, wbits: int, abits: int, x: np.ndarray)
     )
     made = genie_onnx.quantize(options.model, options.out / f"{stem}.qdq.onnx", config=config)
     output = options.out / f"{stem}.onnx"
-    command = [sys.executable, "-m", "genie_onnx", "export", str(made.run_dir), "--target", target.name, "-o", str(output), "-q", "--accept-useless"]
+    command = [
+        sys.executable,
+        "-m",
+        "genie_onnx",
+        "export",
+        str(made.run_dir),
+        "--target",
+        target.name,
+        "-o",
+        str(output),
+        "-q",
+        "--accept-useless",
+    ]
     subprocess.run(command, check=True)
     seconds = json.loads(output.with_name(f"{stem}.report.json").read_text(encoding="utf-8"))["seconds"]
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

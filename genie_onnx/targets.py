@@ -209,7 +209,7 @@ _ROWS = (
     Target(
         name="qonnx",
         reads="FINN, hls4ml, and other tools that take QONNX (Quant nodes)",
-        constraints=Constraints(selections="shared", weight_grid="symmetric", value_grid="unshifted"),
+        constraints=Constraints(weight_grid="symmetric", value_grid="unshifted"),
         form=Form(style="qonnx", clip="floats", bias="float", batch="fixed"),
         limits="no zero points, as FINN takes none; weights are floats in the file, so it is no smaller than the float model",
         verified=("qonnx 1.0.0",),
@@ -218,13 +218,7 @@ _ROWS = (
     Target(
         name="hls4ml",
         reads="hls4ml: C++ for FPGAs, from QONNX",
-        constraints=Constraints(
-            selections="shared",
-            weight_grid="symmetric",
-            weight_scale="mixed",
-            value_grid="unshifted",
-            scales="power-of-two",
-        ),
+        constraints=Constraints(weight_grid="symmetric", weight_scale="mixed", value_grid="unshifted", scales="power-of-two"),
         form=Form(style="qonnx", clip="floats", reader="hls4ml", batch="fixed"),
         limits="no zero points, scales are powers of two: one a channel of a convolution of one group, else one a tensor; "
         "averages are convolutions, over a power of two of positions; other operators than Conv (1 and 2 dimensions), Gemm, "
