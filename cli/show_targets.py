@@ -7,7 +7,16 @@ from collections.abc import Iterable, Sequence
 from genie_onnx_cli.show import console
 from rich.table import Table
 
-from genie_onnx import Target
+from genie_onnx import Form, Target
+
+_FILES = {
+    "qdq": "QDQ",
+    "float": "float, with the grids in the JSON file beside it",
+    "qonnx": "QONNX: Quant nodes on floats",
+}
+_CLIPS = {"codes": "Clip on the codes, between Q and DQ", "floats": "Clip on the floats, before Q"}
+_BELOW = {"qonnx": "Quant has the true bits"}
+_SCALES = {"channel": "channel", "tensor": "tensor", "mixed": "channel of a convolution of one group, or else a tensor"}
 
 COLUMNS = ("target", "weights", "values", "Conv -> Add", "bias", "opset", "batch")
 VERIFIED = "seen to work in"
@@ -38,7 +47,8 @@ def _decisive(row: Target) -> tuple[str, ...]:
     """Return what decides whether a file fits, in the order of COLUMNS."""
     c, f = row.constraints, row.form
     symmetric = " sym." if c.weight_grid == "symmetric" else "", " sym." if c.wide_values == "symmetric" else ""
-    forms = ("float", "JSON") if f.style == "float" else (f.weights.upper(), f.values.upper())
+    stored = {"float": ("float", "JSON"), "qonnx": ("Quant", "Quant")}
+    forms = stored.get(f.style, (f.weights.upper(), f.values.upper()))
     return (
         row.name,
         f"{_range(c.weight_bits)} {forms[0]}{symmetric[0]}",
@@ -72,18 +82,19 @@ def details(rows: Iterable[Target]) -> None:
         c, f = row.constraints, row.form
         lines = {
             "read by": row.reads,
-            "weights": f"{_range(c.weight_bits)} bits, one scale a {c.weight_scale}, stored as {f.weights.upper()}; "
+            "weights": f"{_range(c.weight_bits)} bits, one scale a {_SCALES[c.weight_scale]}, stored as {_stored(f, f.weights)}; "
             + ("symmetric" if c.weight_grid == "symmetric" else "asymmetric below 7 bits"),
-            "values": f"{_range(c.value_bits)} bits, stored as {f.values.upper()}"
+            "values": f"{_range(c.value_bits)} bits, stored as {_stored(f, f.values)}"
+            + ("; unsigned from 0 on, or symmetric" if c.value_grid == "unshifted" else "")
             + ("; grids of 8 bits are symmetric" if c.wide_values == "symmetric" else ""),
             "scales": "powers of two" if c.scales == "power-of-two" else "any",
-            "below 8 bits": "Clip on the codes, between Q and DQ" if f.clip == "codes" else "Clip on the floats, before Q",
+            "below 8 bits": _BELOW.get(f.style) or _CLIPS[f.clip],
             "Conv -> Add": "Q/DQ between them" if c.sums == "rounded" else "none between them: they are fused",
             "outputs": "rounded" if c.outputs == "rounded" else "float",
-            "bias": f.bias,
+            "bias": "float, in steps of its sums" if (f.style, f.bias) == ("qonnx", "int32") else f.bias,
             "opset": f"at most {f.largest_opset}" if f.largest_opset else "the model's, 13 or later, 21 for INT4",
             "batch": f.batch,
-            "file": "QDQ" if f.style == "qdq" else "float, with the grids in the JSON file beside it",
+            "file": _FILES[f.style],
             "limits": row.limits or "-",
             "seen to work": "\n".join(row.verified) or "not verified: it follows the documents below",
             "sources": "\n".join(row.sources) or "-",
@@ -96,6 +107,11 @@ def details(rows: Iterable[Target]) -> None:
         console.print(row.name, style="bold")
         console.print(table)
         console.print()
+
+
+def _stored(form: Form, kind: str) -> str:
+    """Return how numbers are stored that `form` has as `kind` in QDQ files."""
+    return kind.upper() if form.style != "qonnx" else "floats behind Quant"
 
 
 def _range(bits: tuple[int, int]) -> str:

@@ -35,7 +35,7 @@ class Constraints:
     # of a weight: one an output channel, or one; mixed: one a channel of a convolution of one group, one of any other
     weight_scale: Literal["channel", "tensor", "mixed"] = "channel"
     wide_values: Literal["affine", "symmetric"] = "affine"  # grids of 8-bit values; symmetric: zero point 128, so 0 in INT8
-    # of all values; unshifted: from 0 on where nothing is negative, else symmetric, so that unsigned or signed codes have no zero point
+    # of all values; unshifted: from 0 on where nothing is negative, else symmetric: unsigned or signed codes without zero point
     value_grid: Literal["affine", "unshifted"] = "affine"
     scales: Literal["any", "power-of-two"] = "any"  # powers of two are searched, and not learned
     weight_bits: tuple[int, int] = (2, 8)  # smallest and largest
@@ -52,7 +52,7 @@ class Constraints:
 class Form:
     """How codes are written down."""
 
-    # float: a float model with rounded weights, the grids in a file beside it; qonnx: Quant nodes on floats (exporter.quant_nodes)
+    # float: a float model with rounded weights, the grids in a file beside it; qonnx: Quant nodes (exporter.quant_nodes)
     style: Literal["qdq", "float", "qonnx"] = "qdq"
     weights: Literal["int8", "int4"] = "int8"  # int4: those of at most 4 bits as INT4 or UINT4
     values: Literal["uint8", "int8"] = "uint8"  # int8: stored less their zero point, which is 0 then
@@ -209,24 +209,21 @@ _ROWS = (
     Target(
         name="qonnx",
         reads="FINN, hls4ml, and other tools that take QONNX (Quant nodes)",
-        constraints=Constraints(selections="shared", weight_grid="symmetric", value_grid="unshifted"),
+        constraints=Constraints(weight_grid="symmetric", value_grid="unshifted"),
         form=Form(style="qonnx", clip="floats", bias="float", batch="fixed"),
-        limits="no zero points, as FINN takes none; weights are floats in the file, which their Quant node leaves as they are, so it "
-        "is no smaller than the float model",
+        limits="no zero points, as FINN takes none; weights are floats in the file, so it is no smaller than the float model",
+        verified=("qonnx 1.0.0",),
         sources=(QONNX, FINN),
     ),
     Target(
         name="hls4ml",
         reads="hls4ml: C++ for FPGAs, from QONNX",
-        constraints=Constraints(
-            selections="shared",
-            weight_grid="symmetric",
-            weight_scale="mixed",
-            value_grid="unshifted",
-            scales="power-of-two",
-        ),
+        constraints=Constraints(weight_grid="symmetric", weight_scale="mixed", value_grid="unshifted", scales="power-of-two"),
         form=Form(style="qonnx", clip="floats", reader="hls4ml", batch="fixed"),
-        limits="no zero points, scales are powers of two: one a value and a matrix product, one a channel of a convolution",
+        limits="no zero points, scales are powers of two: one a channel of a convolution of one group, else one a tensor; "
+        "averages are convolutions, over a power of two of positions; other operators than Conv (1 and 2 dimensions), Gemm, "
+        "MatMul, Add, Relu, MaxPool, Flatten and Reshape are refused",
+        verified=("hls4ml 1.3.0, compiled by g++", "qonnx 1.0.0"),
         sources=(HLS4ML,),
     ),
     Target(

@@ -37,7 +37,6 @@ from genie_onnx.placement import Placement, integer_layers
 from genie_onnx.qparams import QParams, QTensor
 from genie_onnx.targets import Target
 
-
 FUNCTIONS = 8  # the first IR version that has functions in a file
 
 

@@ -87,8 +87,7 @@ def quantize_biases(
     readers: Mapping[str, str],
     store: Callable[[Builder, ir.Node, QTensor, QParams], None] = quantize_bias,
 ) -> None:
-    """Call `store`, which is `quantize_bias` or `round_bias`, for every node of `readers` (node name -> weight name) whose input 0
-    has a grid.
+    """Call `store` for every node of `readers` (node name -> weight name) whose input 0 has a grid.
 
     `grids` has the grid of each quantised value by name. To be called before values are rewired.
     """

@@ -1,5 +1,7 @@
 """Attributes and inputs that ONNX lets a file leave out, written down, for importers that do not know their defaults.
 
+They are
+
     Conv, ConvTranspose       kernel_shape, strides, dilations, group, pads
     AveragePool, MaxPool      strides, pads
     Gemm                      alpha, beta, transA, transB, and C (zeros)

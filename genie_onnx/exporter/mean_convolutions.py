@@ -39,11 +39,8 @@ def mean_problem(node: ir.Node) -> str | None:
 
 def convolve_means(builder: Builder) -> list[tuple[ir.Node, FloatArray]]:
     """Rewrite in place the average pools that have no `mean_problem`. Return the convolutions, each with its scale (0-dim)."""
-    made = []
-    for node in list(builder.graph):
-        if node.op_type in POOLS and node.domain == "" and mean_problem(node) is None:
-            made.append(_convolution(builder, node))
-    return made
+    pools = [node for node in builder.graph if node.op_type in POOLS and node.domain == "" and mean_problem(node) is None]
+    return [_convolution(builder, node) for node in pools]
 
 
 def _convolution(builder: Builder, node: ir.Node) -> tuple[ir.Node, FloatArray]:
@@ -55,7 +52,7 @@ def _convolution(builder: Builder, node: ir.Node) -> tuple[ir.Node, FloatArray]:
     share = np.asarray(1 / math.prod(window), np.float32)
     weight = builder.initializer(f"{node.name}_mean", np.full((channels, 1, *window), share, np.float32))
     rank = len(window)
-    attributes = {
+    attributes: dict[str, int | list[int]] = {
         "group": channels,
         "kernel_shape": window,
         "strides": list(query.attribute(node, "strides", [1] * rank)),
@@ -76,7 +73,7 @@ def _convolution(builder: Builder, node: ir.Node) -> tuple[ir.Node, FloatArray]:
 def _window(node: ir.Node) -> list[int] | None:
     """Return the sizes of the window; None where the map is averaged as a whole and its size is open."""
     if node.op_type == "AveragePool":
-        return [int(size) for size in query.attribute(node, "kernel_shape", ())]
+        return list(query.attribute(node, "kernel_shape", ()))
     shape = query.dims(node.inputs[0])
     if shape is None or any(size is None for size in shape[1:]):
         return None

@@ -35,12 +35,10 @@ Quant <signed, narrow, rounding_mode> (x, scale, zeropt, bitwidth) => (y)
 {{
     s_int = Constant <value_int: int = @signed> ()
     n_int = Constant <value_int: int = @narrow> ()
-    s = CastLike (s_int, scale)
-    n = CastLike (n_int, scale)
-    one_int = Constant <value_int: int = 1> ()
-    two_int = Constant <value_int: int = 2> ()
-    one = CastLike (one_int, scale)
-    two = CastLike (two_int, scale)
+    s = Cast <to: int = 1> (s_int)
+    n = Cast <to: int = 1> (n_int)
+    one = Constant <value_float: float = 1.0> ()
+    two = Constant <value_float: float = 2.0> ()
     magnitude = Sub (bitwidth, s)
     count = Pow (two, magnitude)
     top = Sub (count, one)
@@ -131,7 +129,7 @@ def _quant(builder: Builder, value: ir.Value, name: str, grid: QParams, rank: in
     inputs = [builder.initializer(f"{name}_{kind}", _float32(array)) for kind, array in parameters.items()]
     node = builder.node("Quant", [value, *inputs], name, f"{name}_quant")
     node.domain = QUANT_DOMAIN
-    attributes = {"signed": int(signed), "narrow": 0, "rounding_mode": "ROUND"}
+    attributes: dict[str, int | str] = {"signed": int(signed), "narrow": 0, "rounding_mode": "ROUND"}
     node.attributes.update({key: ir.convenience.convert_attribute(key, entry) for key, entry in attributes.items()})
     return node
 

@@ -7,6 +7,7 @@
         B   the same, of a bias (INT32)      scale, zero point, codes
         C   Clip on codes                    lower, upper bound
         F   a weight stored in floats        numbers
+        N   Quant of QONNX                   scale, zero point, bits
 
 Other tools may rewrite a file and leave all that as it was: constants are found by the values that nodes make, under whatever
 names, and where a node is gone (onnxruntime's own optimised files) by their content alone. Digests are of numbers, so codes may
@@ -28,6 +29,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from genie_onnx.errors import ModelError
+from genie_onnx.targets import QUANT_DOMAIN
 
 KEY = "genie_onnx.checksums"
 LETTERS = 6  # 24 bits: one damage in 10^7 would go unseen
@@ -38,6 +40,7 @@ _PARTS = {
     **dict.fromkeys("WB", ("scale", "zero point", "codes")),
     "C": ("lower bound", "upper bound"),
     "F": ("numbers",),
+    "N": ("scale", "zero point", "bits"),
 }
 _AT_RUN_TIME = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM")
 
@@ -111,7 +114,7 @@ class _Content:
 
         Zero points are too much alike to tell, and integer operators hold no scale of a bias.
         """
-        passed = ("zero point", "scale") if kind == "B" else ("zero point",)
+        passed = {"B": ("zero point", "scale"), "N": ("zero point", "bits")}.get(kind, ("zero point",))
         parts = zip(_PARTS[kind], digests, strict=True)
         return [part for part, digest in parts if part not in passed and digest not in self._digests[part]]
 
@@ -148,6 +151,8 @@ def _entries(proto: onnx.ModelProto) -> dict[str, _Entry]:
     makers = {name: node.op_type for node in proto.graph.node for name in node.output}
     for node in proto.graph.node:
         tensors = [constants.get(name) for name in node.input]
+        if node.domain == QUANT_DOMAIN and node.op_type == "Quant" and len(node.input) == 4 and None not in tensors[1:]:
+            found[node.output[0]] = _Entry("N", node, tuple(t for t in tensors[1:] if t is not None))
         if node.domain not in ("", "com.microsoft", "ai.onnx") or len(node.input) != 3 or None in tensors[1:]:
             continue
         first, rest = tensors[0], tuple(t for t in tensors[1:] if t is not None)
@@ -239,7 +244,7 @@ def _said(part: str, tensor: TensorProto) -> str:
         return f"{part} in {TensorProto.DataType.Name(tensor.data_type)}"
     numbers = numpy_helper.to_array(tensor)
     value = f" ({numbers.item():.6g} in the file)" if numbers.size == 1 else ""
-    return f"another {part}{value}" if part != "codes" else "other codes"
+    return f"other {part}{value}" if part in ("codes", "numbers", "bits") else f"another {part}{value}"
 
 
 def _digest(tensor: TensorProto, part: str) -> str:

@@ -1,7 +1,7 @@
 """Does a file in QONNX form have what its readers take? Read off its Quant nodes, as qonnx, FINN and hls4ml would.
 
-A weight is what its own Quant node makes of it, to the last bit; nothing is left to an operator's defaults; zero points and scales
-are those of the target.
+A weight is what its own Quant node makes of it, to the last bit; nothing is left to an operator's defaults; zero points and
+scales are those of the target.
 """
 
 from __future__ import annotations

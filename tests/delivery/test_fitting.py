@@ -43,7 +43,11 @@ FITTING = codes(([0.25, 0.25], [8, 8]))
         (Constraints(wide_values="symmetric"), codes(([0.25, 0.25], [8, 8]), x=(0.5, 127)), "1 of 1 values of 8 bits are not"),
         (Constraints(scales="power-of-two"), codes(([0.25, 0.3], [8, 8])), "1 of 3 scales are no powers of two (first 'w')"),
         (Constraints(scales="power-of-two"), codes(([0.25, 0.25], [8, 8]), v=(0.6, 0)), "no powers of two (first 'v')"),
-        (Constraints(value_grid="unshifted"), codes(([0.25, 0.25], [8, 8]), v=(0.5, 3)), "1 of 2 values have zero points (first 'v')"),
+        (
+            Constraints(value_grid="unshifted"),
+            codes(([0.25, 0.25], [8, 8]), v=(0.5, 3)),
+            "1 of 2 values have zero points (first 'v')",
+        ),
         (Constraints(weight_scale="mixed"), codes(([0.25, 0.5], [8, 8])), "1 of 1 weights have a scale for each channel"),
     ],
 )

@@ -75,7 +75,7 @@ def test_an_average_is_a_convolution(pool: str, shape: tuple[int, ...], group: i
     (quant,) = (node for node in file.graph.node if node.op_type == "Quant" and node.output[0] == layer.input[1])
     tensors = {t.name: onnx.numpy_helper.to_array(t) for t in file.graph.initializer}
     assert tensors[quant.input[1]] == tensors[quant.input[0]].max() == 1 / np.prod(window)
-    assert list(file.graph.output)[0].name == "y"
+    assert file.graph.output[0].name == "y"
 
 
 @pytest.mark.parametrize(("one_scale", "parted"), [(False, True), (True, False)])
@@ -103,7 +103,11 @@ def test_biases_are_on_the_grid_of_their_sums() -> None:
 @pytest.mark.parametrize(
     ("body", "weight", "said"),
     [
-        ("y = GlobalAveragePool(c)", (3, 3, 1, 1), r"GlobalAveragePool '.*' averages over 6 x 6 = 36 positions, and only a power"),
+        (
+            "y = GlobalAveragePool(c)",
+            (3, 3, 1, 1),
+            r"GlobalAveragePool '.*' averages over 6 x 6 = 36 positions, and only a power",
+        ),
         ("y = AveragePool<kernel_shape=[2,2], pads=[1,1,0,0]>(c)", (3, 3, 1, 1), "averages over fewer positions at its pads"),
         ("y = AveragePool<kernel_shape=[4,4], ceil_mode=1, strides=[4,4]>(c)", (3, 3, 1, 1), "ceil_mode"),
         ("y = HardSwish(c)", (3, 3, 1, 1), r"HardSwish '.*' is none of what hls4ml is known to compute exactly: Add, Conv"),

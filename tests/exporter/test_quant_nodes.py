@@ -42,11 +42,14 @@ def quant(x: np.ndarray, scale: np.ndarray, zeropt: np.ndarray, bitwidth: np.nda
     return np.asarray((codes - zeropt) * scale, np.float32)
 
 
-def case(name: str, bits: int, *, relu: bool, symmetric: bool = False) -> tuple[onnx.ModelProto, dict[str, np.ndarray], Codes, list]:
+def case(
+    name: str, bits: int, *, relu: bool, symmetric: bool = False, opset: int = 17
+) -> tuple[onnx.ModelProto, dict[str, np.ndarray], Codes, list]:
     """A layer behind a Relu, or behind what has negative numbers, with random per-channel codes."""
     shape, body, weight, axis = LAYERS[name]
     first = "Relu" if relu else "Neg"
-    text = f"""<ir_version: 8, opset_import: ["" : 17]> g (float[{",".join(map(str, shape))}] x) => (float[{",".join("ABCDE"[: len(shape)])}] y) {{
+    sizes, opened = ",".join(map(str, shape)), ",".join("ABCDE"[: len(shape)])
+    text = f"""<ir_version: 8, opset_import: ["" : {opset}]> g (float[{sizes}] x) => (float[{opened}] y) {{
         r = {first}(x)  {body} }}"""
     proto = model(text)
     channels = weight[axis] * (2 if "two groups" in name else 1)
@@ -96,10 +99,21 @@ def test_quant_nodes_compute_what_qdq_computes(name: str, bits: int, relu: bool)
         np.testing.assert_array_equal(found[node.output[0]], quant(*inputs, signed))
 
 
+@pytest.mark.parametrize("opset", [13, 14, 18, 22])
+def test_any_opset_defines_the_operator(opset: int) -> None:
+    proto, feeds, codes, prepared = case("Conv", 4, relu=True, opset=opset)
+    file = written(proto, codes, prepared, QONNX)
+    onnx.checker.check_model(file, full_check=True)
+    assert [entry.version for entry in file.functions[0].opset_import] == [opset]
+    expected = run(written(proto, codes, prepared, in_qdq(QONNX)), feeds, optimise=False)["y"]
+    np.testing.assert_array_equal(run(file, feeds, optimise=False)["y"], expected)
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_nothing_is_left_to_defaults(name: str) -> None:
     proto, _, codes, prepared = case(name, 4, relu=True)
-    (layer,) = (n for n in written(proto, codes, prepared, QONNX).graph.node if n.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"))
+    nodes = written(proto, codes, prepared, QONNX).graph.node
+    (layer,) = (node for node in nodes if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"))
     given = {a.name for a in layer.attribute}
     if "Conv" in name:
         assert given >= {"kernel_shape", "strides", "dilations", "group", "pads"}

@@ -53,7 +53,7 @@ def said(proto: onnx.ModelProto) -> list[str]:
     return list(found.values())
 
 
-@pytest.mark.parametrize("target", ["portable", "int4", "iree", "encodings"])
+@pytest.mark.parametrize("target", ["portable", "int4", "iree", "encodings", "qonnx"])
 def test_a_file_as_it_was_written(target: str) -> None:
     written = file(target)
     assert said(written) == []
@@ -69,6 +69,21 @@ def file_without(proto: onnx.ModelProto) -> onnx.ModelProto:
     del bare.metadata_props[:]
     bare.metadata_props.extend(kept)
     return bare
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "expected"),
+    [
+        ("r_scale", lambda a: a * 2, "'r_quant', Quant 'r_Quant': another scale"),
+        ("r_bits", lambda a: a + 1, "'r_quant', Quant 'r_Quant': other bits (5 in the file)"),
+        ("w2_zero_point", lambda a: a + 1, "Quant 'w2_Quant': another zero point"),
+        ("w2", lambda a: -a, "'w2': other numbers"),
+    ],
+)
+def test_changed_quant_nodes(name: str, edit: Callable[[np.ndarray], np.ndarray], expected: str) -> None:
+    found = said(edited(file("qonnx"), name, edit))
+    assert len(found) == 1
+    assert expected in found[0]
 
 
 def test_a_file_without_the_table_is_unchecked() -> None:
@@ -168,7 +183,7 @@ def test_one_number_is_named(name: str, edit: Callable[[np.ndarray], np.ndarray]
 
 
 def test_a_weight_in_floats_is_named() -> None:
-    assert said(edited(file("encodings"), "w2", lambda w: w * np.float32(1.01))) == ["'w2': another numbers"]
+    assert said(edited(file("encodings"), "w2", lambda w: w * np.float32(1.01))) == ["'w2': other numbers"]
 
 
 def own_reader(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -83,7 +83,10 @@ def _attribute(proto: onnx.ModelProto, operator: str, name: str) -> None:
 
 QUANT_DAMAGES: list[tuple[Callable[[onnx.ModelProto], object], str]] = [
     (lambda p: _tensor(p, "w", lambda a: a * np.float32(1.1)), "numbers of 'w'"),
-    (lambda p: _tensor(p, "c_zero_point", lambda a: a + np.float32(1)), "'c_Quant' has a zero point, and target qonnx takes none"),
+    (
+        lambda p: _tensor(p, "c_zero_point", lambda a: a + np.float32(1)),
+        "'c_Quant' has a zero point, and target qonnx takes none",
+    ),
     (lambda p: _tensor(p, "c_scale", lambda a: -a), "'c_Quant' has a scale that is not above 0"),
     (lambda p: _tensor(p, "w_bits", lambda a: a + np.float32(0.5)), "'w_Quant' has 4.5 bits"),
     (lambda p: _attribute(p, "Quant", "rounding_mode"), "it has to say signed, narrow=0 and rounding_mode=ROUND"),

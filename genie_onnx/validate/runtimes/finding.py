@@ -23,8 +23,9 @@ LIMIT = 0.01
 # Convolutions and matrix products: in onnxruntime an operator's name says what it computes in; elsewhere its type does.
 _INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat")
 _RELAX = ("nn.conv1d", "nn.conv2d", "nn.conv3d", "nn.conv1d_transpose", "nn.conv2d_transpose", "matmul")
-_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul", *(f"relax.{name}" for name in _RELAX))
-_INTEGER_TYPES = ("u8", "i8", "i32", "uint8", "int8", "int32")
+_HLS4ML = tuple(f"{kind}Conv{rank}D" for kind in ("", "Depthwise", "Pointwise") for rank in (1, 2))
+_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul", *(f"relax.{name}" for name in _RELAX), *_HLS4ML, "Dense")
+_INTEGER_TYPES = ("u8", "i8", "i32", "uint8", "int8", "int32", "fixed")  # fixed: integers times a power of two
 
 
 @dataclass(frozen=True, kw_only=True)
