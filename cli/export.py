@@ -41,7 +41,7 @@ def export(run_dir: Path, **given: Any) -> None:
 
     import genie_onnx
 
-    target = options.chosen_target(given["target"], given["round_outputs"])
+    target = options.chosen_target(given)
     with Display(given["quiet"], given["log_json"], lambda todo, expected: show.plan(todo, expected, None)) as display:
         done = genie_onnx.export(
             run_dir,

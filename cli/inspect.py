@@ -30,7 +30,7 @@ def inspect(model: Path, **given: Any) -> None:
 
     config = genie_onnx.QuantizeConfig(
         placement=placement_config(given),
-        target=options.chosen_target(given["target"], given["round_outputs"]),
+        target=options.chosen_target(given),
         layout=given["layout"],
     )
     found = genie_onnx.inspect(

@@ -111,7 +111,7 @@ def quantize(model: Path, **given: Any) -> None:
         images=given["images"],
         samples=effort.samples,
         amplify=given["amplify"],
-        target=options.chosen_target(given["target"], given["round_outputs"]),
+        target=options.chosen_target(given),
         input_mean=given["input_mean"],
         input_std=given["input_std"],
         channel_order=given["channel_order"],
