@@ -28,7 +28,7 @@ from genie_onnx_cli.groups import FILE, MAIN, RUNNING, command, option, under
         help="If the target needs other numbers, learn them from the run's images (in OUTPUT.genie; as long as the run took).",
     ),
 )
-@under(FILE, options.round_outputs, *options.requiring)
+@under(FILE, options.grids_for, options.round_outputs, *options.requiring)
 @under(RUNNING, options.memory_budget, *options.progress)
 def export(run_dir: Path, **given: Any) -> None:
     """Write the codes of the finished run in RUN_DIR for another target, verified like the first file.
@@ -44,7 +44,7 @@ def export(run_dir: Path, **given: Any) -> None:
 
     import genie_onnx
 
-    target = options.chosen_target(given["target"], given["round_outputs"])
+    target = options.chosen_target(given)
     with Display(given["quiet"], given["log_json"], lambda todo, expected: show.plan(todo, expected, None)) as display:
         done = genie_onnx.export(
             run_dir,

@@ -147,6 +147,12 @@ target = option(
     show_default=True,
     help="What the file is for: decides grids, where values are rounded, and how codes are stored (list: genie-onnx targets).",
 )
+grids_for = option(
+    "--format",
+    "grids_for",
+    type=click.Choice(["own", "aimet", "mnn"]),
+    help="Of --target encodings: the grids in a file for this tool too, NAME.aimet.json or NAME.mnn.json.",
+)
 round_outputs = option(
     "--round-outputs",
     is_flag=True,
@@ -183,12 +189,18 @@ def command() -> str:
     return shlex.join(["genie-onnx", *sys.argv[1:]])
 
 
-def chosen_target(name: str, round_outputs: bool) -> Target:
+def chosen_target(given: Mapping[str, Any]) -> Target:
     """Return the row that the options of `target` stand for."""
-    row = TARGETS[name]
-    if not round_outputs:
-        return row
-    return dataclasses.replace(row, constraints=dataclasses.replace(row.constraints, outputs="rounded"))
+    row = TARGETS[given["target"]]
+    if given["grids_for"] is not None:
+        if row.form.style != "float":
+            raise click.UsageError(
+                f"--format says how grids lie beside a float model, and --target {row.name} is none: encodings is"
+            )
+        row = row.with_grids_for(given["grids_for"])
+    if given["round_outputs"]:
+        row = dataclasses.replace(row, constraints=dataclasses.replace(row.constraints, outputs="rounded"))
+    return row
 
 
 def requirements(given: Mapping[str, Any]) -> Requirements:

@@ -67,6 +67,7 @@ from genie_onnx_cli.preprocessing import input_size, layout, preprocessing
 @under(
     FILE,
     option("-o", "--output", type=click.Path(path_type=Path), help="The quantised model.  [default: MODEL.quant.onnx]"),
+    options.grids_for,
     options.round_outputs,
     *options.requiring,
 )
@@ -153,7 +154,7 @@ def quantize(model: Path, **given: Any) -> None:
         images=given["images"],
         samples=effort.samples,
         amplify=given["amplify"],
-        target=options.chosen_target(given["target"], given["round_outputs"]),
+        target=options.chosen_target(given),
         **given["preprocessing"].keywords(),
         layout=given["layout"],
         seed=given["seed"],

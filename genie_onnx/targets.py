@@ -18,6 +18,9 @@ ORT_QUANTIZATION = "https://onnxruntime.ai/docs/performance/model-optimizations/
 QONNX = "https://github.com/fastmachinelearning/qonnx/blob/main/docs/qonnx-custom-ops/quant_op.md"
 HLS4ML = "https://fastmachinelearning.org/hls4ml/frontend/qonnx.html"
 FINN = "https://github.com/Xilinx/finn/tree/main/src/finn/transformation/qonnx"
+AIMET_TIES = ("AveragePool", "Relu", "Resize", "Upsample")
+"""Operators whose output has the quantizer of their input in AIMET (2.42: quantsim.op_types_to_tie_qtzrs, and what HTP
+interpolates); Concat, which is there too, repeats numbers and has one grid anyway."""
 ORT_QNN = "https://onnxruntime.ai/docs/execution-providers/QNN-ExecutionProvider.html"
 
 
@@ -28,6 +31,7 @@ class Constraints:
     sums: Literal["rounded", "fused"] = "rounded"  # fused: what a layer writes into an Add is not rounded between the two
     gates: Literal["rounded", "float"] = "rounded"  # float: in x * sigmoid(x), the sigmoid is not rounded
     pools: Literal["own", "shared"] = "own"  # shared: an average pool writes on the grid of what it reads
+    ties: tuple[str, ...] = ()  # operators beside them that do
     # shared: what a Slice, Split or Gather selects is on the grid of what it selects from, as there are no floats in between
     selections: Literal["own", "shared"] = "own"
     outputs: Literal["float", "rounded"] = "float"  # rounded: what a last layer writes has Q/DQ too
@@ -60,6 +64,7 @@ class Form:
         "codes"  # of values below 8 bits, between Q and DQ or in front of Q; codes: float Relu and Clip go there too
     )
     bias: Literal["int32", "float"] = "int32"
+    beside: Literal["own", "aimet", "mnn"] = "own"  # of a float model: the grids as that tool reads them, beside our own table
     largest_opset: int | None = None
     reader: Literal["any", "hls4ml"] = "any"  # of QONNX; hls4ml: with what that needs besides (exporter.for_hls4ml)
     batch: Literal["as given", "fixed"] = "as given"  # fixed: all dimensions of the input are, an open batch becomes 1
@@ -98,6 +103,16 @@ class Target:
             raise ValueError(
                 f"target {self.name}: Quant rounds x / scale + zero point, ONNX x / scale, so values have to be unshifted"
             )
+        if self.form.beside != "own" and self.form.style != "float":
+            raise ValueError(f"target {self.name}: grids for {self.form.beside} lie beside a float model")
+
+    def with_grids_for(self, tool: Literal["own", "aimet", "mnn"]) -> Target:
+        """Return the row with the grids of its float model as `tool` reads them, too, and with what that demands of the numbers.
+
+        Raises ValueError for a row whose grids are in the file.
+        """
+        ties = AIMET_TIES if tool == "aimet" else self.constraints.ties
+        return replace(self, form=replace(self.form, beside=tool), constraints=replace(self.constraints, ties=ties))
 
 
 _ROWS = (

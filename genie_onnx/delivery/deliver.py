@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -39,6 +40,7 @@ class Delivery:
     verdict: Verdict
     sizes: Sizes
     encodings: str  # JSON
+    beside: Mapping[str, str]  # files for the tool that the target names: JSON by the ending of its name
 
 
 def require_reachable(prepared: Prepared, requirements: Requirements) -> None:
@@ -92,7 +94,20 @@ def deliver(
     table = exporter.encodings(placement, codes, blocks, target)
     bits = {spec.value: spec.bits for spec in placement.weights}
     proto = with_checksums(proto)
-    return Delivery(proto, verdict, sizes(prepared.user, prepared.deploy, bits, proto), json.dumps(table))
+    beside = {ending: json.dumps(table, indent=1) for ending, table in _for_tool(prepared, codes, target, metadata).items()}
+    return Delivery(proto, verdict, sizes(prepared.user, prepared.deploy, bits, proto), json.dumps(table), beside)
+
+
+def _for_tool(prepared: Prepared, codes: Codes, target: Target, metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the grids as the tool that the target names reads them, by the ending of their file's name."""
+    match target.form.beside:
+        case "aimet":
+            producer = {"name": "genie-onnx", "version": metadata.get("version", "")}
+            return {"aimet.json": exporter.aimet_encodings(prepared.placement, codes, producer)}
+        case "mnn":
+            return {"mnn.json": exporter.mnn_parameters(prepared.deploy, prepared.placement, codes)}
+        case _:
+            return {}
 
 
 def write(delivery: Delivery, output: Path, sources: Sequence[Path]) -> Path:
@@ -102,6 +117,8 @@ def write(delivery: Delivery, output: Path, sources: Sequence[Path]) -> Path:
     path = output if delivery.verdict.quality.ok else aside(output)
     exporter.save(delivery.proto, path, sources)
     write_text(encodings_path(path), delivery.encodings)
+    for ending, text in delivery.beside.items():
+        write_text(beside(path, ending), text)
     return path
 
 

@@ -109,7 +109,9 @@ def made_images(
         generator = stream(config.seed, "procedural")
         images = procedural(config.samples, prepared.shape, mean=mean, std=std, generator=generator, tell=tell)
     images = as_pixels(images, config)
-    held_back = painted_like(images, prepared.shape, config, Tally(progress, Step(stage="judges", iterations=judged_on(prepared.shape))))
+    held_back = painted_like(
+        images, prepared.shape, config, Tally(progress, Step(stage="judges", iterations=judged_on(prepared.shape)))
+    )
     # A generator's images are nearly two-valued: real ones reach further (measured on digits: -0.8..1.3 against -2.5..3.6).
     span = pixel_range(config) or span_of(images, held_back)
     held_back = as_trained(prepared, held_back, config) if choice.kind == "procedural" else held_back

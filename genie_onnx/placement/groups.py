@@ -6,7 +6,7 @@ layer-inputs    only values that a layer reads are rounded, and what repeats num
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -20,13 +20,13 @@ AVERAGES = frozenset({"AveragePool", "GlobalAveragePool"})
 def connected(
     nodes: Sequence[ir.Node],
     members: Collection[ir.Value],
-    shared: Collection[str] = frozenset(),
+    shared: Collection[ir.Node] = frozenset(),
     own: Collection[ir.Value] = frozenset(),
     masked: Mapping[ir.Value, ir.Value] = MappingProxyType({}),
 ) -> list[list[ir.Value]]:
     """Return `members` in groups joined by repeating operators, in the order of `members` (groups by their first).
 
-    Operators of the types `shared` compute new numbers, but write them on the grid of what they read. The selections `own` are
+    The nodes `shared` compute new numbers, but write them on the grid of what they read. The selections `own` are
     not joined with what they are selected from. What reads a value that is `masked` (masks) repeats the one behind the mask.
     """
     parent = {v: v for v in members}
@@ -37,7 +37,7 @@ def connected(
         return v
 
     for node in nodes:
-        repeated = tuple(node.inputs[:1]) if node.op_type in shared else repeated_inputs(node)
+        repeated = tuple(node.inputs[:1]) if node in shared else repeated_inputs(node)
         repeated = tuple(masked.get(v, v) for v in repeated if v is not None)
         written = [v for v in node.outputs if v not in own]
         joined = [v for v in (*repeated, *written) if v in parent] if repeated else []
@@ -49,10 +49,15 @@ def connected(
     return list(groups.values())
 
 
+def averages(nodes: Iterable[ir.Node]) -> frozenset[ir.Node]:
+    """Return those of `nodes` that are average pools."""
+    return frozenset(node for node in nodes if node.op_type in AVERAGES and node.domain == "")
+
+
 def joined(graph: ir.Model, names: Collection[str]) -> list[list[str]]:
     """Return the names of values in groups joined by operators that repeat numbers, topological."""
     values = [v for v in (*graph.graph.inputs, *(v for node in graph.graph for v in node.outputs)) if v.name in names]
-    return [[str(v.name) for v in group] for group in connected(list(graph.graph), values, AVERAGES)]
+    return [[str(v.name) for v in group] for group in connected(list(graph.graph), values, averages(graph.graph))]
 
 
 def between(nodes: Sequence[ir.Node], asked: Collection[ir.Value]) -> set[ir.Value]:

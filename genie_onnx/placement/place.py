@@ -19,7 +19,7 @@ from genie_onnx.graph.query import attribute, channel_axis, weight
 from genie_onnx.placement.control import refuse_vain_bits, resolve
 from genie_onnx.placement.demands import Demand, demands, weight_bits
 from genie_onnx.placement.ends import written_last
-from genie_onnx.placement.groups import AVERAGES, between, connected, roots
+from genie_onnx.placement.groups import averages, between, connected, roots
 from genie_onnx.placement.joins import joins, layers_behind
 from genie_onnx.placement.layers import Layers, find_layers
 from genie_onnx.placement.masks import masked
@@ -112,7 +112,8 @@ def _activations(
     unrounded = layers.probabilities | behind_masks.keys()
     candidates = {v for v in candidates if v not in unrounded and (v in read_by_layer or not reads_near_a_pole(v))}
     specs = []
-    shared = AVERAGES if constraints.pools == "shared" else frozenset[str]()
+    shared = averages(nodes) if constraints.pools == "shared" else frozenset[ir.Node]()
+    shared |= {n for n in nodes if n.op_type in constraints.ties and n.inputs[0] in by_value}  # else only the output is rounded
     floats = float_readers(own)
     handed_out = graph.graph.outputs if constraints.outputs == "rounded" else ()
     for joined in connected(nodes, [v for v in order if v in candidates], shared, own, behind_masks):
