@@ -78,8 +78,8 @@ def measured(options: argparse.Namespace, wbits: int, abits: int, x: np.ndarray)
         images="procedural",
         distill=DistillConfig(iterations=2),
         reconstruct=ReconstructConfig(iterations=0),
-        input_mean=tuple(options.mean),
-        input_std=tuple(options.std),
+        mean=tuple(options.mean),
+        std=tuple(options.std),
     )
     made = genie_onnx.quantize(options.model, options.out / f"{stem}.qdq.onnx", config=config)
     output = options.out / f"{stem}.onnx"
