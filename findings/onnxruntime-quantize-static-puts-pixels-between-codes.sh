@@ -10,7 +10,8 @@
 # A way round: feed pixels in 0..1 and let the graph do the rest, or calibrate on a slightly wider range.
 # Seen on 2026-12-01, Linux x86-64:
 #   x / 127.5 - 1: scale 0.00784314, zero point 128, 215 codes for 256 pixels, error 0.500 to 0.500 steps, mean 0.500
-#   x / 127.5 - 1, range 2 % wider: scale 0.00800000, zero point 128, 251 codes for 256 pixels, error 0.000 to 0.490 steps, mean 0.249
+#   x / 127.5 - 1, range 2 % wider: scale 0.00800000, zero point 128, 251 codes for 256 pixels, error 0.000 to 0.490 steps,
+#     mean 0.249
 #   x / 255: scale 0.00392157, zero point 0, 256 codes for 256 pixels, error 0.000 to 0.000 steps, mean 0.000
 set -euo pipefail
 folder=$(mktemp -d)
