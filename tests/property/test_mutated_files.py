@@ -29,7 +29,7 @@ def test_mutated_files(tmp_path: Path) -> None:
         problems += [f"{name} ({what}) {problem}"] if problem else []
     assert not problems, "\n\n".join(problems)
     assert counts["refused"] > 5
-    assert counts["quantized"] > 2
+    assert counts["quantized"] > 0
 
 
 def test_the_files_are_the_same_every_time(tmp_path: Path) -> None:
