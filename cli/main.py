@@ -72,8 +72,11 @@ class Commands(click.Group):
 
     def _meant(self, word: str, *others: str) -> str:
         """Say what to type in place of a command line that begins with `word`, which is no command."""
-        if word.lower().endswith(".onnx"):
-            return f"which command? To quantize {word}: genie-onnx quantize {shlex.join([word, *others])}"
+        if _is_model(word):
+            usual = "compare" if any(map(_is_model, others)) else "quantize"
+            name = next((other for other in others if other in self.commands), usual)
+            words = [name, word, *(other for other in others if other != name)]
+            return f"which command? It stands first, for instance: genie-onnx {shlex.join(words)}"
         if Path(word).is_dir():
             return f"which command? If {word} is a run directory: genie-onnx status {shlex.quote(word)}"
         near = difflib.get_close_matches(word, self.commands, n=1)
@@ -88,6 +91,10 @@ class Commands(click.Group):
             if "WORLD_SIZE" in os.environ and not _speaks():
                 sys.exit(1)
             raise
+
+
+def _is_model(word: str) -> bool:
+    return word.lower().endswith(".onnx")
 
 
 def _options(command: click.Command) -> set[str]:

@@ -78,6 +78,8 @@ def test_targets_break_no_word(columns: int, monkeypatch: pytest.MonkeyPatch) ->
     [
         ("model.onnx", "genie-onnx quantize model.onnx"),
         ("my/model.ONNX --wbits 3", "genie-onnx quantize my/model.ONNX --wbits 3"),
+        ("model.onnx quantize --wbits 3", "genie-onnx quantize model.onnx --wbits 3"),
+        ("model.onnx model.quant.onnx", "genie-onnx compare model.onnx model.quant.onnx"),
         ("quantise model.onnx", "did you mean quantize?"),
         ("inspct model.onnx", "did you mean inspect?"),
         ("frobnicate", "quantize, report, status"),
