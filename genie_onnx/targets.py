@@ -236,7 +236,7 @@ _ROWS = (
         constraints=Constraints(weight_grid="symmetric", weight_scale="mixed", value_grid="unshifted", scales="power-of-two"),
         form=Form(style="qonnx", clip="floats", reader="hls4ml", batch="fixed"),
         limits="no zero points, scales are powers of two: one a channel of a convolution of one group, else one a tensor; "
-        "averages are convolutions, over a power of two of positions; other operators than Conv (1 and 2 dimensions), Gemm, "
+        "averages are convolutions, over a power of two of positions; other operators than Conv (2 dimensions), Gemm, "
         "MatMul, Add, Relu, MaxPool, Flatten and Reshape are refused",
         verified=("hls4ml 1.3.0, compiled by g++", "qonnx 1.0.0"),
         sources=(HLS4ML,),

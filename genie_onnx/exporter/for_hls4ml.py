@@ -43,8 +43,8 @@ def _problem(node: ir.Node) -> str | None:
 def _convolution_problem(node: ir.Node) -> str | None:
     shape, groups = query.dims(query.weight(node)), query.attribute(node, "group", 1)
     assert shape is not None
-    if len(shape) > 4:
-        return "has 3 spatial dimensions; hls4ml has convolutions of 1 and 2"
+    if len(shape) != 4:
+        return f"has {len(shape) - 2} spatial dimensions; hls4ml was seen to compute 2 exactly"
     if groups != 1 and (shape[1] != 1 or shape[0] != groups):
         return f"has {groups} groups of several channels; hls4ml has 1 group, or a channel each"
     return None

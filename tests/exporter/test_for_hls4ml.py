@@ -111,15 +111,18 @@ def test_biases_are_on_the_grid_of_their_sums() -> None:
         ("y = AveragePool<kernel_shape=[2,2], pads=[1,1,0,0]>(c)", (3, 3, 1, 1), "averages over fewer positions at its pads"),
         ("y = AveragePool<kernel_shape=[4,4], ceil_mode=1, strides=[4,4]>(c)", (3, 3, 1, 1), "ceil_mode"),
         ("y = HardSwish(c)", (3, 3, 1, 1), r"HardSwish '.*' is none of what hls4ml is known to compute exactly: Add, Conv"),
+        ("y = Conv(c, v)", (3, 3, 1, 1), "has 3 spatial dimensions"),
         ("y = Conv<group=3>(c, v)", (6, 3, 1, 1), "has 3 groups of several channels"),
     ],
 )
 def test_what_hls4ml_does_not_have_is_refused_before_a_run(body: str, weight: tuple[int, ...], said: str) -> None:
-    text = f"""<ir_version: 8, opset_import: ["" : 17]> g (float[1,3,6,6] x) => (float[A,B,C,D] y) {{
+    rank = 3 if "3 spatial" in said else 2
+    sizes, opened = ",".join("6" * rank), ",".join("ABCDE"[: rank + 2])
+    text = f"""<ir_version: 8, opset_import: ["" : 17]> g (float[1,3,{sizes}] x) => (float[{opened}] y) {{
         c = Conv(x, w)  {body} }}"""
-    arrays = {"w": np.ones(weight, np.float32)}
+    arrays = {"w": np.ones((*weight[:2], *[1] * rank), np.float32)}
     if "v)" in body:
-        arrays["v"] = np.ones((6, 2, 1, 1), np.float32)
+        arrays["v"] = np.ones((6, 2 if "group" in body else 3, *[1] * rank), np.float32)
     deploy = graph.normalise(graph.load(model(text, **arrays)))
     placement = everywhere(4, 4, "x")(deploy)
     with pytest.raises(ModelError, match=f"target hls4ml: {said}" if said[0].isupper() else said):
