@@ -18,7 +18,7 @@ from genie_onnx.events import Notice, Step, Tally
 from genie_onnx.graph import class_scores
 from genie_onnx.images.choice import HELD_BACK, Choice, input_statistics, judged_on, made_kinds
 from genie_onnx.images.kept import Calibration, finished_batches, save_images, saved_calibration
-from genie_onnx.images.likely_input import as_painted, painted_input
+from genie_onnx.images.likely_input import as_painted, likely_statistics, painted_input
 from genie_onnx.machine.atomic import write_npz
 from genie_onnx.machine.compute import Compute
 from genie_onnx.preparation.prepare import Prepared
@@ -62,7 +62,8 @@ def data_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathL
         images = _as_pixels(images, config)
         like = _like(images, prepared.shape, config)
         span = _pixel_range(config) or _span(images, like)
-        like = _as_trained(prepared, like, config) if made_kinds(data) == {"procedural"} else like
+        if made_kinds(data) == {"procedural"}:  # as they may be pixels of some space, which have ends
+            like = like.clamp(images.min(), images.max())
         return Calibration(images, like, "procedural", span, MADE_HEADROOM)
     span = _pixel_range(config) or _span(images)
     if len(held_back):
@@ -125,9 +126,10 @@ def made_images(
         images = procedural(config.samples, prepared.shape, mean=mean, std=std, generator=generator, tell=tell)
     images = _as_pixels(images, config)
     held_back = _like(images, prepared.shape, config, Tally(progress, Step(stage="judges", iterations=judged_on(prepared.shape))))
+    if choice.kind == "procedural" and (likely := painted_input(prepared, config)) is not None:
+        images, held_back = (as_painted(likely, part, prepared, config) for part in (images, held_back))
     # A generator's images are nearly two-valued: real ones reach further (measured on digits: -0.8..1.3 against -2.5..3.6).
     span = _pixel_range(config) or _span(images, held_back)
-    held_back = _as_trained(prepared, held_back, config) if choice.kind == "procedural" else held_back
     return Calibration(images, held_back, "procedural", span, MADE_HEADROOM)
 
 
@@ -167,10 +169,9 @@ def _refined(
     """Return procedural images, fitted to the statistics that are known, to plausible ones of every other convolution and, for a
     classifier, to its classes.
 
-    Where the model's input space is not known, it is taken to have mean 0 and deviation 1.
+    Where the model's input space is not known, it is that of `likely_statistics`.
     """
-    channels = prepared.shape[0]
-    mean, std = scaling if scaling[0] is not None else ((0.0,) * channels, (1.0,) * channels)
+    mean, std = scaling if scaling[0] is not None else likely_statistics(prepared, config)
     values = fitted(prepared)
     told: dict[str, BatchNormStatistics] = {m.value: m for m in plausible_statistics(prepared, config, compute, progress)}
     told |= {s.value: s for s in prepared.statistics}
@@ -186,10 +187,10 @@ def plausible_statistics(
 ) -> tuple[BatchNormStatistics, ...]:
     """Return statistics that all convolutions of `prepared.teacher` plausibly have on real images (synthesis.plausible).
 
-    Where the model's input space is not known, it is taken to have mean 0 and deviation 1.
+    Where the model's input space is not known, it is that of `likely_statistics`.
     """
-    scaling, channels = input_statistics(prepared.shape, config), prepared.shape[0]
-    mean, std = scaling if scaling[0] is not None else ((0.0,) * channels, (1.0,) * channels)
+    scaling = input_statistics(prepared.shape, config)
+    mean, std = scaling if scaling[0] is not None else likely_statistics(prepared, config)
     return plausible(
         prepared.teacher,
         convolved(prepared),
@@ -299,17 +300,6 @@ def _like(
     std = std.nan_to_num(1.0)
     made = procedural(judged_on(shape), shape, mean=mean.tolist(), std=std.tolist(), generator=generator, tell=tell)
     return _as_pixels(made, config)
-
-
-def _as_trained(prepared: Prepared, images: Tensor, config: QuantizeConfig) -> Tensor:
-    """Return painted `images` that a result is judged on in the input space that fits the model's first layers.
-
-    Calibration brings its images to the statistics layer by layer; a file takes images alone, and what it loses of others than
-    those it was trained on is no measure (MLPerf's person detector takes 0..1, W8A8: -0.3 dB with mean 0 and deviation 1, 21.5 dB
-    in 0..1, 21.0 dB on photographs).
-    """
-    found = painted_input(prepared, config)
-    return images if found is None else as_painted(found, images, prepared, config)
 
 
 def _as_pixels(images: Tensor, config: QuantizeConfig) -> Tensor:
