@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import shlex
+from math import isfinite
 from pathlib import Path
 
 from genie_onnx_cli.show import console, size
@@ -35,7 +36,9 @@ def status(found: RunStatus) -> None:
         console.print(f"blocks     {found.blocks_done} of {len(found.blocks)}")
     for name, loss in found.blocks.items():
         if loss is not None:
-            console.print(f"           {name}: loss {loss[0]:.4g} -> {loss[1]:.4g}")
+            learned = all(map(isfinite, loss))
+            said = f"loss {loss[0]:.4g} -> {loss[1]:.4g}" if learned else "rounded, nothing to learn"
+            console.print(f"           {name}: {said}")
     for sentence in found.damaged:
         console.print(f"damaged    {sentence}; it is made again")
     sizes = found.sizes

@@ -105,6 +105,7 @@ def compare(
         quantized=str(quantized),
         config=config,
         calibrated=calibrated,
+        judged=_judged(file),
         data=tuple(map(str, paths)),
         preprocessing=preprocessing,
         input_size=input_size,
@@ -176,6 +177,15 @@ def _made_with(file: ir.Model) -> tuple[QuantizeConfig | None, str]:
     except ConfigError:  # of another version: everything but the commands to try can be said without
         config = None
     return config, file.metadata_props.get("genie_onnx.images", "")
+
+
+def _judged(file: ir.Model) -> str:
+    """Return the verdict that a file has of itself in its metadata, where that is not a good one."""
+    try:
+        found = json.loads(file.metadata_props.get("genie_onnx.quality", "{}"))
+        return "" if found.get("level", "good") == "good" else str(found.get("verdict", found["level"]))
+    except (ValueError, AttributeError):  # not written by this program
+        return ""
 
 
 def _reference(user: ir.Model, file: ir.Model, layout: Layout) -> ir.Model:

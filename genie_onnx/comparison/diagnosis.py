@@ -4,7 +4,7 @@ Rules, in this order, each at most once but for blocks:
 
     mismatch     weights that have nothing in common with the float model's              another float model
     input        images beyond the input's grid, or in a corner of it                    preprocessing
-    fine         outputs near enough                                                     nothing, and the rest is not asked
+    fine         outputs near enough, and the file is judged good    nothing, and the rest is not asked
     constants    values in a corner of a grid that a constant of the model stretches          float for what reads them
     shared       values in a corner of a grid that others need as wide as it is          a grid of their own, or more bits
     blocks       one or two that make most of the noise                                  more bits for their layers, or float
@@ -62,7 +62,8 @@ def diagnose(found: Evidence, origin: Origin) -> tuple[Advice, ...]:
     if found.weights and median(weight.sqnr_db for weight in found.weights) < STRANGE:
         return (_strangers(found, origin),)
     on_input = _input(found, origin)
-    if _fine(found):
+    fine = _fine(found)
+    if fine and not origin.judged:
         return tuple(on_input) or (Advice(block="", cause="", text=f"{_state(found)}: nothing to do.", command=""),)
     lost = lost_codes(found.values, found.weights, found.shared, found.fills, origin, found.images == "data")
     on_blocks = _blocks(found, origin)
@@ -70,7 +71,8 @@ def diagnose(found: Evidence, origin: Origin) -> tuple[Advice, ...]:
     on_values = [] if lost else [*_saturation(found, origin), *_headroom(found, origin)]
     on_layers = _depthwise(found, origin)
     spread = [] if on_blocks or lost else _spread(found, origin)
-    return tuple([*on_input, *lost, *on_blocks, *on_layers, *on_values, *spread][:MOST])
+    found_here = [_otherwise(found, origin)] if fine else []
+    return tuple([*found_here, *on_input, *lost, *on_blocks, *on_layers, *on_values, *spread][:MOST])
 
 
 def _state(found: Evidence) -> str:
@@ -86,6 +88,11 @@ def _fine(found: Evidence) -> bool:
         output.sqnr_db >= NEAR or (output.sqnr_db >= NEAR_CLASSES and (output.agreement or 0) >= AGREEING)
         for output in found.outputs
     )
+
+
+def _otherwise(found: Evidence, origin: Origin) -> Advice:
+    text = f"{_state(found)}: near enough on these images. But its run judged the file {origin.judged}. What may help there:"
+    return Advice(block="", cause="", text=text, command="")
 
 
 def _strangers(found: Evidence, origin: Origin) -> Advice:

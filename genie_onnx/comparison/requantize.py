@@ -32,6 +32,7 @@ class Origin:
     model: str  # the float model
     quantized: str
     config: QuantizeConfig | None = None  # None: the file does not say, or another tool made it
+    judged: str = ""  # the verdict of the run that made it, where that is not "good"
     calibrated: str = ""  # data, distilled, refined, procedural, or several joined by +; "": not known
     data: tuple[str, ...] = ()  # images that it is compared on
     preprocessing: Preprocessing = UNKNOWN  # ... and what is done to them

@@ -25,7 +25,7 @@ from genie_onnx.exporter.explicit import write_defaults
 from genie_onnx.exporter.float_layers import float_layers, keep_float
 from genie_onnx.exporter.float_pools import keep_float_pools
 from genie_onnx.exporter.for_hls4ml import hls4ml_problems, part_biases
-from genie_onnx.exporter.interface import minimal_ir_version, restore_interface
+from genie_onnx.exporter.interface import drop_invented_names, minimal_ir_version, restore_interface
 from genie_onnx.exporter.matmul_bias import keep_matmul_biases
 from genie_onnx.exporter.mean_convolutions import convolve_means
 from genie_onnx.exporter.quant_nodes import define_quant, quant_means, quant_values, quant_weights
@@ -170,12 +170,9 @@ def _finished(model: ir.Model) -> onnx.ModelProto:
             if not value.is_graph_output():
                 value.shape = None  # what was known was for a free batch
     ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)(model)
-    named = {dim for value in model.graph.inputs for dim in value.shape or ()}
-    for value in model.graph.outputs:
-        if value in declared:
-            value.shape = declared[value]
-        elif value.shape is not None:  # inference invents names for what is open
-            value.shape = ir.Shape([dim if isinstance(dim, int) or dim in named else None for dim in value.shape])
+    drop_invented_names(model)
+    for value, shape in declared.items():
+        value.shape = shape
     proto = ir.to_proto(model)
     if proto.ByteSize() < onnx.checker.MAXIMUM_PROTOBUF:
         onnx.checker.check_model(proto, full_check=True)

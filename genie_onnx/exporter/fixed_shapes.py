@@ -6,6 +6,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
+from genie_onnx.exporter.interface import drop_invented_names
 from genie_onnx.graph import query
 
 
@@ -19,6 +20,7 @@ def fix_shapes(proto: onnx.ModelProto, shape: tuple[int, int, int]) -> onnx.Mode
     for value in {v for node in model.graph for v in node.outputs if not v.is_graph_output()} | set(open_outputs):
         value.shape = None
     ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)(model)
+    drop_invented_names(model)
     for value, declared in open_outputs.items():
         value.shape = _fixed(declared, value.shape)
     fixed = ir.to_proto(model)

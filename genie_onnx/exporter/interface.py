@@ -38,6 +38,14 @@ def restore_interface(model: ir.Model, user: ir.Model, metadata: Mapping[str, st
     model.metadata_props.update({f"{METADATA_PREFIX}{key}": text for key, text in metadata.items()})
 
 
+def drop_invented_names(model: ir.Model) -> None:
+    """Leave dimensions of values unnamed, in place, whose names shape inference made up (`unk__0`): onnxruntime hands them on to
+    outputs that are declared without. Names of the inputs' dimensions stay."""
+    named = {dim for value in model.graph.inputs for dim in value.shape or ()}
+    for value in (value for node in model.graph for value in node.outputs if value.shape is not None):
+        value.shape = ir.Shape([dim if isinstance(dim, int) or dim in named else None for dim in value.shape or ()])
+
+
 def minimal_ir_version(opsets: Mapping[str, int]) -> int:
     """Return the oldest IR version that may hold `opsets`: the one that most runtimes read."""
     imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()]

@@ -18,8 +18,9 @@ from genie_onnx.data import PathLike, load_images
 from genie_onnx.events import Notice, Step, Tally
 from genie_onnx.images.choice import HELD_BACK, Choice, input_statistics, judged_on, made_kinds
 from genie_onnx.images.distilled import amplified, distillation, distilled, refined
-from genie_onnx.images.input_space import as_pixels, as_trained, painted_like, pixel_range, span_of
+from genie_onnx.images.input_space import as_pixels, painted_like, pixel_range, span_of
 from genie_onnx.images.kept import Calibration, save_images, saved_calibration
+from genie_onnx.images.likely_input import as_painted, painted_input
 from genie_onnx.machine.compute import Compute
 from genie_onnx.preparation.prepare import Prepared
 from genie_onnx.run.directory import RunDirectory
@@ -47,7 +48,8 @@ def data_images(prepared: Prepared, config: QuantizeConfig, data: Sequence[PathL
         images = as_pixels(images, config)
         similar = painted_like(images, prepared.shape, config)
         span = pixel_range(config) or span_of(images, similar)
-        similar = as_trained(prepared, similar, config) if made_kinds(data) == {"procedural"} else similar
+        if made_kinds(data) == {"procedural"}:  # as they may be pixels of some space, which have ends
+            similar = similar.clamp(images.min(), images.max())
         return Calibration(images, similar, "procedural", span, MADE_HEADROOM)
     span = pixel_range(config) or span_of(images)
     if len(held_back):
@@ -112,7 +114,8 @@ def made_images(
     held_back = painted_like(
         images, prepared.shape, config, Tally(progress, Step(stage="judges", iterations=judged_on(prepared.shape)))
     )
+    if choice.kind == "procedural" and (likely := painted_input(prepared, config)) is not None:
+        images, held_back = (as_painted(likely, part, prepared, config) for part in (images, held_back))
     # A generator's images are nearly two-valued: real ones reach further (measured on digits: -0.8..1.3 against -2.5..3.6).
     span = pixel_range(config) or span_of(images, held_back)
-    held_back = as_trained(prepared, held_back, config) if choice.kind == "procedural" else held_back
     return Calibration(images, held_back, "procedural", span, MADE_HEADROOM)

@@ -251,7 +251,7 @@ def _likely(prepared: Prepared, config: QuantizeConfig) -> str:
         return ""
     return (
         f" Its first layers, too, saw something else in training (misfit {found.other:.2g}); {found.name} comes nearer "
-        f"({found.misfit:.2g}), and the result is judged so: {found.options}"
+        f"({found.misfit:.2g}), and the images are made so: {found.options}"
     )
 
 

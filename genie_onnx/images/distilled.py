@@ -19,6 +19,7 @@ from genie_onnx.graph import class_scores
 from genie_onnx.images.expected import plausible_statistics
 from genie_onnx.images.input_space import as_pixels
 from genie_onnx.images.kept import Calibration, finished_batches
+from genie_onnx.images.likely_input import likely_statistics
 from genie_onnx.machine.atomic import write_npz
 from genie_onnx.machine.compute import Compute
 from genie_onnx.preparation.prepare import Prepared
@@ -67,10 +68,9 @@ def refined(
     """Return procedural images, fitted to the statistics that are known, to plausible ones of every other convolution and, for a
     classifier, to its classes.
 
-    Where the model's input space is not known, it is taken to have mean 0 and deviation 1.
+    Where the model's input space is not known, it is that of `likely_statistics`.
     """
-    channels = prepared.shape[0]
-    mean, std = scaling if scaling[0] is not None else ((0.0,) * channels, (1.0,) * channels)
+    mean, std = scaling if scaling[0] is not None else likely_statistics(prepared, config)
     values = fitted(prepared)
     told: dict[str, BatchNormStatistics] = {m.value: m for m in plausible_statistics(prepared, config, compute, progress)}
     told |= {s.value: s for s in prepared.statistics}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.events import Step
 from genie_onnx.images.choice import input_statistics
+from genie_onnx.images.likely_input import likely_statistics
 from genie_onnx.machine.compute import Compute
 from genie_onnx.preparation.prepare import Prepared
 from genie_onnx.seeds import stream
@@ -18,10 +19,10 @@ def plausible_statistics(
 ) -> tuple[BatchNormStatistics, ...]:
     """Return statistics that all convolutions of `prepared.teacher` plausibly have on real images (synthesis.plausible).
 
-    Where the model's input space is not known, it is taken to have mean 0 and deviation 1.
+    Where the model's input space is not known, it is that of `likely_statistics`.
     """
-    scaling, channels = input_statistics(prepared.shape, config), prepared.shape[0]
-    mean, std = scaling if scaling[0] is not None else ((0.0,) * channels, (1.0,) * channels)
+    scaling = input_statistics(prepared.shape, config)
+    mean, std = scaling if scaling[0] is not None else likely_statistics(prepared, config)
     return plausible(
         prepared.teacher,
         convolved(prepared),

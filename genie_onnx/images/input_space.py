@@ -12,8 +12,6 @@ from torch import Tensor
 
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.images.choice import judged_on
-from genie_onnx.images.likely_input import as_painted, painted_input
-from genie_onnx.preparation.prepare import Prepared
 from genie_onnx.seeds import stream
 from genie_onnx.synthesis import procedural
 
@@ -51,14 +49,3 @@ def painted_like(
     std = std.nan_to_num(1.0)
     made = procedural(judged_on(shape), shape, mean=mean.tolist(), std=std.tolist(), generator=generator, tell=tell)
     return as_pixels(made, config)
-
-
-def as_trained(prepared: Prepared, images: Tensor, config: QuantizeConfig) -> Tensor:
-    """Return painted `images` that a result is judged on in the input space that fits the model's first layers.
-
-    Calibration brings its images to the statistics layer by layer; a file takes images alone, and what it loses of others than
-    those it was trained on is no measure (MLPerf's person detector takes 0..1, W8A8: -0.3 dB with mean 0 and deviation 1, 21.5 dB
-    in 0..1, 21.0 dB on photographs).
-    """
-    found = painted_input(prepared, config)
-    return images if found is None else as_painted(found, images, prepared, config)

@@ -103,8 +103,22 @@ def painted_input(prepared: Prepared, config: QuantizeConfig) -> LikelyInput | N
     return likely_input(prepared, images, *_photographs(prepared, config))
 
 
+def likely_statistics(prepared: Prepared, config: QuantizeConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and std, one a channel, that the model's input has on photographs, as far as its first layers tell; else 0
+    and 1."""
+    found = painted_input(prepared, config)
+    if found is None:
+        return (0.0,) * prepared.shape[0], (1.0,) * prepared.shape[0]
+    (mean, std), (shift, scale) = _photographs(prepared, config), (np.array(numbers) for numbers in COMMON[found.name])
+    return tuple(map(float, (np.array(mean) - shift) / scale)), tuple(map(float, np.array(std) / scale))
+
+
 def as_painted(found: LikelyInput, images: Tensor, prepared: Prepared, config: QuantizeConfig) -> Tensor:
-    """Return painted `images` [N, C, H, W] of mean 0 and deviation 1 as photographs that were prepared as `found`."""
+    """Return painted `images` [N, C, H, W] of mean 0 and deviation 1 as photographs that were prepared as `found`.
+
+    Calibrated on others, grids are made for numbers that never come: MLPerf's ResNet-8 takes 0..255, W8A4: 9.9 % right on images
+    of mean 0 and deviation 1, 86.8 % on these; its person detector takes 0..1, W8A8: 23.5 and 25.1 dB on photographs.
+    """
     return found.prepare(as_pixels(images, *_photographs(prepared, config)).clamp(0, 1))
 
 

@@ -90,7 +90,7 @@ def export(
     started = time.monotonic()
     found = _read(Path(run_dir), model)
     made = found.request
-    config = dataclasses.replace(made.config, target=target)  # refuses bits that the target cannot hold
+    config = _for_target(found, target)
     path = output_path(found.model, found.beside_the_file(target.name) if output is None else output)
     constraints = made.config.target.constraints
     prepared = made.prepared()
@@ -151,6 +151,17 @@ def export(
     path = write(delivery, path, [found.model])
     write_text(report_path(path), report.to_json())
     return Result(path, report, quality, found.run.path)
+
+
+def _for_target(found: _Finished, target: Target) -> QuantizeConfig:
+    """Return the settings of the run for `target`. Raises ConfigError where that cannot hold the bits of the run."""
+    try:
+        return dataclasses.replace(found.request.config, target=target)
+    except ConfigError as error:
+        again = f"genie-onnx quantize {found.model} --target {target.name}"
+        raise ConfigError(
+            [f"{problem}. Bits are options of quantize, not of export: {again}, with such bits" for problem in error.problems]
+        ) from error
 
 
 def _read(path: Path, model: PathLike | None) -> _Finished:

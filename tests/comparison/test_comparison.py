@@ -91,6 +91,27 @@ def test_a_file_with_8_bits_everywhere_needs_nothing(tmp_path: Path, calibration
     assert json.loads(json.dumps(found.to_json()))["values"][0]["histogram"]
 
 
+@pytest.mark.parametrize(
+    ("quality", "contradicted"),
+    [
+        ({"level": "usable", "verdict": "usable: output 'logits' is at 18.0 dB"}, True),
+        ({"level": "good", "verdict": "good"}, False),
+        (["of another tool"], False),
+    ],
+)
+def test_what_the_file_says_of_itself_is_not_contradicted(
+    quality: object, contradicted: bool, tmp_path: Path, calibration: dict[str, np.ndarray]
+) -> None:
+    path = damaged(tmp_path, calibration, next(iter(BLOCKS)), 8)
+    proto = onnx.load(path)
+    kept = {entry.key: entry.value for entry in proto.metadata_props}
+    onnx.helper.set_model_props(proto, {**kept, "genie_onnx.quality": json.dumps(quality)})
+    onnx.save(proto, path)
+    text = genie_onnx.compare(DIGITS, path, data=IMAGES, samples=8, effects=False).diagnosis[0].text
+    assert ("nothing to do" not in text) == contradicted
+    assert ("judged the file usable: output 'logits' is at 18.0 dB" in text) == contradicted
+
+
 def test_what_the_rounding_does_not_explain_is_said(
     tmp_path: Path, calibration: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,20 @@ def test_where_outputs_are_near_there_is_nothing_to_do(sqnr_db: float, agreement
     assert advice.command == ""
 
 
+@pytest.mark.parametrize(("sqnr_db", "agreement"), [(38.0, None), (21.0, 1.0)])
+def test_a_file_that_was_judged_less_than_good_is_told_so_with_what_helps(sqnr_db: float, agreement: float | None) -> None:
+    """Near outputs on these images are no ground to contradict what the file says of itself."""
+    judged = dataclasses.replace(ORIGIN, judged="usable: output 'y' is at 18.0 dB (on 64 of yours, held back)")
+    weights = {2: {"bits": 2, "sqnr_db": 8.0, "levels": 4, "used_median": 4.0}}
+    found = evidence((0.1, 0.1, 0.7, 0.1), sqnr_db=sqnr_db, agreement=agreement, weights=weights)
+    first, second = diagnose(found, judged)[:2]
+    assert first.text.startswith(f"Output at {sqnr_db:.1f} dB")
+    assert "near enough on these images. But its run judged the file usable: output 'y' is at 18.0 dB" in first.text
+    assert "nothing to do" not in first.text
+    assert second.block == "b2"
+    assert second.command
+
+
 def test_one_block_that_stands_out_gets_more_bits_for_what_is_worst_in_it() -> None:
     found = evidence((0.1, 0.1, 0.7, 0.1), weights={2: {"bits": 2, "sqnr_db": 8.0, "levels": 4, "used_median": 4.0}})
     text, options = only(diagnose(found, ORIGIN))

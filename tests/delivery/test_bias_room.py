@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from awkward_nets import ALL_TARGETS, decibels, he, net, quantized
 
@@ -40,6 +41,20 @@ def test_layers_that_are_nearly_their_bias(tmp_path: Path, layer: str, size: flo
     assert decibels(report) > GOOD
     if "Transpose" not in piece and "Gemm" not in piece:  # for which onnxruntime has no integer kernel here
         assert not integer_kernels(file).floating, "no layer has to be left in float for it"
+
+
+@pytest.mark.parametrize("layer", ["convolution", "dense"])
+def test_a_float_bias_has_room_too(tmp_path: Path, layer: str) -> None:
+    """onnxruntime makes INT32 of it by itself, unlooked at (findings/onnxruntime-makes-float-bias-int32-that-overflows.sh)."""
+    piece, weight = TINY[layer]
+    bias = RNG.normal(0, 2, 8).astype(np.float32)
+    proto = net(piece, small=weight * np.float32(1e-9), big=bias, square=np.array([-1, 8, 1, 1]))
+    file, report = quantized(proto, tmp_path, "tensorrt")
+    assert decibels(report) > GOOD
+    (node,) = (node for node in onnx.load(file).graph.node if "big" in node.input)
+    assert node.op_type in ("Conv", "Gemm")
+    kept = next(t for t in onnx.load(file).graph.initializer if t.name == "big")
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(kept).dtype, np.float32)
 
 
 @pytest.mark.parametrize("target", ALL_TARGETS)

@@ -15,7 +15,7 @@ from genie_onnx import PlacementConfig, QuantizeConfig
 from genie_onnx.data.preprocess import PHOTOGRAPH_MEAN, PHOTOGRAPH_STD
 from genie_onnx.images.calibration import made_images
 from genie_onnx.images.choice import choose_images
-from genie_onnx.images.likely_input import COMMON, better_input, painted_input
+from genie_onnx.images.likely_input import COMMON, better_input, likely_statistics, painted_input
 from genie_onnx.machine.compute import Compute
 from genie_onnx.preparation.prepare import Prepared, prepare
 from genie_onnx.run.directory import RunDirectory
@@ -55,23 +55,27 @@ def test_nothing_is_known_without_statistics() -> None:
 
 
 @pytest.mark.parametrize("wanted", ["0..1", "0..255", "torchvision's"])
-def test_painted_images_are_judged_in_the_space_that_fits(wanted: str, tmp_path: Path) -> None:
+def test_painted_images_are_made_in_the_space_that_fits(wanted: str, tmp_path: Path) -> None:
     mean, std = COMMON[wanted]
     prepared = trained_on(mean, std)
     config = QuantizeConfig(images="procedural", samples=8)
     choice = choose_images(prepared, config, [])
     run = RunDirectory(tmp_path)
     made = made_images(prepared, config, choice, None, run, Compute(torch.device("cpu")), lambda step: None)
-    assert made.images.mean((0, 2, 3)).abs().max() < 0.5  # calibration has what it had
     (notice,) = [n for n in choice.notices if n.startswith("Procedural images are given")]
     if wanted == "torchvision's":
         assert "misfit" not in notice
-        assert made.held_back.min() < -1
+        assert min(made.held_back.min(), made.images.min()) < -1
+        assert likely_statistics(prepared, config) == ((0.0,) * 3, (1.0,) * 3)
         return
     assert f"{wanted} comes nearer" in notice
-    assert notice.endswith(f"and the result is judged so: --mean {mean[0]:g} --std {std[0]:g}")
-    assert made.held_back.min() >= 0
-    assert made.held_back.max() == pytest.approx(1 / std[0], rel=0.1)
+    assert notice.endswith(f"and the images are made so: --mean {mean[0]:g} --std {std[0]:g}")
+    for images in (made.images, made.held_back):
+        assert images.min() >= 0
+        assert images.max() == pytest.approx(1 / std[0], rel=0.1)
+    assert made.input_range == (0, pytest.approx(1 / std[0], rel=0.1))
+    expected = tuple(tuple(number / std[0] for number in numbers) for numbers in (PHOTOGRAPH_MEAN, PHOTOGRAPH_STD))
+    assert likely_statistics(prepared, config) == tuple(map(pytest.approx, expected))
     told = QuantizeConfig(images="procedural", samples=8, mean=(0.0,), std=(1.0,))
     assert painted_input(prepared, told) is None
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -17,6 +18,7 @@ from small_bn_net import small_bn_net
 
 import genie_onnx
 from genie_onnx import ConfigError, DistillConfig, QuantizeConfig, ReconstructConfig, Step
+from genie_onnx.config import ClosedFormConfig
 from genie_onnx.run import status as run_status
 
 CONFIG = QuantizeConfig(
@@ -52,6 +54,18 @@ def test_a_run_in_its_second_batch(tmp_path: Path) -> None:
     found = genie_onnx.status(run)
     assert (found.stage, found.batches_done, found.batches) == ("images", 1, 2)
     assert (found.blocks_done, len(found.blocks)) == (0, 2)
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed form", "nearest"])
+def test_blocks_that_learn_nothing_have_no_loss(closed: bool, tmp_path: Path) -> None:
+    config = replace(CONFIG, reconstruct=ReconstructConfig(iterations=0), closed_form=ClosedFormConfig() if closed else None)
+    onnx.save(small_bn_net(), tmp_path / "net.onnx")
+    genie_onnx.quantize(tmp_path / "net.onnx", config=config)
+    printed = call("status", tmp_path / "net.quant.genie")
+    assert printed.exit_code == 0, printed.output
+    assert "nan" not in printed.output
+    assert "loss" in printed.output if closed else printed.output.count(": rounded, nothing to learn") == 2
+    assert "NaN" not in call("status", tmp_path / "net.quant.genie", "--json").stdout
 
 
 def test_a_run_in_its_second_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
