@@ -315,6 +315,11 @@ target = combined(
         help="What the file is for: decides grids, where values are rounded, and how codes are stored (genie-onnx targets).",
     ),
     click.option(
+        "--opset",
+        type=click.IntRange(min=1),
+        help="Of the file: 13 or later with Q/DQ, 21 with INT4.  [default: the model's own, or the nearest that the target can have]",
+    ),
+    click.option(
         "--format",
         "grids_for",
         type=click.Choice(["own", "aimet", "mnn"]),
@@ -340,6 +345,8 @@ def chosen_target(given: Mapping[str, Any]) -> Target:
         if row.form.style != "float":
             raise click.UsageError(f"--format says how grids lie beside a float model, and --target {row.name} is none: encodings is")
         row = row.with_grids_for(given["grids_for"])
+    if given["opset"] is not None:
+        row = dataclasses.replace(row, form=dataclasses.replace(row.form, opset=given["opset"]))
     if given["round_outputs"]:
         row = dataclasses.replace(row, constraints=dataclasses.replace(row.constraints, outputs="rounded"))
     return row
