@@ -25,7 +25,7 @@ from genie_onnx_cli.preprocessing import input_size, layout
 )
 @under(ROUNDED, *placement.rounded)
 @under(MODEL, input_size, layout, options.set_input, options.bn_from)
-@under(FILE, options.grids_for, options.round_outputs)
+@under(FILE, options.opset, options.grids_for, options.round_outputs)
 @under(ABLATIONS, *placement.published_points)
 def inspect(model: Path, **given: Any) -> None:
     """Show operators, BatchNorm statistics, blocks, what would be quantised, and which images zero-shot would use."""

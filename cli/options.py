@@ -147,6 +147,12 @@ target = option(
     show_default=True,
     help="What the file is for: decides grids, where values are rounded, and how codes are stored (list: genie-onnx targets).",
 )
+opset = option(
+    "--opset",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of the file: 13 or later with Q/DQ, 21 with INT4.  [default: the model's own, or the nearest that the target can have]",
+)
 grids_for = option(
     "--format",
     "grids_for",
@@ -198,6 +204,8 @@ def chosen_target(given: Mapping[str, Any]) -> Target:
                 f"--format says how grids lie beside a float model, and --target {row.name} is none: encodings is"
             )
         row = row.with_grids_for(given["grids_for"])
+    if given["opset"] is not None:
+        row = dataclasses.replace(row, form=dataclasses.replace(row.form, opset=given["opset"]))
     if given["round_outputs"]:
         row = dataclasses.replace(row, constraints=dataclasses.replace(row.constraints, outputs="rounded"))
     return row

@@ -18,6 +18,7 @@ ORT_QUANTIZATION = "https://onnxruntime.ai/docs/performance/model-optimizations/
 QONNX = "https://github.com/fastmachinelearning/qonnx/blob/main/docs/qonnx-custom-ops/quant_op.md"
 HLS4ML = "https://fastmachinelearning.org/hls4ml/frontend/qonnx.html"
 FINN = "https://github.com/Xilinx/finn/tree/main/src/finn/transformation/qonnx"
+HTP_INT4 = "https://docs.qualcomm.com/bundle/publicresource/topics/80-63442-10/htp_guidelines_int4_weights.html"
 AIMET_TIES = ("AveragePool", "Relu", "Resize", "Upsample")
 """Operators whose output has the quantizer of their input in AIMET (2.42: quantsim.op_types_to_tie_qtzrs, and what HTP
 interpolates); Concat, which is there too, repeats numbers and has one grid anyway."""
@@ -59,7 +60,8 @@ class Form:
     # float: a float model with rounded weights, the grids in a file beside it; qonnx: Quant nodes (exporter.quant_nodes)
     style: Literal["qdq", "float", "qonnx"] = "qdq"
     weights: Literal["int8", "int4"] = "int8"  # int4: those of at most 4 bits as INT4 or UINT4
-    values: Literal["uint8", "int8"] = "uint8"  # int8: stored less their zero point, which is 0 then
+    # int8: stored less their zero point, which is 0 then; signed: INT8 less 128
+    values: Literal["uint8", "int8", "signed"] = "uint8"
     clip: Literal["codes", "floats"] = (
         "codes"  # of values below 8 bits, between Q and DQ or in front of Q; codes: float Relu and Clip go there too
     )
@@ -67,6 +69,7 @@ class Form:
     beside: Literal["own", "aimet", "mnn"] = "own"  # of a float model: the grids as that tool reads them, beside our own table
     largest_opset: int | None = None
     reader: Literal["any", "hls4ml"] = "any"  # of QONNX; hls4ml: with what that needs besides (exporter.for_hls4ml)
+    opset: int | None = None  # of the file; None: the model's own, or the nearest that the form can have
     batch: Literal["as given", "fixed"] = "as given"  # fixed: all dimensions of the input are, an open batch becomes 1
 
     @property
@@ -160,7 +163,19 @@ _ROWS = (
         form=Form(weights="int4", clip="floats", batch="fixed"),
         limits="values have 8 bits; weights of at most 4 bits are INT4, all shapes are fixed, outputs are rounded; SiLU is fused",
         verified=("onnxruntime-qnn 2.7.0, HTP emulator",),
-        sources=(ORT_QNN,),
+        sources=(ORT_QNN, HTP_INT4),
+    ),
+    Target(
+        name="stm32n6",
+        reads="ST Edge AI Core 3.0 and later, for the Neural-ART NPU of STM32N6",
+        constraints=Constraints(selections="shared", weight_grid="symmetric", value_bits=(8, 8)),
+        form=Form(weights="int4", values="signed", clip="floats", batch="fixed"),
+        limits="values have 8 bits, signed; weights of at most 4 bits are INT4 in opset 21 (Conv and Dense, from 3.0 on), wider ones INT8",
+        sources=(
+            "https://stedgeai-dc.st.com/assets/embedded-docs/release_note.html",
+            "https://stedgeai-dc.st.com/assets/embedded-docs/stneuralart_operator_support.html",
+            "https://github.com/STMicroelectronics/stm32ai-modelzoo-services (README_QUANTIZATION_TOOL.md: opset 21 for 4 bits)",
+        ),
     ),
     Target(
         name="tidl",
@@ -210,6 +225,13 @@ _ROWS = (
         form=Form(clip="floats"),
         limits="a Clip on UINT8 compares codes as signed, so values are clipped as floats; INT4 is not read",
         verified=("IREE 3.13.0",),
+    ),
+    Target(
+        name="opencv",
+        reads="OpenCV's dnn (4.14, or 5 with ENGINE_CLASSIC)",
+        form=Form(clip="floats"),
+        limits="computes in floats behind Q/DQ, and only takes float Clip; the new engine of 5.0 reads no Q/DQ: --target encodings for it",
+        verified=("OpenCV 4.14.0, 5.0.0 (ENGINE_CLASSIC)",),
     ),
     Target(
         name="int4",

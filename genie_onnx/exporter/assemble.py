@@ -16,11 +16,11 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
-from genie_onnx.errors import ModelError
+from genie_onnx.errors import ConfigError, ModelError
 from genie_onnx.exporter.activations import quantize_activations
 from genie_onnx.exporter.bias import quantize_biases, round_bias
 from genie_onnx.exporter.builder import Builder
-from genie_onnx.exporter.containers import needs_opset
+from genie_onnx.exporter.containers import INT4_OPSET, needs_opset
 from genie_onnx.exporter.explicit import write_defaults
 from genie_onnx.exporter.float_layers import float_layers, keep_float
 from genie_onnx.exporter.float_pools import keep_float_pools
@@ -28,6 +28,7 @@ from genie_onnx.exporter.for_hls4ml import hls4ml_problems, part_biases
 from genie_onnx.exporter.interface import drop_invented_names, minimal_ir_version, restore_interface
 from genie_onnx.exporter.matmul_bias import keep_matmul_biases
 from genie_onnx.exporter.mean_convolutions import convolve_means
+from genie_onnx.exporter.older_opset import newer_meanings, relabelled
 from genie_onnx.exporter.quant_nodes import define_quant, quant_means, quant_values, quant_weights
 from genie_onnx.exporter.rounded_weights import round_weights
 from genie_onnx.exporter.unused import drop_unused_initializers
@@ -38,6 +39,9 @@ from genie_onnx.qparams import QParams, QTensor
 from genie_onnx.targets import Target
 
 FUNCTIONS = 8  # the first IR version that has functions in a file
+
+
+OLDEST = 7  # onnx.version_converter goes back so far
 
 
 class Codes(Protocol):
@@ -139,24 +143,47 @@ def _at_fitting_opset(deploy: ir.Model, placement: Placement, target: Target) ->
     """Return a copy of `deploy` at its own opset, or at the nearest one that `target` can have."""
     own, least, most = query.opset(deploy), needs_opset(placement, target.form), target.form.largest_opset
     opset = max(own, least) if most is None else min(max(own, least), most)
+    if target.form.opset is not None:
+        opset = _asked_for(target.form.opset, least, most, target)
     if opset == own:
         return deploy.clone()
     limit = f"needs opset {opset}" if opset > own else f"takes opset {opset} at most"
+    way_out = "use --target portable"
+    if target.form.opset is not None:
+        limit, way_out = f"is to have opset {opset} (--opset)", "give another --opset"
+    newer = newer_meanings(deploy, opset) if opset < own else []
+    if opset < own and not newer:
+        return relabelled(deploy, opset)
     source = ir.to_proto(deploy)
     try:
         converted = ir.from_proto(onnx.version_converter.convert_version(source, opset))
     except RuntimeError as error:
         raise ModelError(
             f"target {target.name} {limit}, and this model, opset {own}, cannot be brought to it "
-            f"({error}); use --target portable, or export the model at opset {opset}"
+            f"({'; '.join(newer[:3]) or error}); {way_out}, or export the model at opset {opset}"
         ) from error
     lost = set(query.value_map(deploy)) - set(query.value_map(converted))
     if lost:
         raise ModelError(
             f"target {target.name} {limit}, and bringing this model, opset {own}, to it loses the values "
-            f"{', '.join(sorted(lost))}; use --target portable, or export the model at opset {opset}"
+            f"{', '.join(sorted(lost))}; {way_out}, or export the model at opset {opset}"
         )
     return converted
+
+
+def _asked_for(opset: int, least: int, most: int | None, target: Target) -> int:
+    """Return `opset`. Raises ConfigError where the form cannot have it."""
+    reason = "INT4 begins there" if least == INT4_OPSET else "a scale for each channel begins there"
+    known = onnx.defs.onnx_opset_version()
+    if target.form.style == "float":  # no Q/DQ in it
+        least, reason = OLDEST, "older ones are not converted"
+    if opset < least:
+        raise ConfigError(f"target {target.name} needs opset {least} or later, not {opset} (--opset): {reason}")
+    if most is not None and opset > most:
+        raise ConfigError(f"target {target.name} takes opset {most} at most, not {opset} (--opset)")
+    if opset > known:
+        raise ConfigError(f"opset {opset} (--opset) is not known to onnx {onnx.__version__}: {known} is the latest")
+    return opset
 
 
 def _finished(model: ir.Model) -> onnx.ModelProto:

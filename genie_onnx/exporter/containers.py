@@ -8,6 +8,7 @@
                     their zero point. Wider weights stay INT8. Needs opset 21.
     values   uint8  the codes and the zero point of the grid
              int8   codes - zero_point, stored zero point 0: what takes no zero points. 8-bit grids have to be symmetric.
+             signed codes - 128 and zero point - 128, as INT8
 
 Values are never stored in 4 bits: onnxruntime (1.19 to 1.31) does not load INT8 weights beside UINT4 values at its default
 settings. Price of INT4: onnxruntime unpacks such weights on every run and computes in float (half the size, a third the speed).
@@ -77,6 +78,8 @@ def store_grid(name: str, grid: QParams, form: Form) -> StoredGrid:
     """
     if form.values == "uint8":
         return StoredGrid(zero_point=grid.zero_point.astype(np.uint8), offset=0)
+    if form.values == "signed":
+        return StoredGrid(zero_point=(grid.zero_point - 128).astype(np.int8), offset=128)
     offset = int(grid.zero_point)
     if grid.qmax - offset > 127 or offset > 128:
         raise ValueError(

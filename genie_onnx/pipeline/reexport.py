@@ -12,7 +12,7 @@ from typing import Any
 
 from genie_onnx import reconstruct
 from genie_onnx.bits.plan import BitPlan, plan_from_json
-from genie_onnx.config import to_json
+from genie_onnx.config import QuantizeConfig, to_json
 from genie_onnx.data import PathLike
 from genie_onnx.delivery.deliver import deliver, report_path, require_reachable, write
 from genie_onnx.delivery.fitting import unmet

@@ -15,7 +15,7 @@ from onnx import TensorProto, numpy_helper
 from genie_onnx.targets import Form, Target
 from genie_onnx.validate.quant_rules import broken_quant_rules
 
-_STORED = {"uint8": TensorProto.UINT8, "int8": TensorProto.INT8}
+_STORED = {"uint8": TensorProto.UINT8, "int8": TensorProto.INT8, "signed": TensorProto.INT8}
 
 
 def broken_rules(proto: onnx.ModelProto, target: Target) -> list[str]:
@@ -35,6 +35,7 @@ def broken_rules(proto: onnx.ModelProto, target: Target) -> list[str]:
 
 def _grids(proto: onnx.ModelProto, target: Target) -> Iterator[str]:
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
+    wanted = _STORED[target.form.values]
     for node in proto.graph.node:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             continue
@@ -44,8 +45,8 @@ def _grids(proto: onnx.ModelProto, target: Target) -> Iterator[str]:
             yield f"'{node.name}' has a scale that is not above 0"
         if target.constraints.scales == "power-of-two" and (np.frexp(steps)[0] != 0.5).any():
             yield f"'{node.name}' has a scale that is no power of two"
-        if node.op_type == "QuantizeLinear" and zero_point.data_type != _STORED[target.form.values]:
-            yield f"'{node.name}' stores {TensorProto.DataType.Name(zero_point.data_type)}, not {target.form.values.upper()}"
+        if node.op_type == "QuantizeLinear" and zero_point.data_type != wanted:
+            yield f"'{node.name}' stores {TensorProto.DataType.Name(zero_point.data_type)}, not {TensorProto.DataType.Name(wanted)}"
         if target.form.values == "int8" and numpy_helper.to_array(zero_point).any():
             yield f"'{node.name}' has a zero point, and target {target.name} takes none"
 
@@ -71,6 +72,8 @@ def _clips(proto: onnx.ModelProto, form: Form) -> Iterator[str]:
 def _frame(proto: onnx.ModelProto, target: Target) -> Iterator[str]:
     opset = next(entry.version for entry in proto.opset_import if entry.domain == "")
     limit = target.form.largest_opset
+    if target.form.opset not in (None, opset):
+        yield f"opset {opset} is not {target.form.opset}"
     if limit is not None and opset > limit:
         yield f"opset {opset} is above {limit}"
     if target.form.batch == "fixed":
