@@ -21,7 +21,7 @@ from genie_onnx.events import Step, Tally
 from genie_onnx.framing import Framing, LayoutChoice
 from genie_onnx.machine.device import choose_device
 from genie_onnx.preprocessing import Order, Preprocessing
-from genie_onnx.spellings import renamed_arguments
+from genie_onnx.spellings import renamed_arguments, up_to_date
 from genie_onnx.validate import Classification, Measured, Provider, cuda_works, has_cuda
 
 BATCH = 16  # samples that are decoded and run at once
@@ -225,8 +225,8 @@ def _input_notices(paths: Sequence[Path], subjects: Sequence[Subject]) -> tuple[
     """Say how pictures are fed where nobody said it, and how the run had them that made one of the models."""
     fed = "Pictures are fed as pixel / 255, in 0..1"
     for path, subject in zip(paths, subjects, strict=True):
-        settings = json.loads(subject.session.metadata.get("genie_onnx.settings", "{}"))
-        had = [(option, settings.get(f"input_{option}")) for option in ("mean", "std")]
+        settings = up_to_date(json.loads(subject.session.metadata.get("genie_onnx.settings", "{}")))
+        had = [(option, settings.get(option)) for option in ("mean", "std")]
         if any(numbers for _, numbers in had):
             words = " ".join(f"--{option} {','.join(f'{n:g}' for n in numbers)}" for option, numbers in had if numbers)
             return (f"{fed}, but the run that made {path.name} had {words}: give the same here.",)

@@ -143,12 +143,15 @@ def test_a_model_that_takes_one_sample_only_despite_an_open_batch(tmp_path: Path
         genie_onnx.evaluate(tmp_path / "m.onnx", tmp_path / "t.npz")
 
 
-def test_pictures_that_nobody_said_how_to_prepare_are_noticed(tmp_path: Path, data: Path) -> None:
+@pytest.mark.parametrize("prefix", ["", "input_"])  # input_mean: of a version before
+def test_pictures_that_nobody_said_how_to_prepare_are_noticed(prefix: str, tmp_path: Path, data: Path) -> None:
     model, test = quarters(tmp_path / "m.onnx"), data / "test.npz"
     assert "give --mean and --std, or --preprocess" in genie_onnx.evaluate(model, test).notices[0]
     proto = onnx.load(model)
-    settings = genie_onnx.QuantizeConfig(mean=(0.5,), std=(0.25,))
-    proto.metadata_props.add(key="genie_onnx.settings", value=genie_onnx.to_json(settings))
+    settings = genie_onnx.to_json(genie_onnx.QuantizeConfig(mean=(0.5,), std=(0.25,)))
+    for name in ("mean", "std"):
+        settings = settings.replace(f'"{name}"', f'"{prefix}{name}"')
+    proto.metadata_props.add(key="genie_onnx.settings", value=settings)
     onnx.save(proto, tmp_path / "q.onnx")
     (said,) = genie_onnx.evaluate([model, tmp_path / "q.onnx"], test).notices
     assert "the run that made q.onnx had --mean 0.5 --std 0.25" in said
