@@ -89,6 +89,19 @@ def test_interfaces_are_compared(tmp_path: Path) -> None:
     assert exporters_look.compared(str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")) != "same"
 
 
+def test_a_dimension_below_zero_is_an_open_one(tmp_path: Path) -> None:
+    import exporters_look
+
+    for name, batch in (("a", -1), ("b", None), ("c", 2)):
+        model = small_bn_net()
+        dims = [batch, *(d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim[1:])]
+        model.graph.input[0].CopyFrom(onnx.helper.make_tensor_value_info(model.graph.input[0].name, 1, dims))
+        onnx.save(model, tmp_path / f"{name}.onnx")
+    a, b, c = (str(tmp_path / f"{name}.onnx") for name in "abc")
+    assert exporters_look.compared(a, b) == "same"
+    assert exporters_look.compared(a, c) != "same"
+
+
 def test_recipes_are_sound() -> None:
     """Names are folders and rows: each once. The script is there, every package but helpers is pinned."""
     from exporters_recipes import RECIPES
