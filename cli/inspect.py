@@ -43,6 +43,6 @@ def inspect(model: Path, **given: Any) -> None:
     if given["as_json"]:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:
-        inspection(found, given["verbose"])
+        inspection(found, given["verbose"], config.target.name)
         command = f"genie-onnx quantize {shlex.quote(str(model))} --dry-run"
         click.echo(f"next: {command}     what a run does, and how long it takes here")

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast, get_args
 import click
 from genie_onnx_cli import completing
 
-from genie_onnx import TARGETS, Requirements, Target
+from genie_onnx import TARGETS, TOOLS, Requirements, Target, advice
 from genie_onnx.framing import RECIPES, Framing, Interpolation
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -306,13 +306,32 @@ def _preprocessed(given: dict[str, Any]) -> dict[str, Any]:
     return {**given, "framing": framing, "input_size": given["input_size"] or (framing and framing.crop)}
 
 
+class _TargetName(click.Choice[str]):
+    """A row of TARGETS; where a tool is named instead, its row is said."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check `value`."""
+        tool = TOOLS.get(str(value).lower())
+        if tool is not None and value not in self.choices:
+            use = f"for it use {tool.command}" if tool.target else f"none is for it: {tool.lost}"
+            self.fail(f"{tool.name} is a tool, not a target: {use}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 target = combined(
     click.option(
         "--target",
-        type=click.Choice(tuple(TARGETS)),
-        default="portable",
-        show_default=True,
-        help="What the file is for: decides grids, where values are rounded, and how codes are stored (genie-onnx targets).",
+        type=_TargetName(tuple(TARGETS)),
+        help="What the file is for: decides grids, where values are rounded, and how codes are stored (genie-onnx targets).  "
+        "[default: that of --for, else portable]",
+    ),
+    click.option(
+        "--for",
+        "tool",
+        type=click.Choice(tuple(TOOLS)),
+        metavar="TOOL",
+        help="What reads the file: chooses --target and --format, or says what is wrong with those given (genie-onnx doctor "
+        "--targets has all names).",
     ),
     click.option(
         "--opset",
@@ -340,11 +359,19 @@ def command() -> str:
 
 def chosen_target(given: Mapping[str, Any]) -> Target:
     """Return the row that the options of `target` stand for."""
-    row = TARGETS[given["target"]]
-    if given["grids_for"] is not None:
+    tool = TOOLS.get(given["tool"])
+    name = given["target"] or (tool and tool.target) or "portable"
+    if tool is not None and (said := advice(tool, name, given.get("abits") or 8)) is not None:
+        click.echo(f"note: {said}", err=True)
+    if name not in TARGETS:
+        raise click.UsageError(f"--target {name} is not in this version of genie-onnx")
+    row, grids_for = TARGETS[name], given["grids_for"]
+    if grids_for is None and tool is not None and name == tool.target and tool.options:
+        grids_for = tool.name
+    if grids_for is not None:
         if row.form.style != "float":
             raise click.UsageError(f"--format says how grids lie beside a float model, and --target {row.name} is none: encodings is")
-        row = row.with_grids_for(given["grids_for"])
+        row = row.with_grids_for(grids_for)
     if given["opset"] is not None:
         row = dataclasses.replace(row, form=dataclasses.replace(row.form, opset=given["opset"]))
     if given["round_outputs"]:

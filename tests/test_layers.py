@@ -38,6 +38,7 @@ TABLE = {
     "seeds": Row("", ONNX | RUNTIME | CLICK),
     "qparams": Row("", THIRD),
     "targets": Row("", THIRD),
+    "tools": Row("", THIRD),
     "framing": Row("errors", THIRD),
     "requirements": Row("errors", THIRD),
     "config": Row("errors targets framing", THIRD),
@@ -93,7 +94,7 @@ TABLE = {
 DOORS = {
     "__init__": Row(
         "bits comparison config delivery environment errors evaluation events framing machine pipeline "
-        "preparation report requirements run targets validate",
+        "preparation report requirements run targets tools validate",
         THIRD,
     ),
     "__main__": Row("", THIRD),  # the door to genie_onnx_cli, which no other module may open
