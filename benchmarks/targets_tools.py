@@ -26,14 +26,16 @@ import onnxruntime as ort
 
 JSONL = Path(__file__).parent / "targets.jsonl"
 AIMET = """
-import json, sys, numpy as np, onnx
+import json, sys, time, numpy as np, onnx
 from aimet_onnx.quantsim import QuantizationSimModel, load_encodings_to_sim
 file, images, out = sys.argv[1:]
+started = time.monotonic()
 model, x = onnx.load(file), np.load(images)
 name = model.graph.input[0].name
 sim = QuantizationSimModel(model, dummy_input={name: x[:1]}, quant_scheme="min_max")
 table = file.replace(".onnx", ".aimet.json")
 load_encodings_to_sim(sim, table, strict=False)
+seconds = time.monotonic() - started
 read = json.load(open(table))
 wanted = read["param_encodings"] + read["activation_encodings"]
 same = 0
@@ -43,7 +45,7 @@ for entry in wanted:
     same += bool(grid) and grid[0].bw == entry["bw"] and np.allclose([g.delta for g in grid], entry["scale"], rtol=1e-6) \\
         and np.array_equal(np.rint([g.offset for g in grid]), entry["offset"])
 np.save(out, np.concatenate([sim.session.run(None, {name: x[i:i + 1]})[0] for i in range(len(x))]))
-print(json.dumps({"codes": same == len(wanted), "said": f"{same} of {len(wanted)} encodings"}))
+print(json.dumps({"codes": same == len(wanted), "said": f"{same} of {len(wanted)} encodings", "convert_s": seconds}))
 """
 MNN = """
 import json, sys, numpy as np
@@ -59,16 +61,19 @@ for i in range(len(x)):
 np.save(out, np.concatenate(found))
 """
 OPENCV = """
-import json, sys, numpy as np, cv2
+import json, sys, time, numpy as np, cv2
 file, images, out = sys.argv[1:]
+started = time.monotonic()
 x = np.load(images)
 old = cv2.__version__.startswith("4")
 net = cv2.dnn.readNetFromONNX(file) if old else cv2.dnn.readNetFromONNX(file, cv2.dnn.ENGINE_CLASSIC)
+seconds = time.monotonic() - started
 found = []
 for i in range(len(x)):
     net.setInput(x[i:i + 1])
     found.append(net.forward().reshape(1, -1).copy())
 np.save(out, np.concatenate(found))
+print(seconds)
 """
 VERSION = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
 PACKAGES = {"aimet": "aimet-onnx", "mnn": "MNN", "opencv": "opencv-python-headless"}
@@ -131,12 +136,12 @@ def tried(tool: str, python: str, run: Path, images: Path, folder: Path) -> dict
         found = mnn(python, file, images, out)
     elif tool == "aimet":
         file = exported(run, folder, "encodings", "--format", "aimet")
-        printed, seconds, peak = timed([python, "-c", AIMET, file, images, out])
-        found = {**json.loads(printed.splitlines()[-1]), "convert_s": seconds, "peak_mib": peak, "size": file.stat().st_size}
+        printed, _, peak = timed([python, "-c", AIMET, file, images, out])
+        found = {**json.loads(printed.splitlines()[-1]), "peak_mib": peak, "size": file.stat().st_size}
     else:
         file = exported(run, folder, "opencv")
-        _, seconds, peak = timed([python, "-c", OPENCV, file, images, out])
-        found = {"codes": True, "said": "0", "convert_s": seconds, "peak_mib": peak, "size": file.stat().st_size}
+        printed, _, peak = timed([python, "-c", OPENCV, file, images, out])
+        found = {"codes": True, "said": "0", "convert_s": float(printed), "peak_mib": peak, "size": file.stat().st_size}
     return {**found, "target": "opencv" if tool == "opencv" else f"encodings --format {tool}", "output": np.load(out)}
 
 
