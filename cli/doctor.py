@@ -6,13 +6,14 @@ import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib import metadata
 from shutil import get_terminal_size
 
 import click
 from genie_onnx_cli import options
 from genie_onnx_cli.groups import RUNNING, command, option, under
 
-from genie_onnx import Finding
+from genie_onnx import TOOLS, Finding
 from genie_onnx.errors import RunError
 
 COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
@@ -23,10 +24,11 @@ INDENT = 23  # columns of level and topic
 @under(
     RUNNING,
     option("--smoke/--no-smoke", default=True, show_default=True, help="At last, quantize a tiny model: some seconds."),
+    option("--targets", "of_targets", is_flag=True, help="Instead: the tools that read our files, and how to get each."),
     options.quiet,
     options.as_json,
 )
-def doctor(smoke: bool, quiet: bool, as_json: bool) -> None:
+def doctor(smoke: bool, of_targets: bool, quiet: bool, as_json: bool) -> None:
     """Look at this installation and machine: packages, CPU, memory, GPU, runtimes; what is wrong comes with what to do.
 
     Each part is looked at in a Python of its own, so a broken library is a finding. The exit code is 1 where there is a problem.
@@ -34,8 +36,13 @@ def doctor(smoke: bool, quiet: bool, as_json: bool) -> None:
     \b
     genie-onnx doctor
     genie-onnx doctor --no-smoke --json
+    genie-onnx doctor --targets
     """
     import genie_onnx
+
+    if of_targets:
+        tools(as_json)
+        return
 
     def tell(topic: str) -> None:
         if not quiet:
@@ -49,6 +56,37 @@ def doctor(smoke: bool, quiet: bool, as_json: bool) -> None:
     problems = sum(finding.level == "problem" for finding in found)
     if problems:
         raise RunError(f"{problems} problem{'s' if problems > 1 else ''} found: runs are likely to fail until mended")
+
+
+def tools(as_json: bool) -> None:
+    """Print a row for each tool that reads our files: its target, the version seen, the one installed here, how to get it."""
+    from genie_onnx_cli.show import console, table
+
+    rows = [{**asdict(tool), "command": tool.command, "installed": _installed(tool.package)} for tool in TOOLS.values()]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    found = table("tool", "target", "seen in", "here")
+    for column in found.columns:
+        column.justify = "left"
+    for row in rows:
+        found.add_row(row["name"], row["command"] or "none", row["version"] or "-", row["installed"] or "-")
+    console.print(found)
+    console.print("\nto get them (an environment of its own is named to verify by --python NAME=env-NAME/bin/python):")
+    for row in rows:
+        if row["install"]:
+            console.print(f"  {row['name']:12} {row['install']}")
+
+
+def _installed(package: str) -> str | None:
+    """Return the version of a package in this environment."""
+    names = (package, f"{package}-gpu") if package == "onnxruntime" else (package,)
+    for name in names if package else ():
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
 
 
 def show(found: Sequence[Finding]) -> None:

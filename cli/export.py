@@ -28,7 +28,7 @@ from genie_onnx_cli.groups import FILE, MAIN, RUNNING, command, option, under
         help="If the target needs other numbers, learn them from the run's images (in OUTPUT.genie; as long as the run took).",
     ),
 )
-@under(FILE, options.opset, options.grids_for, options.round_outputs, *options.requiring)
+@under(FILE, options.tool, options.opset, options.grids_for, options.round_outputs, *options.requiring)
 @under(RUNNING, options.memory_budget, *options.progress)
 def export(run_dir: Path, **given: Any) -> None:
     """Write the codes of the finished run in RUN_DIR for another target, verified like the first file.

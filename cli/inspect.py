@@ -25,7 +25,7 @@ from genie_onnx_cli.preprocessing import input_size, layout
 )
 @under(ROUNDED, *placement.rounded)
 @under(MODEL, input_size, layout, options.set_input, options.bn_from)
-@under(FILE, options.opset, options.grids_for, options.round_outputs)
+@under(FILE, options.tool, options.opset, options.grids_for, options.round_outputs)
 @under(ABLATIONS, *placement.published_points)
 def inspect(model: Path, **given: Any) -> None:
     """Show operators, BatchNorm statistics, blocks, what would be quantised, and which images zero-shot would use."""
@@ -48,6 +48,6 @@ def inspect(model: Path, **given: Any) -> None:
     if given["as_json"]:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:
-        inspection(found, given["verbose"])
+        inspection(found, given["verbose"], config.target.name)
         then = f"genie-onnx quantize {shlex.quote(str(model))} --dry-run"
         click.echo(f"next: {then}     what a run does, and how long it takes here")

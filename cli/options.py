@@ -14,7 +14,7 @@ from genie_onnx_cli import completing
 from genie_onnx_cli.groups import option
 from genie_onnx_cli.kinds import InputValues, Percent
 
-from genie_onnx import TARGETS, Requirements, Target
+from genie_onnx import TARGETS, TOOLS, Requirements, Target, advice
 
 model = click.argument("model", type=click.Path(path_type=Path), metavar="MODEL")
 data = option(
@@ -139,13 +139,32 @@ log_json = option("--log-json", is_flag=True, help="Progress as JSON lines on st
 as_json = option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+class _TargetName(click.Choice[str]):
+    """A row of TARGETS; where a tool is named instead, its row is said."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check `value`."""
+        tool = TOOLS.get(str(value).lower())
+        if tool is not None and value not in self.choices:
+            use = f"for it use {tool.command}" if tool.target else f"none is for it: {tool.lost}"
+            self.fail(f"{tool.name} is a tool, not a target: {use}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 target = option(
     "--target",
-    type=click.Choice(tuple(TARGETS)),
+    type=_TargetName(tuple(TARGETS)),
     metavar="NAME",
-    default="portable",
-    show_default=True,
-    help="What the file is for: decides grids, where values are rounded, and how codes are stored (list: genie-onnx targets).",
+    help="What the file is for: decides grids, where values are rounded, and how codes are stored (list: genie-onnx targets).  "
+    "[default: that of --for, else portable]",
+)
+tool = option(
+    "--for",
+    "tool",
+    type=click.Choice(tuple(TOOLS)),
+    metavar="TOOL",
+    help="What reads the file: chooses --target and --format, or says what is wrong with those given (list: genie-onnx doctor "
+    "--targets).",
 )
 opset = option(
     "--opset",
@@ -197,13 +216,21 @@ def command() -> str:
 
 def chosen_target(given: Mapping[str, Any]) -> Target:
     """Return the row that the options of `target` stand for."""
-    row = TARGETS[given["target"]]
-    if given["grids_for"] is not None:
+    tool = TOOLS.get(given["tool"])
+    name = given["target"] or (tool and tool.target) or "portable"
+    if tool is not None and (said := advice(tool, name, given.get("abits") or 8)) is not None:
+        click.echo(f"note: {said}", err=True)
+    if name not in TARGETS:
+        raise click.UsageError(f"--target {name} is not in this version of genie-onnx")
+    row, grids_for = TARGETS[name], given["grids_for"]
+    if grids_for is None and tool is not None and name == tool.target and tool.options:
+        grids_for = tool.name
+    if grids_for is not None:
         if row.form.style != "float":
             raise click.UsageError(
                 f"--format says how grids lie beside a float model, and --target {row.name} is none: encodings is"
             )
-        row = row.with_grids_for(given["grids_for"])
+        row = row.with_grids_for(grids_for)
     if given["opset"] is not None:
         row = dataclasses.replace(row, form=dataclasses.replace(row.form, opset=given["opset"]))
     if given["round_outputs"]:

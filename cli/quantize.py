@@ -67,6 +67,7 @@ from genie_onnx_cli.preprocessing import input_size, layout, preprocessing
 @under(
     FILE,
     option("-o", "--output", type=click.Path(path_type=Path), help="The quantised model.  [default: MODEL.quant.onnx]"),
+    options.tool,
     options.opset,
     options.grids_for,
     options.round_outputs,

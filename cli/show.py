@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from genie_onnx import BitPlan, Estimate, ImagePlan, Plan, Quality, QuantizeConfig, Result
+from genie_onnx import BitPlan, Estimate, ImagePlan, Plan, Quality, QuantizeConfig, Result, unfit_for_portable
 
 LONG = 1800.0  # seconds, from which on a shorter run is proposed
 NAMED = 2  # of nodes that share a reason
@@ -48,6 +48,13 @@ def rounding(config: QuantizeConfig) -> str:
     return ", ".join(stages + [f"a last pass of {epochs} epochs"] * (epochs > 0))
 
 
+def not_for(target: str, value_bits: Iterable[int]) -> str | None:
+    """Say which tools must not be given a file of `target`; None where none is known."""
+    if target not in ("portable", "onnxruntime") or min(value_bits, default=8) >= 8:
+        return None
+    return f"values below 8 bits have a Clip on their codes, so not for {', '.join(unfit_for_portable())}: with --for TOOL the form is its own"
+
+
 def plan(todo: ImagePlan, expected: Estimate, preset: str | None) -> None:
     """Say what a run is about to do, and what it is expected to take; `preset` in words, where one was chosen."""
     config, placement, compute = todo.config, todo.prepared.placement, todo.compute
@@ -72,6 +79,8 @@ def plan(todo: ImagePlan, expected: Estimate, preset: str | None) -> None:
     for notice in todo.notices:
         console.print(f"note: {notice}")
     if isinstance(todo, Plan):
+        if (said := not_for(config.target.name, (a.bits for a in placement.activations))) is not None:
+            console.print(f"note: {said}")
         for line in grouped(placement.float_nodes, "nodes"):
             console.print(f"kept float: {line}")
     console.print(f"time: {expected.text('CPU' if compute.device.type == 'cpu' else 'GPU')}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from genie_onnx_cli.show import by_bits, console, grouped, layers, size
+from genie_onnx_cli.show import by_bits, console, grouped, layers, not_for, size
 from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
@@ -16,8 +16,8 @@ _LAYER, _FLOAT = "bold", "yellow"
 _UNBOUNDED = 10_000  # columns: a tree is cut off at the width of its console, and names of nodes are long
 
 
-def inspection(found: Inspection, verbose: bool) -> None:
-    """Print what `inspect` found; `verbose` names every node and every rounded value."""
+def inspection(found: Inspection, verbose: bool, target: str) -> None:
+    """Print what `inspect` found for files of `target`; `verbose` names every node and every rounded value."""
     _facts(found)
     Console(highlight=False, width=_UNBOUNDED).print(_tree(found, verbose))
     _rounding(found, verbose)
@@ -25,8 +25,9 @@ def inspection(found: Inspection, verbose: bool) -> None:
         f"size: {size(found.float_bytes)} now, {size(found.packed_bytes)} at true bits ({found.parameters:,} parameters)"
     )
     console.print(f"images without --data: {found.images} ({found.images_reason})")
-    for notice in found.notices:
-        console.print(f"note: {notice}")
+    for notice in (*found.notices, not_for(target, (value.bits for value in found.activations))):
+        if notice is not None:
+            console.print(f"note: {notice}")
     if found.export_call is not None:
         console.print(f"to keep BatchNormalization: {found.export_call}")
 

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from genie_onnx.requirements import Requirements
     from genie_onnx.run.status import RunStatus, status
     from genie_onnx.targets import TARGETS, Constraints, Form, Target
+    from genie_onnx.tools import TOOLS, Tool, advice, unfit_for_portable
     from genie_onnx.validate import Confusion, Figure, PairedDifference
     from genie_onnx.validate.layerwise import Advice, BlockFinding, Effect, Findings, ValueFinding, WeightFinding
     from genie_onnx.validate.quality import OutputQuality, Quality
@@ -113,6 +114,7 @@ _HOMES = {
     "machine.team": ("Team", "first_to_fail", "join_team"),
     "pipeline.time_left": ("Estimate", "TimeLeft"),
     "targets": ("TARGETS", "Constraints", "Form", "Target"),
+    "tools": ("TOOLS", "Tool", "advice", "unfit_for_portable"),
     "validate": ("Confusion", "Figure", "PairedDifference"),
     "validate.layerwise": ("Advice", "BlockFinding", "Effect", "Findings", "ValueFinding", "WeightFinding"),
     "validate.runtimes": ("OutputError", "RuntimeFinding"),
@@ -124,6 +126,7 @@ __all__ = [
     "PRESETS",
     "RECIPES",
     "TARGETS",
+    "TOOLS",
     "Advice",
     "BitGoal",
     "BitPlan",
@@ -179,10 +182,12 @@ __all__ = [
     "Target",
     "Team",
     "TimeLeft",
+    "Tool",
     "ValueBits",
     "ValueFinding",
     "Verification",
     "WeightFinding",
+    "advice",
     "cancellable",
     "compare",
     "default_preset",
@@ -202,6 +207,7 @@ __all__ = [
     "rounding_rate",
     "status",
     "to_json",
+    "unfit_for_portable",
     "verify",
     "versions",
 ]

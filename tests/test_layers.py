@@ -38,6 +38,7 @@ TABLE = {
     "seeds": Row("", ONNX | RUNTIME | CLICK),
     "qparams": Row("", THIRD),
     "targets": Row("", THIRD),
+    "tools": Row("", THIRD),
     "framing": Row("errors", THIRD),
     "spellings": Row("", THIRD),
     "preprocessing": Row("framing", THIRD),
@@ -100,7 +101,7 @@ TABLE = {
 DOORS = {
     "__init__": Row(
         "bits comparison config delivery effort environment errors evaluation events framing machine pipeline "
-        "preparation preprocessing report requirements run targets validate",
+        "preparation preprocessing report requirements run targets tools validate",
         THIRD,
     ),
     "__main__": Row("", THIRD),  # the door to genie_onnx_cli, which no other module may open
