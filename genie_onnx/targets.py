@@ -18,6 +18,7 @@ ORT_QUANTIZATION = "https://onnxruntime.ai/docs/performance/model-optimizations/
 QONNX = "https://github.com/fastmachinelearning/qonnx/blob/main/docs/qonnx-custom-ops/quant_op.md"
 HLS4ML = "https://fastmachinelearning.org/hls4ml/frontend/qonnx.html"
 FINN = "https://github.com/Xilinx/finn/tree/main/src/finn/transformation/qonnx"
+LITERT = "https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec"
 ORT_QNN = "https://onnxruntime.ai/docs/execution-providers/QNN-ExecutionProvider.html"
 
 
@@ -38,6 +39,7 @@ class Constraints:
     # of all values; unshifted: from 0 on where nothing is negative, else symmetric, so that unsigned or signed codes have no zero point
     value_grid: Literal["affine", "unshifted"] = "affine"
     scales: Literal["any", "power-of-two"] = "any"  # powers of two are searched, and not learned
+    weight_codes: Literal["all", "narrow"] = "all"  # narrow: of a symmetric grid of 8 bits, -127..127
     weight_bits: tuple[int, int] = (2, 8)  # smallest and largest
     value_bits: tuple[int, int] = (2, 8)
 
@@ -52,8 +54,9 @@ class Constraints:
 class Form:
     """How codes are written down."""
 
-    # float: a float model with rounded weights, the grids in a file beside it; qonnx: Quant nodes on floats (exporter.quant_nodes)
-    style: Literal["qdq", "float", "qonnx"] = "qdq"
+    # float: a float model with rounded weights, the grids in a file beside it; qonnx: Quant nodes on floats (exporter.quant_nodes);
+    # tflite: QDQ, and an integer .tflite file beside it (exporter.litert)
+    style: Literal["qdq", "float", "qonnx", "tflite"] = "qdq"
     weights: Literal["int8", "int4"] = "int8"  # int4: those of at most 4 bits as INT4 or UINT4
     values: Literal["uint8", "int8"] = "uint8"  # int8: stored less their zero point, which is 0 then
     clip: Literal["codes", "floats"] = (
@@ -72,8 +75,8 @@ class Form:
 
     @property
     def in_onnx(self) -> Form:
-        """The same with nothing but ONNX's own operators: what is run and judged in place of Quant nodes."""
-        return replace(self, style="qdq") if self.style == "qonnx" else self
+        """The same with nothing but ONNX's own operators: what is run and judged in place of Quant nodes or a .tflite file."""
+        return replace(self, style="qdq") if self.style in ("qonnx", "tflite") else self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +231,18 @@ _ROWS = (
         form=Form(style="qonnx", clip="floats", reader="hls4ml", batch="fixed"),
         limits="no zero points, scales are powers of two: one a value and a matrix product, one a channel of a convolution",
         sources=(HLS4ML,),
+    ),
+    Target(
+        name="litert",
+        reads="LiteRT, TensorFlow Lite for Microcontrollers, and Vela (Arm Ethos-U)",
+        constraints=Constraints(
+            selections="shared", pools="shared", outputs="rounded", weight_grid="symmetric", weight_codes="narrow"
+        ),
+        form=Form(style="tflite", batch="fixed"),
+        limits="an integer .tflite file, NHWC, batch fixed, INT8 throughout: values below 8 bits are clamped in it; the .onnx file "
+        "beside it is what was judged. Kernels round in fixed point, which moves some values by one code",
+        verified=("ai-edge-litert 2.3.0", "ethos-u-vela 5.2.0"),
+        sources=(LITERT,),
     ),
     Target(
         name="encodings",
