@@ -140,6 +140,8 @@ def result(done: Result) -> None:
     console.print(
         f"{done.output}   ({report.seconds:.0f} s; report in {done.report_file.name}, images and codes in {done.run_dir})"
     )
+    if done.tflite is not None:
+        console.print(f"{done.tflite}   ({size(done.tflite.stat().st_size)}: the same codes for {target['name']})")
     if done.left_aside is not None:
         console.print(f"note: {done.left_aside} beside it is what an earlier run put aside; it is not of this one")
     if done.page is not None:
