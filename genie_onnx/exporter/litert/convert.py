@@ -44,7 +44,7 @@ def to_tflite(proto: onnx.ModelProto) -> bytes:
     for value in proto.graph.output:
         found = desk.read(value.name)
         desk.draft.outputs.append(found.number)
-        desk.draft.orders[value.name] = found.order
+        desk.draft.places.outputs[value.name] = found.order
     return write(desk.draft, "genie-onnx")
 
 
@@ -69,7 +69,7 @@ def _input(desk: Desk, name: str) -> None:
     grid = None if sink.grid is None else type(sink.grid)(sink.grid.scale, sink.grid.zero_point)
     number = desk.new(name, placed, grid)
     desk.draft.inputs.append(number)
-    desk.draft.orders[name] = order
+    desk.draft.places.inputs[name] = order
     desk.settle(name, Value(number, placed, order, grid))
 
 

@@ -153,6 +153,7 @@ class Desk:
             return
         value = self.clamped(self.on_grid(value, sink.grid), sink.grid, sink.name)
         self.values[sink.name] = value
+        self.draft.places.codes[sink.name] = (value.number, value.order, self.reading.offsets[sink.name])
         if value.number not in self.draft.inputs:
             self.draft.rename(value.number, sink.name)
 

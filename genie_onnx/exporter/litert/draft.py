@@ -54,14 +54,24 @@ class Operator:
 
 
 @dataclass
+class Places:
+    """Of each input and output, by name in the ONNX file and in its order: the ONNX axis at each place of its tensor. Of codes there
+    also the tensor, and what was added to them."""
+
+    inputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    outputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    codes: dict[str, tuple[int, tuple[int, ...], int]] = field(default_factory=dict)
+
+
+@dataclass
 class Draft:
-    """The whole file. `orders` has, for each input and output, the ONNX axis that lies at each place of its tensor."""
+    """The whole file, and `places`: what of the ONNX file lies where in it."""
 
     tensors: list[Tensor] = field(default_factory=list)
     operators: list[Operator] = field(default_factory=list)
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
-    orders: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    places: Places = field(default_factory=lambda: Places())
     _names: set[str] = field(default_factory=set)
 
     def tensor(self, name: str, shape: Sequence[int], dtype: npt.DTypeLike, data: Array | None = None, grid: Grid | None = None) -> int:

@@ -54,7 +54,8 @@ class Reading:
         self.outputs = {value.name for value in proto.graph.output}
         self.coded: dict[str, Coded] = {}
         self.codes: dict[str, str] = {}  # what DequantizeLinear yields -> the codes it reads
-        self.grids: dict[str, Grid] = {}  # of codes
+        self.grids: dict[str, Grid] = {}  # of codes ...
+        self.offsets: dict[str, int] = {}  # ... and what is added to them
         self._readers: dict[str, list[onnx.NodeProto]] = {}
         self._folded: set[str] = set()  # Relu and Clip that have become bounds
         for node in self.graph.node:
@@ -124,6 +125,7 @@ class Reading:
                 low, high = (int(self.constants[name]) for name in self._sole_clip(node).input[1:3])
             scale, zero_point = self.constants[node.input[1]], int(self.constants[node.input[2]])
             offset = HIGH - (2 ** self._bits.get(last, 8) - 1)
+            self.offsets[last] = offset
             self.grids[last] = Grid(np.asarray(scale, np.float32), zero_point + offset, max(low + offset, LOW), min(high + offset, HIGH))
         elif node.op_type == "DequantizeLinear":
             source = node.input[0]

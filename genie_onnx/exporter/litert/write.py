@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import flatbuffers
@@ -18,7 +19,7 @@ from genie_onnx.exporter.litert.draft import Draft, Operator, Tensor
 SCHEMA = 3
 IDENTIFIER = b"TFL3"
 ALIGNMENT = 16  # bytes, of a buffer: what kernels ask for
-LAYOUTS = "genie_onnx.layouts"  # metadata: JSON {name of an input or output: the ONNX axis at each place}
+PLACES = "genie_onnx.places"  # metadata: draft.Places in JSON, for whoever compares the two files
 _TYPES = {"float32": tflite.TensorType.FLOAT32, "int8": tflite.TensorType.INT8, "int32": tflite.TensorType.INT32}
 # The first version of an operator that has what is used here (tflite/tools/versioning/op_version.cc); 1 where it is not named.
 _VERSIONS = {
@@ -52,8 +53,8 @@ def write(draft: Draft, description: str) -> bytes:
         Operators=_offsets(builder, operators),
         Name=builder.CreateString("main"),
     )
-    metadata = _table(builder, "Metadata", Name=builder.CreateString(LAYOUTS), Buffer=len(buffers))
-    buffers.append(_buffer(builder, json.dumps(draft.orders).encode()))
+    metadata = _table(builder, "Metadata", Name=builder.CreateString(PLACES), Buffer=len(buffers))
+    buffers.append(_buffer(builder, json.dumps(asdict(draft.places)).encode()))
     model = _table(
         builder,
         "Model",

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ class Answer:
     milliseconds: float | None  # shortest run of one batch
     float_milliseconds: float | None
     messages: tuple[str, ...] = ()  # the last lines it wrote to the terminal
+    codes: Mapping[str, Array] = field(default_factory=dict)  # [few batches, ...] of values inside, by name in the ONNX file
+    notes: tuple[str, ...] = ()
 
 
 def ask(
@@ -82,6 +84,8 @@ def ask(
             milliseconds=answer.get("milliseconds"),
             float_milliseconds=answer.get("float_milliseconds"),
             messages=_messages(folder),
+            codes=dict(zip(answer.get("codes", []), _arrays(folder / "codes.npz"), strict=True)) if "codes" in answer else {},
+            notes=tuple(answer.get("notes", [])),
         )
 
 

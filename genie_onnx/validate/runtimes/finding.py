@@ -23,7 +23,8 @@ LIMIT = 0.01
 # Convolutions and matrix products: in onnxruntime an operator's name says what it computes in; elsewhere its type does.
 _INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat")
 _RELAX = ("nn.conv1d", "nn.conv2d", "nn.conv3d", "nn.conv1d_transpose", "nn.conv2d_transpose", "matmul")
-_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul", *(f"relax.{name}" for name in _RELAX))
+_LITERT = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
+_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul", *(f"relax.{name}" for name in _RELAX), *_LITERT)
 _INTEGER_TYPES = ("u8", "i8", "i32", "uint8", "int8", "int32")
 
 
@@ -49,6 +50,16 @@ class OutputError:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MovedCodes:
+    """Codes of one value inside, against the reference: how many there are, how many differ, and by how much at most."""
+
+    value: str
+    count: int
+    moved: int
+    largest: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class RuntimeFinding:
     """A runtime's row; `problem` is None exactly when it loads the file and computes what the file says."""
 
@@ -61,6 +72,8 @@ class RuntimeFinding:
     milliseconds: float | None = None  # one batch, one thread, shortest of several runs; None in an emulator
     float_milliseconds: float | None = None  # of the float model, in turns with the file
     messages: tuple[str, ...] = ()  # the last lines it wrote to the terminal, where there is a problem
+    codes: tuple[MovedCodes, ...] = ()  # of values inside, where the runtime shows them
+    notes: tuple[str, ...] = ()  # what it says of its own
 
     @property
     def speedup(self) -> float | None:
@@ -80,10 +93,17 @@ class RuntimeFinding:
         return {**asdict(self), "outputs": outputs, "speedup": self.speedup}
 
 
-def judge(runtime: str, answer: Answer, reference: Mapping[str, Array], weighted: int | None = None) -> RuntimeFinding:
+def judge(
+    runtime: str,
+    answer: Answer,
+    reference: Mapping[str, Array],
+    weighted: int | None = None,
+    codes: Mapping[str, Array] | None = None,
+) -> RuntimeFinding:
     """Hold `answer` against `reference`, [batches, n, ...] by output name in the file's order.
 
-    `weighted` is how many layers with weights the file has, where it says so: products of two computed values are none.
+    `weighted` is how many layers with weights the file has, where it says so: products of two computed values are none. `codes`
+    has those of the file for what the runtime shows inside, by name.
     """
     outputs: tuple[OutputError, ...] = ()
     problem = answer.problem
@@ -106,6 +126,8 @@ def judge(runtime: str, answer: Answer, reference: Mapping[str, Array], weighted
         milliseconds=answer.milliseconds,
         float_milliseconds=answer.float_milliseconds,
         messages=answer.messages if problem else (),
+        codes=tuple(_moved(name, expected, answer.codes[name]) for name, expected in (codes or {}).items()),
+        notes=answer.notes,
     )
 
 
@@ -123,6 +145,11 @@ def layers(operators: Mapping[str, int]) -> tuple[int, int]:
         elif name in _LAYERS or name in FLOAT_KERNELS:
             floating += count
     return integer, floating
+
+
+def _moved(name: str, reference: Array, found: Array) -> MovedCodes:
+    steps = np.abs(found.astype(np.int64) - reference.astype(np.int64))
+    return MovedCodes(value=name, count=steps.size, moved=int((steps > 0).sum()), largest=int(steps.max(initial=0)))
 
 
 def _compare(name: str, reference: Array, found: Array) -> OutputError:
