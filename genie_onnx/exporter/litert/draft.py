@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -73,6 +74,7 @@ class Draft:
     outputs: list[int] = field(default_factory=list)
     places: Places = field(default_factory=lambda: Places())
     _names: set[str] = field(default_factory=set)
+    _constants: dict[Hashable, int] = field(default_factory=dict)
 
     def tensor(self, name: str, shape: Sequence[int], dtype: npt.DTypeLike, data: Array | None = None, grid: Grid | None = None) -> int:
         """Add a tensor and return its number."""
@@ -80,8 +82,11 @@ class Draft:
         return len(self.tensors) - 1
 
     def constant(self, name: str, data: Array, grid: Grid | None = None) -> int:
-        """Add a constant and return its number."""
-        return self.tensor(name, data.shape, data.dtype, data, grid)
+        """Add a constant and return its number, which is that of an equal one where there is one: weights are shared."""
+        key = (data.dtype.name, data.shape, hashlib.sha256(np.ascontiguousarray(data)).digest(), grid)
+        if key not in self._constants:
+            self._constants[key] = self.tensor(name, data.shape, data.dtype, data, grid)
+        return self._constants[key]
 
     def add(self, name: str, inputs: Sequence[int], outputs: Sequence[int], table: str = "", **options: Any) -> None:
         """Add an operator behind those there are."""

@@ -32,6 +32,8 @@ def reshape(desk: Desk, node: onnx.NodeProto) -> None:
         places = np.arange(int(np.prod(sizes))).reshape(sizes)
         order = places.transpose([a - 1 for a in value.order[1:]]).reshape(-1)
         desk.put(node, replace(desk.reshaped(value, shape), order=(0, 1)))
+        if (order == np.arange(order.size)).all():
+            return
         name = desk.reading.sink(node.output[0]).name
         desk.columns[name] = order
         desk.draft.places.codes.pop(name, None)  # its columns are in another order than there
