@@ -27,6 +27,10 @@ def verification(found: Verification) -> None:
     for row in found.runtimes:
         if row.problem is not None:
             console.print(f"{row.runtime}: {row.problem}" + (" (what else it said: --json)" if row.messages else ""))
+        if row.codes:
+            console.print(_codes(row))
+        for note in row.notes:
+            console.print(f"{row.runtime}: {note}")
     for change in found.changes[:_CHANGES]:
         console.print(f"changed: {change}")
     if len(found.changes) > _CHANGES:
@@ -47,6 +51,18 @@ def _cells(row: RuntimeFinding) -> list[str]:
     integer = "" if row.integer_layers is None else f"{row.integer_layers} of {row.integer_layers + (row.float_layers or 0)}"
     agreement = f"{100 * min(agreements):.1f} %" if agreements else ""
     return [f"{row.runtime} {row.version or ''}".rstrip(), verdict, agreement, error, integer]
+
+
+def _codes(row: RuntimeFinding) -> str:
+    """Say how many codes inside are not those of the file, and where most are."""
+    count, moved = sum(value.count for value in row.codes), sum(value.moved for value in row.codes)
+    if not moved:
+        return f"{row.runtime}: all {count} codes of {len(row.codes)} values are those of the file"
+    worst = max(row.codes, key=lambda value: value.moved / value.count)
+    return (
+        f"{row.runtime}: {moved} of {count} codes of {len(row.codes)} values are not those of the file, by at most "
+        f"{max(value.largest for value in row.codes)}; most in '{worst.value}', {100 * worst.moved / worst.count:.2g} % (each: --json)"
+    )
 
 
 def _percent(share: float) -> str:

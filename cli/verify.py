@@ -58,7 +58,7 @@ class _Names:
         "--with",
         "runtimes",
         metavar="NAME[,NAME...]",
-        help="onnxruntime, openvino, tvm, iree, rknn, qnn, qonnx, hls4ml.  [default: those that are installed]",
+        help="onnxruntime, openvino, tvm, iree, rknn, qnn, qonnx, hls4ml, litert, vela.  [default: those that are installed]",
     ),
     option(
         "--python",

@@ -22,6 +22,7 @@ HTP_INT4 = "https://docs.qualcomm.com/bundle/publicresource/topics/80-63442-10/h
 AIMET_TIES = ("AveragePool", "Relu", "Resize", "Upsample")
 """Operators whose output has the quantizer of their input in AIMET (2.42: quantsim.op_types_to_tie_qtzrs, and what HTP
 interpolates); Concat, which is there too, repeats numbers and has one grid anyway."""
+LITERT = "https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec"
 ORT_QNN = "https://onnxruntime.ai/docs/execution-providers/QNN-ExecutionProvider.html"
 
 
@@ -43,6 +44,7 @@ class Constraints:
     # of all values; unshifted: from 0 on where nothing is negative, else symmetric: unsigned or signed codes without zero point
     value_grid: Literal["affine", "unshifted"] = "affine"
     scales: Literal["any", "power-of-two"] = "any"  # powers of two are searched, and not learned
+    weight_codes: Literal["all", "narrow"] = "all"  # narrow: of a symmetric grid of 8 bits, -127..127
     weight_bits: tuple[int, int] = (2, 8)  # smallest and largest
     value_bits: tuple[int, int] = (2, 8)
 
@@ -57,8 +59,9 @@ class Constraints:
 class Form:
     """How codes are written down."""
 
-    # float: a float model with rounded weights, the grids in a file beside it; qonnx: Quant nodes (exporter.quant_nodes)
-    style: Literal["qdq", "float", "qonnx"] = "qdq"
+    # float: a float model with rounded weights, the grids in a file beside it; qonnx: Quant nodes (exporter.quant_nodes);
+    # tflite: QDQ, and an integer .tflite file beside it (exporter.litert)
+    style: Literal["qdq", "float", "qonnx", "tflite"] = "qdq"
     weights: Literal["int8", "int4"] = "int8"  # int4: those of at most 4 bits as INT4 or UINT4
     # int8: stored less their zero point, which is 0 then; signed: INT8 less 128
     values: Literal["uint8", "int8", "signed"] = "uint8"
@@ -80,8 +83,8 @@ class Form:
 
     @property
     def in_onnx(self) -> Form:
-        """The same with nothing but ONNX's own operators: what is run and judged in place of Quant nodes."""
-        return replace(self, style="qdq") if self.style == "qonnx" else self
+        """The same with nothing but ONNX's own operators: what is run and judged in place of Quant nodes or a .tflite file."""
+        return replace(self, style="qdq") if self.style in ("qonnx", "tflite") else self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +173,8 @@ _ROWS = (
         reads="ST Edge AI Core 3.0 and later, for the Neural-ART NPU of STM32N6",
         constraints=Constraints(selections="shared", weight_grid="symmetric", value_bits=(8, 8)),
         form=Form(weights="int4", values="signed", clip="floats", batch="fixed"),
-        limits="values have 8 bits, signed; weights of at most 4 bits are INT4 in opset 21 (Conv and Dense, from 3.0 on), wider ones INT8",
+        limits="values have 8 bits, signed; weights of at most 4 bits are INT4 in opset 21 (Conv and Dense, from 3.0 on), "
+        "wider ones INT8",
         sources=(
             "https://stedgeai-dc.st.com/assets/embedded-docs/release_note.html",
             "https://stedgeai-dc.st.com/assets/embedded-docs/stneuralart_operator_support.html",
@@ -262,6 +266,18 @@ _ROWS = (
         "MatMul, Add, Relu, MaxPool, Flatten and Reshape are refused",
         verified=("hls4ml 1.3.0, compiled by g++", "qonnx 1.0.0"),
         sources=(HLS4ML,),
+    ),
+    Target(
+        name="litert",
+        reads="LiteRT, TensorFlow Lite for Microcontrollers, and Vela (Arm Ethos-U)",
+        constraints=Constraints(
+            selections="shared", pools="shared", outputs="rounded", weight_grid="symmetric", weight_codes="narrow"
+        ),
+        form=Form(style="tflite", batch="fixed"),
+        limits="an integer .tflite file, NHWC, batch fixed, INT8 throughout: values below 8 bits are clamped in it; the .onnx file "
+        "beside it is what was judged. Kernels round in fixed point, which moves some values by one code",
+        verified=("ai-edge-litert 2.3.0", "ethos-u-vela 5.2.0"),
+        sources=(LITERT,),
     ),
     Target(
         name="encodings",

@@ -181,8 +181,8 @@ _ROWS = (
         values="a convolution alone bit for bit; a network within codes",
         kernels="integer convolutions between rounded values, else float",
         how="scales read back from its file; benchmarks/TARGETS.md",
-        lost="rounding of values that no convolution reads; 8-bit values behind Add and Relu stay float; weights take a byte each; "
-        "without --compressionParamsFile every channel gets a new grid",
+        lost="rounding of values that no convolution reads; 8-bit values behind Add and Relu stay float; weights take a byte "
+        "each; without --compressionParamsFile every channel gets a new grid",
         date="2026-12",
         not_portable="only a float model with NAME.mnn.json keeps the codes",
         package="MNN",

@@ -17,14 +17,16 @@ import onnx
 from genie_onnx import exporter, graph
 from genie_onnx.delivery.bias_room import with_room_for_biases
 from genie_onnx.delivery.judge import CHECKS, Verdict, judge, require_same
+from genie_onnx.delivery.narrow import with_narrow_weights
 from genie_onnx.delivery.scale_floor import with_floored_scales
+from genie_onnx.delivery.tflite_file import tflite_path, to_tflite
 from genie_onnx.errors import ConfigError, RunError
 from genie_onnx.events import Step, Tally
 from genie_onnx.graph import query
 from genie_onnx.graph.sizes import Sizes, sizes
 from genie_onnx.grids.equalisation import equalisation_of
 from genie_onnx.images.kept import Judges
-from genie_onnx.machine.atomic import write_text
+from genie_onnx.machine.atomic import replacing, write_text
 from genie_onnx.preparation.prepare import Prepared
 from genie_onnx.reconstruct import Codes
 from genie_onnx.requirements import Requirements
@@ -41,6 +43,7 @@ class Delivery:
     sizes: Sizes
     encodings: str  # JSON
     beside: Mapping[str, str]  # files for the tool that the target names: JSON by the ending of its name
+    tflite: bytes | None = None  # the same numbers as a .tflite file, where the target has one
 
 
 def require_reachable(prepared: Prepared, requirements: Requirements) -> None:
@@ -68,6 +71,7 @@ def deliver(
     codes = with_floored_scales(prepared.deploy, prepared.placement, codes, target.constraints)
     if target.form.style != "float":  # a float bias, too: whoever computes in integers rounds it by itself
         codes = with_room_for_biases(prepared.deploy, prepared.placement, codes, target.constraints)
+    codes = with_narrow_weights(codes, target.constraints)
     tell = Tally(progress, Step(stage="export", iterations=CHECKS))
     placement = prepared.placement
     blocks = {block.name: block.nodes for block in prepared.blocks}
@@ -78,7 +82,7 @@ def deliver(
     judged_form = dataclasses.replace(target, form=target.form.in_onnx)
     proto = exporter.export(deploy, prepared.user, placement, codes, judged_form, metadata)
     verdict = judge(prepared, codes, proto, judges, target, requirements, tell)
-    if target.form != judged_form.form and verdict.parity.ok:
+    if target.form.style == "qonnx" and verdict.parity.ok:
         twin, proto = proto, exporter.export(deploy, prepared.user, placement, codes, target, metadata)
         require_same(prepared, twin, proto, judges.held_back, "the file computes something else as Quant nodes")
     judged = {"level": verdict.quality.level, "verdict": str(verdict.quality)}
@@ -95,7 +99,8 @@ def deliver(
     bits = {spec.value: spec.bits for spec in placement.weights}
     proto = with_checksums(proto)
     beside = {ending: json.dumps(table, indent=1) for ending, table in _for_tool(prepared, codes, target, metadata).items()}
-    return Delivery(proto, verdict, sizes(prepared.user, prepared.deploy, bits, proto), json.dumps(table), beside)
+    tflite = to_tflite(proto) if target.form.style == "tflite" and verdict.parity.ok else None
+    return Delivery(proto, verdict, sizes(prepared.user, prepared.deploy, bits, proto), json.dumps(table), beside, tflite)
 
 
 def _for_tool(prepared: Prepared, codes: Codes, target: Target, metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -116,6 +121,9 @@ def write(delivery: Delivery, output: Path, sources: Sequence[Path]) -> Path:
     require_parity(delivery.verdict.parity)
     path = output if delivery.verdict.quality.ok else aside(output)
     exporter.save(delivery.proto, path, sources)
+    if delivery.tflite is not None:
+        with replacing(tflite_path(path)) as partial:
+            partial.write_bytes(delivery.tflite)
     write_text(encodings_path(path), delivery.encodings)
     for ending, text in delivery.beside.items():
         write_text(beside(path, ending), text)

@@ -22,6 +22,7 @@ import onnx_ir as ir
 from genie_onnx import graph
 from genie_onnx.data import PathLike
 from genie_onnx.delivery.integrity import Integrity, integrity
+from genie_onnx.delivery.tflite_file import ENDING, onnx_path, tflite_path
 from genie_onnx.errors import ConfigError, RunError
 from genie_onnx.events import Step, Tally
 from genie_onnx.framing import Framing, LayoutChoice
@@ -29,8 +30,9 @@ from genie_onnx.images.trial_images import taking, trial_images
 from genie_onnx.preprocessing import Order, Preprocessing
 from genie_onnx.spellings import renamed_arguments
 from genie_onnx.validate import KernelCounts, Session, integer_kernels, weighted_layers
-from genie_onnx.validate.runtimes import LIMIT, RUNTIMES, Runtime, RuntimeFinding, ask, doubt, is_installed, judge
+from genie_onnx.validate.runtimes import LIMIT, RUNTIMES, Answer, Runtime, RuntimeFinding, ask, doubt, is_installed, judge
 from genie_onnx.validate.saturation import has_vnni, wide_weights
+from genie_onnx.validate.session import Array
 
 SATURATES = (
     "{count} weights have more than 7 bits, and this CPU has no VNNI: onnxruntime's integer kernels saturate with them here. "
@@ -87,7 +89,7 @@ def verify(
     """Run the file `model` in other runtimes and hold what they compute against the file, computed node by node.
 
     Args:
-        model: a quantised ONNX file with one input, [N, C, H, W] or [N, H, W, C].
+        model: a quantised ONNX file with one input, [N, C, H, W] or [N, H, W, C]; or the .tflite file beside one.
         float_model: the model it was made from; each runtime's time for it is the one to compare with.
         runtimes: names from `RUNTIMES`; None: all that are installed.
         pythons: interpreters by name of the runtime, for those that are installed in an environment of their own.
@@ -108,8 +110,11 @@ def verify(
     >>> found.ok, found.runtimes[0].worst.mean_share < found.limit
     (True, True)
     """
-    chosen = _choose(runtimes, pythons or {})
     path = Path(model)
+    if path.name.endswith(ENDING):
+        path = onnx_path(path)
+    tflite = tflite_path(path)
+    chosen = _choose(runtimes, pythons or {}, tflite)
     loaded = graph.load(path)
     takes = taking(loaded, path, input_size, layout)
     batch = takes.batch
@@ -135,14 +140,15 @@ def verify(
         progress(step)
         answer = ask(
             row,
-            path,
+            path if row.reads == "onnx" else tflite,
             {name: batches},
-            float_model=None if float_model is None else Path(float_model),
+            float_model=None if float_model is None or row.reads != "onnx" else Path(float_model),
             python=python,
             seconds=seconds,
             alive=partial(progress, step),
         )
-        findings.append(judge(row.name, answer, reference, None if weighted is None else len(weighted)))
+        codes = _codes(proto, answer, name, batches)
+        findings.append(judge(row.name, answer, reference, None if weighted is None else len(weighted), codes))
     wide = wide_weights(proto) if has_vnni() is False else ()
     rounded = any(node.op_type == "QuantizeLinear" for node in proto.graph.node)
     doubts = [doubt(finding, rounded) for finding in findings]
@@ -174,6 +180,17 @@ def _session(path: Path, kept: Integrity) -> Session:
         raise RunError(f"{error}. The file is not as it was written: {changed}{more}. Take it from its run again") from error
 
 
+def _codes(proto: onnx.ModelProto, answer: Answer, name: str, batches: Array) -> dict[str, Array]:
+    """Return what the file has for the codes that a runtime shows, computed node by node."""
+    known = {output for node in proto.graph.node for output in node.output}
+    shown = [code for code in answer.codes if code in known]
+    if not shown:
+        return {}
+    session = Session(proto, shown, optimise=False)
+    runs = [session({name: batch}) for batch in batches[: len(answer.codes[shown[0]])]]
+    return {code: np.stack([run[code] for run in runs]) for code in shown}
+
+
 def _kernels(path: Path) -> KernelCounts | None:
     """Return what onnxruntime runs at default options; None where it refuses the file so, which is a finding of its row."""
     try:
@@ -192,14 +209,20 @@ def _judged(model: ir.Model) -> list[str]:
     return [f"When it was made, the file was judged against its float model: {found.get('verdict')}"] if bad else []
 
 
-def _choose(names: Sequence[str] | None, pythons: Mapping[str, str]) -> list[tuple[Runtime, str]]:
-    """Return the runtimes to try with the interpreter of each, in the order of the table or as named."""
+def _choose(names: Sequence[str] | None, pythons: Mapping[str, str], tflite: Path) -> list[tuple[Runtime, str]]:
+    """Return the runtimes to try with the interpreter of each, in the order of the table or as named; those that read the file
+    `tflite` only where it is there, or somebody asks for them."""
     unknown = [name for name in dict.fromkeys((*(names or ()), *pythons)) if name not in RUNTIMES]
     if unknown:
         raise ConfigError(f"there is no runtime {', '.join(map(repr, unknown))}: known are {', '.join(RUNTIMES)}")
-    rows = [(RUNTIMES[name], pythons.get(name, sys.executable)) for name in dict.fromkeys(names or RUNTIMES)]
-    there = [(row, python) for row, python in rows if is_installed(row, python)]
     demanded = (*names, *pythons) if names else tuple(pythons)
+    rows = [(RUNTIMES[name], pythons.get(name, sys.executable)) for name in dict.fromkeys(names or RUNTIMES)]
+    if not tflite.is_file():
+        lacking = [row.name for row, _ in rows if row.reads == "tflite" and row.name in demanded]
+        if lacking:
+            raise ConfigError(f"{', '.join(lacking)}: there is no {tflite}, which quantize and export --target litert write")
+        rows = [(row, python) for row, python in rows if row.reads == "onnx"]
+    there = [(row, python) for row, python in rows if is_installed(row, python)]
     missing = [(row, python) for row, python in rows if row.name in demanded and (row, python) not in there]
     if missing:
         raise ConfigError([f"{row.name} is not installed for {python}: {row.install}" for row, python in missing])

@@ -30,14 +30,14 @@ def encodings(placement: Placement, codes: Codes, blocks: Mapping[str, Sequence[
     for weight in placement.weights:
         tensor = codes.weights[weight.value]
         stored: dict[str, Any] = {"dtype": "float32"}
-        if target.form.style == "qdq":
+        if target.form.style in ("qdq", "tflite"):
             form = store_weight(weight.value, tensor, target.form)
             stored = {"dtype": str(form.data.dtype), "zero_point": np.asarray(form.zero_point, np.int64).tolist()}
         weights[weight.value] = {"nodes": list(weight.nodes), **_grid(tensor.qparams), "stored": stored}
     for spec in placement.activations:
         grid = codes.activations[spec.name]
         stored = {"dtype": "float32"}
-        if target.form.style == "qdq":
+        if target.form.style in ("qdq", "tflite"):
             place = store_grid(spec.name, grid, target.form)
             stored = {"dtype": str(place.zero_point.dtype), "zero_point": int(place.zero_point)}
         for name in spec.values:

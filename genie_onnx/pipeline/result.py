@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genie_onnx.delivery.deliver import aside, report_path
+from genie_onnx.delivery.tflite_file import tflite_path
 from genie_onnx.errors import QualityError
 from genie_onnx.machine.atomic import write_text
 from genie_onnx.report import Report
@@ -30,6 +31,11 @@ class Result:
     def report_file(self) -> Path:
         """The report beside the output."""
         return report_path(self.output)
+
+    @property
+    def tflite(self) -> Path | None:
+        """The .tflite file beside the output, where the target has one."""
+        return tflite_path(self.output) if self.report.settings["target"]["form"]["style"] == "tflite" else None
 
     @property
     def left_aside(self) -> Path | None:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class Answer:
     float_milliseconds: float | None
     messages: tuple[str, ...] = ()  # the last lines it wrote to the terminal
     float_problem: str | None = None  # why the float model has no time, though the file has
+    codes: Mapping[str, Array] = field(default_factory=dict)  # [few batches, ...] of values inside, by name in the ONNX file
+    notes: tuple[str, ...] = ()
 
 
 def ask(
@@ -85,6 +87,8 @@ def ask(
             float_milliseconds=answer.get("float_milliseconds"),
             messages=_messages(folder),
             float_problem=_plain(answer.get("float_problem")),
+            codes=dict(zip(answer.get("codes", []), _arrays(folder / "codes.npz"), strict=True)) if "codes" in answer else {},
+            notes=tuple(answer.get("notes", [])),
         )
 
 

@@ -24,7 +24,9 @@ LIMIT = 0.01
 _INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat")
 _RELAX = ("nn.conv1d", "nn.conv2d", "nn.conv3d", "nn.conv1d_transpose", "nn.conv2d_transpose", "matmul")
 _HLS4ML = tuple(f"{kind}Conv{rank}D" for kind in ("", "Depthwise", "Pointwise") for rank in (1, 2))
-_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul", *(f"relax.{name}" for name in _RELAX), *_HLS4ML, "Dense")
+_LITERT = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
+_ONNX = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
+_LAYERS = (*_ONNX, *(f"relax.{name}" for name in _RELAX), *_HLS4ML, "Dense", *_LITERT)
 _INTEGER_TYPES = ("u8", "i8", "i32", "uint8", "int8", "int32", "fixed")  # fixed: integers times a power of two
 
 
@@ -50,6 +52,16 @@ class OutputError:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MovedCodes:
+    """Codes of one value inside, against the reference: how many there are, how many differ, and by how much at most."""
+
+    value: str
+    count: int
+    moved: int
+    largest: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class RuntimeFinding:
     """A runtime's row; `problem` is None exactly when it loads the file and computes what the file says."""
 
@@ -63,6 +75,8 @@ class RuntimeFinding:
     float_milliseconds: float | None = None  # of the float model, in turns with the file
     messages: tuple[str, ...] = ()  # the last lines it wrote to the terminal, where there is a problem
     float_problem: str | None = None  # why the float model has no time, though the file has
+    codes: tuple[MovedCodes, ...] = ()  # of values inside, where the runtime shows them
+    notes: tuple[str, ...] = ()  # what it says of its own
 
     @property
     def speedup(self) -> float | None:
@@ -82,10 +96,17 @@ class RuntimeFinding:
         return {**asdict(self), "outputs": outputs, "speedup": self.speedup}
 
 
-def judge(runtime: str, answer: Answer, reference: Mapping[str, Array], weighted: int | None = None) -> RuntimeFinding:
+def judge(
+    runtime: str,
+    answer: Answer,
+    reference: Mapping[str, Array],
+    weighted: int | None = None,
+    codes: Mapping[str, Array] | None = None,
+) -> RuntimeFinding:
     """Hold `answer` against `reference`, [batches, n, ...] by output name in the file's order.
 
-    `weighted` is how many layers with weights the file has, where it says so: products of two computed values are none.
+    `weighted` is how many layers with weights the file has, where it says so: products of two computed values are none. `codes`
+    has those of the file for what the runtime shows inside, by name.
     """
     outputs: tuple[OutputError, ...] = ()
     problem = answer.problem
@@ -109,6 +130,8 @@ def judge(runtime: str, answer: Answer, reference: Mapping[str, Array], weighted
         float_milliseconds=answer.float_milliseconds,
         messages=answer.messages if problem else (),
         float_problem=answer.float_problem,
+        codes=tuple(_moved(name, expected, answer.codes[name]) for name, expected in (codes or {}).items()),
+        notes=answer.notes,
     )
 
 
@@ -126,6 +149,11 @@ def layers(operators: Mapping[str, int]) -> tuple[int, int]:
         elif name in _LAYERS or name in FLOAT_KERNELS:
             floating += count
     return integer, floating
+
+
+def _moved(name: str, reference: Array, found: Array) -> MovedCodes:
+    steps = np.abs(found.astype(np.int64) - reference.astype(np.int64))
+    return MovedCodes(value=name, count=steps.size, moved=int((steps > 0).sum()), largest=int(steps.max(initial=0)))
 
 
 def _compare(name: str, reference: Array, found: Array) -> OutputError:

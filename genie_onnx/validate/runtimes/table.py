@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from genie_onnx.errors import ConfigError
 
@@ -22,6 +23,7 @@ class Runtime:
     install: str  # what to do where they are not
     timed: bool = True  # an emulator's times say nothing
     takes: str = ""  # what to tell who waits for it
+    reads: Literal["onnx", "tflite"] = "onnx"  # tflite: the file beside it, of the same numbers
 
 
 _OWN_PYTHON = "it wants old versions of other packages, so give it a Python of its own and name that with --python {name}=PATH"
@@ -79,6 +81,21 @@ _ROWS = (
         install="pip install hls4ml==1.3.0 qonnx==1.0.0, and g++; " + _OWN_PYTHON.format(name="hls4ml"),
         timed=False,
         takes="g++ compiles for minutes",
+    ),
+    Runtime(
+        name="litert",
+        driver=HERE / "litert_interpreter.py",
+        modules=("ai_edge_litert",),
+        install="pip install ai-edge-litert==2.3.0; " + _OWN_PYTHON.format(name="litert"),
+        reads="tflite",
+    ),
+    Runtime(
+        name="vela",
+        driver=HERE / "vela_compiler.py",
+        modules=("ethosu.vela",),
+        install="pip install ethos-u-vela==5.2.0; " + _OWN_PYTHON.format(name="vela"),
+        timed=False,
+        reads="tflite",
     ),
 )
 

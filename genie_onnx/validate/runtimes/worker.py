@@ -3,15 +3,17 @@
     python worker.py DRIVER FOLDER        (a script: it runs in the runtime's own Python, which has numpy but no genie_onnx)
 
 In: FOLDER/job.json {model, float_model, rounds, seconds} and FOLDER/inputs.npz, float32 [batches, n, C, H, W] by input name.
-Out: FOLDER/answer.json {version, problem, ran, operators, milliseconds, float_milliseconds, float_problem, done},
-FOLDER/outputs.npz, [batches, ...] by number of the output, and FOLDER/stage, what is being done right now: all that is left
-to read after a crash.
+Out: FOLDER/answer.json {version, problem, ran, operators, notes, milliseconds, float_milliseconds, float_problem, done},
+FOLDER/outputs.npz, [batches, ...] by number of the output, FOLDER/codes.npz likewise by name in the ONNX file, and
+FOLDER/stage, what is being done right now: all that is left to read after a crash.
 
 A driver is a file with a function `version() -> str` and a class
 
     Model(path, shapes)     loads a file for inputs of these shapes
     Model(...)(feeds)       -> the outputs as a list, in the file's order
     Model(...).operators(feeds)  -> how many of each operator run, as the runtime calls them; {} where it does not tell
+    Model(...).codes(feeds)      -> codes of values inside, by their names in the ONNX file; a driver may have no such method
+    Model(...).notes()           -> sentences for the user; likewise
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Pa
 import numpy as np  # noqa: E402
 
 SECONDS = 5.0  # for timing, at most
+WATCHED = 8  # batches of which codes inside are kept: all values of a network
 
 
 class Model(Protocol):
@@ -70,9 +73,15 @@ class Work:
         runs = [model(feed) for feed in feeds]
         outputs: dict[str, Any] = {str(k): np.stack(column) for k, column in enumerate(zip(*runs))}  # noqa: B905 - Python 3.9
         np.savez(self.folder / "outputs.npz", **outputs)
+        if hasattr(model, "codes"):
+            inside = [model.codes(feed) for feed in feeds[:WATCHED]]
+            kept: dict[str, Any] = {name: np.stack([codes[name] for codes in inside]) for name in inside[0]}
+            np.savez(self.folder / "codes.npz", **{str(k): array for k, array in enumerate(kept.values())})
+            self.answer["codes"] = list(kept)
         self.answer["ran"] = True
         self._begin("tell what it runs")
         self.answer["operators"] = model.operators(feeds[0])
+        self.answer["notes"] = model.notes() if hasattr(model, "notes") else []
         if not self.job["rounds"]:
             return
         timed = {"milliseconds": model}
