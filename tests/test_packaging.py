@@ -24,6 +24,8 @@ RUNTIMES = {
     "iree": ("iree-base-compiler", "iree-base-runtime"),
     "rknn": (),  # no extra: they want a Python of their own
     "onnxruntime_qnn": (),
+    "qonnx": (),
+    "hls4ml": (),
 }
 FOLDERS = {"genie_onnx": ROOT / "genie_onnx", "genie_onnx_cli": ROOT / "cli"}
 PLATFORMS = {

@@ -204,6 +204,7 @@ def test_a_constant_output_has_to_be_exact() -> None:
         ({"QLinearConv": 19, "QGemm": 1, "QLinearAdd": 9, "QuantizeLinear": 1}, (20, 0)),
         ({"FusedConv": 2, "QLinearConv": 1, "MatMul": 3, "Add": 4}, (1, 5)),
         ({"Convolution u8": 5, "Convolution f32": 1, "FullyConnected i8": 1, "Reorder u8": 7}, (6, 1)),
+        ({"Conv2D fixed": 5, "DepthwiseConv2D fixed": 2, "Dense fixed": 1, "Activation fixed": 9}, (8, 0)),
         ({"relax.nn.conv2d float32": 5, "relax.matmul int32": 1, "relax.add float32": 2}, (1, 5)),
     ],
 )
