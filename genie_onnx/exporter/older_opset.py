@@ -22,8 +22,16 @@ def newer_meanings(model: ir.Model, opset: int) -> list[str]:
 
 
 def relabelled(model: ir.Model, opset: int) -> ir.Model:
-    """Return a copy of `model` that says it is of `opset`; only right where `newer_meanings` has nothing to say."""
+    """Return a copy of `model` that says it is of `opset`, without newer attributes that say what is so anyway.
+
+    Only right where `newer_meanings` has nothing to say.
+    """
     copy = model.clone()
+    for node in copy.graph:
+        if node.domain == "":
+            then = onnx.defs.get_schema(node.op_type, opset, "")
+            for name in [name for name in node.attributes if name not in then.attributes]:
+                del node.attributes[name]
     copy.graph.opset_imports[""] = opset
     return copy
 
