@@ -54,8 +54,8 @@ class Constraints:
 class Form:
     """How codes are written down."""
 
-    # float: a float model with rounded weights, the grids in a file beside it; qonnx: Quant nodes on floats (exporter.quant_nodes);
-    # tflite: QDQ, and an integer .tflite file beside it (exporter.litert)
+    # float: a float model with rounded weights, the grids in a file beside it; qonnx: Quant nodes on floats
+    # (exporter.quant_nodes); tflite: QDQ, and an integer .tflite file beside it (exporter.litert)
     style: Literal["qdq", "float", "qonnx", "tflite"] = "qdq"
     weights: Literal["int8", "int4"] = "int8"  # int4: those of at most 4 bits as INT4 or UINT4
     values: Literal["uint8", "int8"] = "uint8"  # int8: stored less their zero point, which is 0 then
@@ -239,8 +239,8 @@ _ROWS = (
             selections="shared", pools="shared", outputs="rounded", weight_grid="symmetric", weight_codes="narrow"
         ),
         form=Form(style="tflite", batch="fixed"),
-        limits="an integer .tflite file, NHWC, batch fixed, INT8 throughout: values below 8 bits are clamped in it; the .onnx file "
-        "beside it is what was judged. Kernels round in fixed point, which moves some values by one code",
+        limits="an integer .tflite file, NHWC, batch fixed, INT8 throughout: values below 8 bits are clamped in it; the .onnx "
+        "file beside it is what was judged. Kernels round in fixed point, which moves some values by one code",
         verified=("ai-edge-litert 2.3.0", "ethos-u-vela 5.2.0"),
         sources=(LITERT,),
     ),

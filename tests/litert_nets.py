@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+from simulation import Codes, minmax_codes, minmax_grid, model
 
 from genie_onnx import graph
 from genie_onnx.config import PlacementConfig
@@ -11,13 +12,12 @@ from genie_onnx.exporter import export, fix_shapes
 from genie_onnx.placement import place
 from genie_onnx.qparams import QTensor, quantize
 from genie_onnx.targets import TARGETS
-from simulation import Codes, minmax_codes, minmax_grid, model
 
 RNG = np.random.default_rng(5)
 LITERT = TARGETS["litert"]
 TAIL = "p = GlobalAveragePool(h)  f = Flatten(p)  y = Gemm<transB=1>(f, wo, bo)"
 
-# Between a convolution of 8 channels, `a` [N, 8, 10, 9] (behind a Relu: `r`), and the pool and Gemm behind `h`: the channels of `h`
+# Between a convolution, `a` [N, 8, 10, 9] (behind a Relu: `r`), and the pool and Gemm behind `h`: the channels of `h`
 PIECES: dict[str, tuple[str, int]] = {
     "Conv, stride 2": ("h = Conv<pads=[1,1,1,1], strides=[2,2]>(r, w3, b8)", 8),
     "Conv, dilated": ("h = Conv<pads=[2,2,2,2], dilations=[2,2]>(r, w3, b8)", 8),
@@ -45,10 +45,14 @@ PIECES: dict[str, tuple[str, int]] = {
     "Clip": ("c = Conv<pads=[1,1,1,1]>(r, w3, b8)  k = Clip(c, low, high)  h = Conv(k, w1, b8)", 8),
     "LeakyRelu": ("l = LeakyRelu<alpha=0.1>(a)  h = Conv(l, w1, b8)", 8),
     "Resize, nearest": (
-        'm = Resize<mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor">(r, , twice)  h = Conv(m, w1, b8)',
+        'm = Resize<mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor">(r, , twice)  '
+        "h = Conv(m, w1, b8)",
         8,
     ),
-    "Resize, linear": ('m = Resize<mode="linear", coordinate_transformation_mode="half_pixel">(r, , twice)  h = Conv(m, w1, b8)', 8),
+    "Resize, linear": (
+        'm = Resize<mode="linear", coordinate_transformation_mode="half_pixel">(r, , twice)  h = Conv(m, w1, b8)',
+        8,
+    ),
     "Split and shuffle": ("u, v = Split<axis=1, num_outputs=2>(r)  j = Concat<axis=1>(v, u)  h = Conv(j, w1, b8)", 8),
     "channel shuffle": (
         "q = Reshape(r, five)  t = Transpose<perm=[0,2,1,3,4]>(q)  m = Reshape(t, four)  h = Conv(m, w1, b8)",
@@ -81,8 +85,10 @@ def net(piece: str, channels: int, tail: str = TAIL, **more: np.ndarray) -> onnx
     """A network with `piece` in its middle."""
     known = {**tensors(), "wo": RNG.standard_normal((5, channels)).astype(np.float32) / 3, "bo": np.ones(5, np.float32), **more}
     body = f"a = Conv<pads=[1,1,1,1]>(x, wi, bi)  r = Relu(a)  {piece}  {tail}"
-    text = f"<ir_version: 8, opset_import: [\"\" : 18]> g (float[N,3,10,9] x) => (float[N,5] y) {{ {body} }}"
-    used = {name: array for name, array in known.items() if any(f"{left}{name}{right}" in body for left in ", (" for right in ",)")}
+    text = f'<ir_version: 8, opset_import: ["" : 18]> g (float[N,3,10,9] x) => (float[N,5] y) {{ {body} }}'
+    used = {
+        name: array for name, array in known.items() if any(f"{left}{name}{right}" in body for left in ", (" for right in ",)")
+    }
     return model(text, **used)
 
 

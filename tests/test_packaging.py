@@ -116,7 +116,10 @@ def test_every_requirement_has_a_tested_version_within_its_range() -> None:
         if line and not line.startswith("#"):
             name, version = line.split("==")
             pinned[canonicalize_name(name)] = version
-    for requirement in [*requirements(), *(r for extra in ("test", "docs", *extras(), *WRITER_EXTRAS) for r in extra_requirements(extra))]:
+    for requirement in [
+        *requirements(),
+        *(r for extra in ("test", "docs", *extras(), *WRITER_EXTRAS) for r in extra_requirements(extra)),
+    ]:
         assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
 
 

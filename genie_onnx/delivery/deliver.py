@@ -82,7 +82,9 @@ def deliver(
     verdict = judge(prepared, codes, proto, judges, target, requirements, tell)
     if target.form.style == "qonnx" and verdict.parity.ok:
         twin, proto = proto, exporter.export(deploy, prepared.user, placement, codes, target, metadata)
-        require_same(prepared, twin, proto, judges.held_back, "the file computes something else once it is written as Quant nodes")
+        require_same(
+            prepared, twin, proto, judges.held_back, "the file computes something else once it is written as Quant nodes"
+        )
     judged = {"level": verdict.quality.level, "verdict": str(verdict.quality)}
     properties = {entry.key: entry.value for entry in proto.metadata_props}
     onnx.helper.set_model_props(proto, {**properties, "genie_onnx.quality": json.dumps(judged)})

@@ -1,7 +1,7 @@
 """The .tflite file beside a QDQ file: its name, its bytes, and whether a model can have one at all.
 
-    -o model.onnx, model.quant.onnx (or none)  ->  that file, judged, and model.tflite
-    -o model.tflite                            ->  model.quant.onnx, judged, and model.tflite
+-o model.onnx, model.quant.onnx (or none)  ->  that file, judged, and model.tflite
+-o model.tflite                            ->  model.quant.onnx, judged, and model.tflite
 """
 
 from __future__ import annotations
@@ -40,14 +40,18 @@ def qdq_output(output: PathLike | None, target: Target) -> PathLike | None:
     if output is None or not str(output).endswith(ENDING):
         return output
     if target.form.style != "tflite":
-        raise ConfigError(f"the output {str(output)!r} is a .tflite file, which target {target.name} has none of: --target litert")
+        raise ConfigError(
+            f"the output {str(output)!r} is a .tflite file, which target {target.name} has none of: --target litert"
+        )
     path = Path(output)
     return path.with_name(f"{path.name.removesuffix(ENDING)}.quant.onnx")
 
 
 def to_tflite(proto: onnx.ModelProto) -> bytes:
-    """Return the .tflite file of a QDQ file of fixed shapes. Raises ModelError with every node that cannot be written, ConfigError
-    where the packages that know the format are not installed."""
+    """Return the .tflite file of a QDQ file of fixed shapes.
+
+    Raises ModelError with every node that cannot be written, ConfigError where the packages that know the format are not installed.
+    """
     try:
         from genie_onnx.exporter import litert
     except ModuleNotFoundError as error:

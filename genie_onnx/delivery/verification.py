@@ -31,8 +31,8 @@ from genie_onnx.preprocessing import Order, Preprocessing
 from genie_onnx.spellings import renamed_arguments
 from genie_onnx.validate import KernelCounts, Session, integer_kernels, weighted_layers
 from genie_onnx.validate.runtimes import LIMIT, RUNTIMES, Answer, Runtime, RuntimeFinding, ask, doubt, is_installed, judge
-from genie_onnx.validate.session import Array
 from genie_onnx.validate.saturation import has_vnni, wide_weights
+from genie_onnx.validate.session import Array
 
 SATURATES = (
     "{count} weights have more than 7 bits, and this CPU has no VNNI: onnxruntime's integer kernels saturate with them here. "

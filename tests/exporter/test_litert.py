@@ -76,7 +76,12 @@ class Read:
 
 def laid_out(layer: str, name: str, weight: QTensor) -> np.ndarray:
     """The centred codes of a weight where the operator has them."""
-    orders = {"CONV_2D": (0, 2, 3, 1), "DEPTHWISE_CONV_2D": (1, 2, 3, 0), "TRANSPOSE_CONV": (1, 2, 3, 0), "FULLY_CONNECTED": (0, 1)}
+    orders = {
+        "CONV_2D": (0, 2, 3, 1),
+        "DEPTHWISE_CONV_2D": (1, 2, 3, 0),
+        "TRANSPOSE_CONV": (1, 2, 3, 0),
+        "FULLY_CONNECTED": (0, 1),
+    }
     return weight.centred().transpose(orders[layer])
 
 
@@ -163,7 +168,9 @@ def test_a_row_that_others_read_too_is_in_the_order_of_onnx() -> None:
 
 
 def test_inputs_and_outputs_are_integers_laid_out_as_stated() -> None:
-    proto, _ = exported(net("h = Conv(r, w1, b8)", 8, "y0 = GlobalAveragePool(h)  y1 = Flatten(y0)  y = Gemm<transB=1>(y1, wo, bo)"), 8, 8, IMAGES)
+    proto, _ = exported(
+        net("h = Conv(r, w1, b8)", 8, "y0 = GlobalAveragePool(h)  y1 = Flatten(y0)  y = Gemm<transB=1>(y1, wo, bo)"), 8, 8, IMAGES
+    )
     found = Read(to_tflite(proto))
     image, scores = found.graph.Inputs(0), found.graph.Outputs(0)
     assert found.graph.Tensors(image).ShapeAsNumpy().tolist() == [1, 10, 9, 3]
@@ -209,9 +216,8 @@ def test_bounds_that_an_operator_keeps(low: int, high: int, activation: str, kep
 
 
 def test_everything_that_cannot_be_written_is_said_at_once() -> None:
-    piece = (
-        "s = Sin(r)  m = MaxPool<kernel_shape=[3,3], dilations=[2,2], pads=[2,2,2,2]>(r)  n = Add(s, m)  t = Selu(n)  h = Conv(t, w1, b8)"
-    )
+    pool = "m = MaxPool<kernel_shape=[3,3], dilations=[2,2], pads=[2,2,2,2]>(r)"
+    piece = f"s = Sin(r)  {pool}  n = Add(s, m)  t = Selu(n)  h = Conv(t, w1, b8)"
     proto, _ = exported(net(piece, 8), 8, 8, IMAGES)
     with pytest.raises(ModelError) as caught:
         to_tflite(proto)

@@ -1,6 +1,6 @@
 """Bounds of codes that an operator keeps by itself, as a fused activation, and those that are left to MAXIMUM and MINIMUM.
 
-    NONE     -128 .. 127          RELU     zero point .. 127          RELU6     zero point .. zero point + round(6 / scale)
+NONE     -128 .. 127          RELU     zero point .. 127          RELU6     zero point .. zero point + round(6 / scale)
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from genie_onnx.exporter.litert.draft import HIGH, LOW, Grid
 
 def fused(grid: Grid | None) -> tuple[int, Grid | None]:
     """Return the activation to fuse into an operator that writes on `grid`, and the grid with the bounds that this keeps."""
-    if grid is None or grid.low <= LOW:
-        bounds = (tflite.ActivationFunctionType.NONE, LOW, HIGH)
-    elif grid.low != grid.zero_point:
+    if grid is None or grid.low <= LOW or grid.low != grid.zero_point:
         bounds = (tflite.ActivationFunctionType.NONE, LOW, HIGH)
     else:
         bounds = (tflite.ActivationFunctionType.RELU, grid.zero_point, HIGH)

@@ -62,9 +62,9 @@ class Reading:
             for name in set(node.input):
                 self._readers.setdefault(name, []).append(node)
             if node.op_type == "Constant":
-                self.constants[node.output[0]] = helper.get_node_attr_value(node, node.attribute[0].name)
-                if isinstance(self.constants[node.output[0]], onnx.TensorProto):
-                    self.constants[node.output[0]] = numpy_helper.to_array(self.constants[node.output[0]])
+                given = helper.get_attribute_value(node.attribute[0])
+                array = numpy_helper.to_array(given) if isinstance(given, onnx.TensorProto) else np.asarray(given)
+                self.constants[node.output[0]] = array
         for node in self.graph.node:
             self._note(node)
 
@@ -95,7 +95,7 @@ class Reading:
         return found
 
     def sink(self, name: str) -> Sink:
-        """Return how the value `name` is written; a Relu or Clip behind it that becomes bounds is none of the `nodes` any more."""
+        """Return how the value `name` is written; a Relu or Clip behind it that becomes bounds is folded."""
         low, high, value = -np.inf, np.inf, name
         reader = self._sole(name)
         if reader is not None and reader.op_type in ("Relu", "Clip") and reader.input[0] == name:
@@ -114,8 +114,12 @@ class Reading:
         """Return the bounds of a Relu or a Clip on floats, None where they are computed."""
         if node.op_type == "Relu":
             return 0.0, np.inf
-        given = [self.constants.get(name) if name else np.asarray(end) for name, end in zip((*node.input[1:3], "", "")[:2], (-np.inf, np.inf))]
-        return None if any(g is None for g in given) else (float(given[0]), float(given[1]))
+        found = [-np.inf, np.inf]
+        for place, name in enumerate(node.input[1:3]):
+            if name and name not in self.constants:
+                return None
+            found[place] = float(self.constants[name]) if name else found[place]
+        return found[0], found[1]
 
     def _note(self, node: onnx.NodeProto) -> None:
         if node.op_type == "QuantizeLinear":
@@ -126,7 +130,9 @@ class Reading:
             scale, zero_point = self.constants[node.input[1]], int(self.constants[node.input[2]])
             offset = HIGH - (2 ** self._bits.get(last, 8) - 1)
             self.offsets[last] = offset
-            self.grids[last] = Grid(np.asarray(scale, np.float32), zero_point + offset, max(low + offset, LOW), min(high + offset, HIGH))
+            self.grids[last] = Grid(
+                np.asarray(scale, np.float32), zero_point + offset, max(low + offset, LOW), min(high + offset, HIGH)
+            )
         elif node.op_type == "DequantizeLinear":
             source = node.input[0]
             if source in self.constants:
@@ -136,7 +142,9 @@ class Reading:
                     shape = [1] * codes.ndim
                     if scale.ndim:
                         shape[axis] = -1
-                    codes = codes.astype(np.int64) - self.constants[node.input[2]].astype(np.int64).reshape(shape if scale.ndim else ())
+                    codes = codes.astype(np.int64) - self.constants[node.input[2]].astype(np.int64).reshape(
+                        shape if scale.ndim else ()
+                    )
                 self.coded[node.output[0]] = Coded(codes, scale, axis if scale.ndim else 0)
             else:
                 self.codes[node.output[0]] = source
@@ -154,7 +162,9 @@ class Reading:
         return reader.output[0] if reader is not None and reader.op_type == "Clip" else quantize.output[0]
 
     def _on_codes(self, node: onnx.NodeProto) -> bool:
-        return node.op_type == "Clip" and any(n.op_type == "QuantizeLinear" and node.input[0] in n.output for n in self._makers(node.input[0]))
+        return node.op_type == "Clip" and any(
+            n.op_type == "QuantizeLinear" and node.input[0] in n.output for n in self._makers(node.input[0])
+        )
 
     def _makers(self, name: str) -> list[onnx.NodeProto]:
         maker = self._made_by.get(name)

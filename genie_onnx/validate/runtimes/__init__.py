@@ -7,4 +7,16 @@ from genie_onnx.validate.runtimes.doubts import doubt
 from genie_onnx.validate.runtimes.finding import LIMIT, MovedCodes, OutputError, RuntimeFinding, judge
 from genie_onnx.validate.runtimes.table import RUNTIMES, Runtime, is_installed
 
-__all__ = ["LIMIT", "RUNTIMES", "Answer", "MovedCodes", "OutputError", "Runtime", "RuntimeFinding", "ask", "doubt", "is_installed", "judge"]
+__all__ = [
+    "LIMIT",
+    "RUNTIMES",
+    "Answer",
+    "MovedCodes",
+    "OutputError",
+    "Runtime",
+    "RuntimeFinding",
+    "ask",
+    "doubt",
+    "is_installed",
+    "judge",
+]

@@ -66,7 +66,7 @@ class Model:
     def operators(self, feeds: Mapping[str, np.ndarray]) -> dict[str, int]:
         """Return operators as "CONV_2D int8": name, and the type they yield."""
         types = {tensor["index"]: np.dtype(tensor["dtype"]).name for tensor in self._open.get_tensor_details()}
-        operators = self._open._get_ops_details()  # noqa: SLF001 - there is no public way
+        operators = self._open._get_ops_details()
         return dict(Counter(f"{operator['op_name']} {types[operator['outputs'][0]]}" for operator in operators))
 
     def _interpreter(self, resolver: OpResolverType, **more: Any) -> Interpreter:
