@@ -59,9 +59,10 @@ def _codes(row: RuntimeFinding) -> str:
     if not moved:
         return f"{row.runtime}: all {count} codes of {len(row.codes)} values are those of the file"
     worst = max(row.codes, key=lambda value: value.moved / value.count)
+    largest = max(value.largest for value in row.codes)
     return (
-        f"{row.runtime}: {moved} of {count} codes of {len(row.codes)} values are not those of the file, by at most "
-        f"{max(value.largest for value in row.codes)}; most in '{worst.value}', {100 * worst.moved / worst.count:.2g} % (each: --json)"
+        f"{row.runtime}: {moved} of {count} codes of {len(row.codes)} values are not those of the file, by at most {largest}; "
+        f"most in '{worst.value}', {100 * worst.moved / worst.count:.2g} % (each: --json)"
     )
 
 

@@ -274,8 +274,8 @@ _ROWS = (
             selections="shared", pools="shared", outputs="rounded", weight_grid="symmetric", weight_codes="narrow"
         ),
         form=Form(style="tflite", batch="fixed"),
-        limits="an integer .tflite file, NHWC, batch fixed, INT8 throughout: values below 8 bits are clamped in it; the .onnx file "
-        "beside it is what was judged. Kernels round in fixed point, which moves some values by one code",
+        limits="an integer .tflite file, NHWC, batch fixed, INT8 throughout: values below 8 bits are clamped in it; the .onnx "
+        "file beside it is what was judged. Kernels round in fixed point, which moves some values by one code",
         verified=("ai-edge-litert 2.3.0", "ethos-u-vela 5.2.0"),
         sources=(LITERT,),
     ),

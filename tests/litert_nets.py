@@ -17,7 +17,7 @@ RNG = np.random.default_rng(5)
 LITERT = TARGETS["litert"]
 TAIL = "p = GlobalAveragePool(h)  f = Flatten(p)  y = Gemm<transB=1>(f, wo, bo)"
 
-# Between a convolution of 8 channels, `a` [N, 8, 10, 9] (behind a Relu: `r`), and the pool and Gemm behind `h`: the channels of `h`
+# Between a convolution, `a` [N, 8, 10, 9] (behind a Relu: `r`), and the pool and Gemm behind `h`: the channels of `h`
 PIECES: dict[str, tuple[str, int]] = {
     "Conv, stride 2": ("h = Conv<pads=[1,1,1,1], strides=[2,2]>(r, w3, b8)", 8),
     "Conv, dilated": ("h = Conv<pads=[2,2,2,2], dilations=[2,2]>(r, w3, b8)", 8),
@@ -45,7 +45,8 @@ PIECES: dict[str, tuple[str, int]] = {
     "Clip": ("c = Conv<pads=[1,1,1,1]>(r, w3, b8)  k = Clip(c, low, high)  h = Conv(k, w1, b8)", 8),
     "LeakyRelu": ("l = LeakyRelu<alpha=0.1>(a)  h = Conv(l, w1, b8)", 8),
     "Resize, nearest": (
-        'm = Resize<mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor">(r, , twice)  h = Conv(m, w1, b8)',
+        'm = Resize<mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor">(r, , twice)  '
+        "h = Conv(m, w1, b8)",
         8,
     ),
     "Resize, linear": (

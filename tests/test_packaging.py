@@ -26,7 +26,11 @@ RUNTIMES = {
     "onnxruntime_qnn": (),
     "qonnx": (),
     "hls4ml": (),
+    "ai_edge_litert": (),
+    "ethosu": (),
 }
+WRITERS = ROOT / "genie_onnx" / "exporter" / "litert"  # likewise, of a form of file
+WRITER_EXTRAS = {"litert": ("flatbuffers", "tflite")}
 FOLDERS = {"genie_onnx": ROOT / "genie_onnx", "genie_onnx_cli": ROOT / "cli"}
 PLATFORMS = {
     "linux-x86_64": {"sys_platform": "linux", "platform_machine": "x86_64"},
@@ -87,6 +91,8 @@ def test_requirements_are_what_is_imported() -> None:
                 for name in (name.split(".")[0] for name in names):
                     if name in sys.stdlib_module_names or name in FOLDERS or (file.parent == DRIVERS and name in RUNTIMES):
                         continue
+                    if file.parent == WRITERS and any(name in extra for extra in WRITER_EXTRAS.values()):
+                        continue
                     providers = {canonicalize_name(found) for found in distributions.get(name, [name])} & required
                     used |= providers
                     if not providers:
@@ -101,13 +107,21 @@ def test_an_extra_is_what_its_runtime_imports(extra: str) -> None:
     assert tuple(requirement.name for requirement in extra_requirements(extra)) == RUNTIMES[extra]
 
 
+@pytest.mark.parametrize("extra", WRITER_EXTRAS)
+def test_an_extra_is_what_its_writer_imports(extra: str) -> None:
+    assert tuple(requirement.name for requirement in extra_requirements(extra)) == WRITER_EXTRAS[extra]
+
+
 def test_every_requirement_has_a_tested_version_within_its_range() -> None:
     pinned = {}
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         if line and not line.startswith("#"):
             name, version = line.split("==")
             pinned[canonicalize_name(name)] = version
-    for requirement in [*requirements(), *(r for extra in ("test", "docs", *extras()) for r in extra_requirements(extra))]:
+    for requirement in [
+        *requirements(),
+        *(r for extra in ("test", "docs", *extras(), *WRITER_EXTRAS) for r in extra_requirements(extra)),
+    ]:
         assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
 
 

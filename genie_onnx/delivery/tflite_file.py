@@ -48,8 +48,10 @@ def qdq_output(output: PathLike | None, target: Target) -> PathLike | None:
 
 
 def to_tflite(proto: onnx.ModelProto) -> bytes:
-    """Return the .tflite file of a QDQ file of fixed shapes. Raises ModelError with every node that cannot be written, ConfigError
-    where the packages that know the format are not installed."""
+    """Return the .tflite file of a QDQ file of fixed shapes.
+
+    Raises ModelError with every node that cannot be written, ConfigError where the packages that know the format are not installed.
+    """
     try:
         from genie_onnx.exporter import litert
     except ModuleNotFoundError as error:

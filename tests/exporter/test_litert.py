@@ -216,7 +216,8 @@ def test_bounds_that_an_operator_keeps(low: int, high: int, activation: str, kep
 
 
 def test_everything_that_cannot_be_written_is_said_at_once() -> None:
-    piece = "s = Sin(r)  m = MaxPool<kernel_shape=[3,3], dilations=[2,2], pads=[2,2,2,2]>(r)  n = Add(s, m)  t = Selu(n)  h = Conv(t, w1, b8)"
+    pool = "m = MaxPool<kernel_shape=[3,3], dilations=[2,2], pads=[2,2,2,2]>(r)"
+    piece = f"s = Sin(r)  {pool}  n = Add(s, m)  t = Selu(n)  h = Conv(t, w1, b8)"
     proto, _ = exported(net(piece, 8), 8, 8, IMAGES)
     with pytest.raises(ModelError) as caught:
         to_tflite(proto)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import onnx
 
 from genie_onnx.errors import ModelError
-from genie_onnx.exporter.litert.desk import NHWC, Desk, Refused, Value
+from genie_onnx.exporter.litert.desk import NHWC, Desk, RefusedError, Value
 from genie_onnx.exporter.litert.reading import Reading
 from genie_onnx.exporter.litert.table import ROWS
 from genie_onnx.exporter.litert.write import write
@@ -36,7 +36,7 @@ def to_tflite(proto: onnx.ModelProto) -> bytes:
             continue
         try:
             _write(desk, node)
-        except Refused as reason:
+        except RefusedError as reason:
             problems.append(f"{node.op_type} '{node.name}' cannot be written for LiteRT: {reason}")
             lost.update(_written(desk, node))
     if problems:
@@ -51,7 +51,7 @@ def to_tflite(proto: onnx.ModelProto) -> bytes:
 def _write(desk: Desk, node: onnx.NodeProto) -> None:
     row = ROWS.get(node.op_type) if node.domain == "" else None
     if row is None:
-        raise Refused(f"known are {', '.join(ROWS)}; --target portable has no such limit")
+        raise RefusedError(f"known are {', '.join(ROWS)}; --target portable has no such limit")
     row(desk, node)
 
 

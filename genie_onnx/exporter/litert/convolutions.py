@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import tflite
 
-from genie_onnx.exporter.litert.desk import NHWC, Desk, Refused, Value
+from genie_onnx.exporter.litert.desk import NHWC, Desk, RefusedError, Value
 from genie_onnx.exporter.litert.draft import Array, Grid
 from genie_onnx.exporter.litert.fusing import fused
 from genie_onnx.exporter.litert.layers import layer
@@ -22,7 +22,7 @@ def conv(desk: Desk, node: onnx.NodeProto) -> None:
     """Write a Conv of two dimensions."""
     shape = desk.shape(node.input[1])
     found = window(desk, node, shape[2:])
-    groups, channels = int(desk.attribute(node, "group", 1)), desk.shape(node.input[0])[1]  # type: ignore[call-overload]
+    groups, channels = int(desk.attribute(node, "group", 1)), desk.shape(node.input[0])[1]
     depthwise = groups == channels and groups > 1
     parts = layer(desk, node, (1, 2, 3, 0) if depthwise else (0, 2, 3, 1), 3 if depthwise else 0)
     source = padded(desk, desk.ordered(parts.source, NHWC), found)
@@ -49,15 +49,15 @@ def conv_transpose(desk: Desk, node: onnx.NodeProto) -> None:
     """Write a ConvTranspose of one group: VALID, which writes everything the windows reach, then what ONNX's pads leave of it."""
     source, result, weight = (desk.shape(name) for name in (node.input[0], node.output[0], node.input[1]))
     if len(source) != 4:
-        raise Refused(f"it has {max(len(source) - 2, 0)} spatial dimensions; 2 are supported")
-    if int(desk.attribute(node, "group", 1)) != 1:  # type: ignore[call-overload]
-        raise Refused("it has groups, and TRANSPOSE_CONV has none")
-    if any(int(d) != 1 for d in desk.attribute(node, "dilations", [1, 1])):  # type: ignore[attr-defined]
-        raise Refused("it is dilated, and TRANSPOSE_CONV is not")
+        raise RefusedError(f"it has {max(len(source) - 2, 0)} spatial dimensions; 2 are supported")
+    if int(desk.attribute(node, "group", 1)) != 1:
+        raise RefusedError("it has groups, and TRANSPOSE_CONV has none")
+    if any(int(d) != 1 for d in desk.attribute(node, "dilations", [1, 1])):
+        raise RefusedError("it is dilated, and TRANSPOSE_CONV is not")
     if desk.attribute(node, "auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
-        raise Refused("it has auto_pad, and its pads have to be explicit")
-    strides = [int(n) for n in desk.attribute(node, "strides", [1, 1])]  # type: ignore[attr-defined]
-    before = [int(n) for n in desk.attribute(node, "pads", [0, 0, 0, 0])[:2]]  # type: ignore[index]
+        raise RefusedError("it has auto_pad, and its pads have to be explicit")
+    strides = [int(n) for n in desk.attribute(node, "strides", [1, 1])]
+    before = [int(n) for n in desk.attribute(node, "pads", [0, 0, 0, 0])[:2]]
     n, o, h, w = result
     reach = [max((source[2 + i] - 1) * strides[i] + weight[2 + i], before[i] + result[2 + i]) for i in range(2)]
     parts = layer(desk, node, (1, 2, 3, 0), 0)
@@ -78,11 +78,11 @@ def conv_transpose(desk: Desk, node: onnx.NodeProto) -> None:
     )
     value = Value(number, whole, NHWC, grid)
     if cut:
-        value = sliced(desk, value, [0, *before, 0], [n, before[0] + h, before[1] + w, o], [1, 1, 1, 1], parts.name)
+        value = sliced(desk, value, parts.name, [0, *before, 0], [n, before[0] + h, before[1] + w, o], [1, 1, 1, 1])
     desk.put(node, value)
 
 
-def sliced(desk: Desk, value: Value, begin: list[int], end: list[int], steps: list[int], name: str) -> Value:
+def sliced(desk: Desk, value: Value, name: str, begin: list[int], end: list[int], steps: list[int]) -> Value:
     """Return a part of `value`, in the order it lies in."""
     shape = tuple(-(-(e - b) // s) for b, e, s in zip(begin, end, steps, strict=True))
     number = desk.new(name, shape, value.grid)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,7 +20,7 @@ from genie_onnx.exporter.litert.reading import Coded, Reading, Sink
 NHWC = (0, 2, 3, 1)
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A node that cannot be written; the text says why."""
 
 
@@ -46,11 +47,11 @@ class Desk:
     # What is read
 
     def read(self, name: str) -> Value:
-        """Return where the value `name` lies; raises Refused where it is a constant or was not written."""
+        """Return where the value `name` lies; raises RefusedError where it is a constant or was not written."""
         name = self.reading.codes.get(name, name)
         if name not in self.values:
             kind = "a constant" if name in self.reading.constants or name in self.reading.coded else "not there"
-            raise Refused(f"its input '{name}' is {kind}")
+            raise RefusedError(f"its input '{name}' is {kind}")
         return self.values[name]
 
     def constant(self, name: str) -> Array | None:
@@ -64,7 +65,7 @@ class Desk:
         coded = self.reading.coded.get(name)
         return coded if coded is not None and coded.codes.min(initial=0) >= LOW and coded.codes.max(initial=0) <= HIGH else None
 
-    def attribute(self, node: onnx.NodeProto, name: str, default: object = None) -> object:
+    def attribute(self, node: onnx.NodeProto, name: str, default: Any = None) -> Any:
         """Return an attribute of `node`."""
         return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
@@ -105,7 +106,7 @@ class Desk:
         return self.ordered(value, range(len(value.order)))
 
     def reshaped(self, value: Value, shape: Sequence[int]) -> Value:
-        """Return what lies at `value`, element by element, in another shape. The order is `value`'s where the rank is, else ONNX's."""
+        """Return what lies at `value`, element by element, in another shape; in its order, or ONNX's at another rank."""
         shape = tuple(int(size) for size in shape)
         order = value.order if len(shape) == len(value.order) else tuple(range(len(shape)))
         result = Value(value.number, shape, order, value.grid)

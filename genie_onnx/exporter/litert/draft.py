@@ -56,8 +56,8 @@ class Operator:
 
 @dataclass
 class Places:
-    """Of each input and output, by name in the ONNX file and in its order: the ONNX axis at each place of its tensor. Of codes there
-    also the tensor, and what was added to them."""
+    """Of each input and output, by name in the ONNX file and in its order: the ONNX axis at each place of its tensor. Of codes
+    there also the tensor, and what was added to them."""
 
     inputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
     outputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Draft:
 
     def constant(self, name: str, data: Array, grid: Grid | None = None) -> int:
         """Add a constant and return its number, which is that of an equal one where there is one: weights are shared."""
-        key = (data.dtype.name, data.shape, hashlib.sha256(np.ascontiguousarray(data)).digest(), grid)
+        key = (data.dtype.name, data.shape, hashlib.sha256(np.ascontiguousarray(data).tobytes()).digest(), grid)
         if key not in self._constants:
             self._constants[key] = self.tensor(name, data.shape, data.dtype, data, grid)
         return self._constants[key]

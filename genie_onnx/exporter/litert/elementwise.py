@@ -1,7 +1,7 @@
 """Operators on elements: sums and products of two values, and functions of one.
 
-In integers where what is read and what is written has codes, else in floats. LOGISTIC, TANH and SOFTMAX write on grids of their own
-(scale 1/256 or 1/128), from which QUANTIZE goes to ours.
+In integers where what is read and what is written has codes, else in floats. LOGISTIC, TANH and SOFTMAX write on grids of their
+own (scale 1/256 or 1/128), from which QUANTIZE goes to ours.
 https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
-from genie_onnx.exporter.litert.desk import Desk, Refused, Value
+from genie_onnx.exporter.litert.desk import Desk, RefusedError, Value
 from genie_onnx.exporter.litert.draft import Array, Grid
 from genie_onnx.exporter.litert.fusing import fused
 from genie_onnx.exporter.litert.reading import bounded
@@ -31,7 +31,7 @@ def binary(operator: str, table: str) -> Callable[[Desk, onnx.NodeProto], None]:
         known = [None if constant is not None else desk.read(name) for name, constant in zip(node.input, constants, strict=True)]
         computed = [desk.of_rank(value, rank) for value in known if value is not None]
         if not computed:
-            raise Refused("both operands are constants")
+            raise RefusedError("both operands are constants")
         order = max(computed, key=lambda value: int(np.prod(value.shape))).order
         integer = (
             operator in _INTEGER and sink.grid is not None and None not in known and all(v.grid is not None for v in computed)
@@ -58,14 +58,14 @@ def clamp(desk: Desk, node: onnx.NodeProto) -> None:
     """Write a Relu or Clip that is not a bound of codes yet: as one where it reads codes and writes some, else on floats."""
     ends, source = desk.reading.ends(node), desk.read(node.input[0])
     if ends is None:
-        raise Refused("its bounds are computed")
+        raise RefusedError("its bounds are computed")
     sink = desk.sink(node)
     if source.grid is not None and sink.grid is not None:
         placed = desk.on_grid(source, sink.grid)
         desk.put(node, desk.clamped(placed, bounded(sink.grid, *ends), f"{sink.name}_bounded"))
         return
     value = desk.floats(source)
-    steps = [("RELU", None)] if ends == (0.0, np.inf) else [("RELU6", None)] if ends == (0.0, 6.0) else []
+    steps: list[tuple[str, float | None]] = [("RELU", None)] if ends == (0.0, np.inf) else []
     if not steps:
         steps = [(op, end) for op, end in (("MAXIMUM", ends[0]), ("MINIMUM", ends[1])) if np.isfinite(end)]
     for operator, end in steps:
@@ -123,7 +123,7 @@ def hard_sigmoid(desk: Desk, node: onnx.NodeProto) -> None:
 def softmax(desk: Desk, node: onnx.NodeProto) -> None:
     """Write a Softmax along the last axis, where TFLite has it."""
     rank = len(desk.shape(node.input[0]))
-    axis = int(desk.attribute(node, "axis", -1)) % rank  # type: ignore[call-overload]
+    axis = int(desk.attribute(node, "axis", -1)) % rank
     value = desk.read(node.input[0])
     order = (*(a for a in value.order if a != axis), axis)
     _write(desk, node, "SOFTMAX", "SoftmaxOptions", PROBABILITY, {"Beta": 1.0}, order)
@@ -150,7 +150,7 @@ def _write(
 
 def _placed(constant: Array, order: tuple[int, ...]) -> Array:
     if constant.dtype != np.float32:
-        raise Refused(f"an operand is {constant.dtype}, not float32")
+        raise RefusedError(f"an operand is {constant.dtype}, not float32")
     if constant.size == 1:
         return constant.reshape(1)
     wide = constant.reshape((1,) * (len(order) - constant.ndim) + constant.shape)

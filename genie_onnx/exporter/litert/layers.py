@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from genie_onnx.exporter.litert.desk import Desk, Refused, Value
+from genie_onnx.exporter.litert.desk import Desk, RefusedError, Value
 from genie_onnx.exporter.litert.draft import Array, Grid
 
 INT32 = 2**31 - 1
@@ -36,15 +36,15 @@ def layer(
     source, sink = desk.read(node.input[0]), desk.sink(node)
     numbers = desk.constant(node.input[1])
     if numbers is None:
-        raise Refused("its weight is computed")
+        raise RefusedError("its weight is computed")
     if bias is None:
         bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
     outputs = numbers.transpose(order).shape[axis]
     shift = np.zeros(outputs, np.float32) if bias is None else desk.constant(bias)
     if shift is None:
-        raise Refused("its bias is computed")
+        raise RefusedError("its bias is computed")
     if shift.size not in (1, outputs):
-        raise Refused(f"its bias has {shift.size} elements and it has {outputs} outputs")
+        raise RefusedError(f"its bias has {shift.size} elements and it has {outputs} outputs")
     shift = np.broadcast_to(shift.reshape(-1), (outputs,)).astype(np.float32)
     coded = desk.weight(node.input[1])
     name = sink.name
@@ -54,12 +54,12 @@ def layer(
         return Layer(desk.floats(source), weight, added, None, name)
     codes = _laid_out(coded.codes, order, columns).astype(np.int8)
     if coded.scale.ndim and order[axis] != coded.axis % len(order):
-        raise Refused("the scales of its weight are not one an output channel")
+        raise RefusedError("the scales of its weight are not one an output channel")
     grid = Grid(np.asarray(coded.scale, np.float32), 0, axis=axis)
     steps = np.asarray(np.float32(source.grid.scale) * grid.scale, np.float32)
     rounded = np.rint(shift.astype(np.float64) / steps)
     if np.abs(rounded).max(initial=0) > INT32:
-        raise Refused("INT32 cannot hold its bias")
+        raise RefusedError("INT32 cannot hold its bias")
     weight = desk.draft.constant(node.input[1], codes, grid)
     added = desk.draft.constant(f"{name}_bias", rounded.astype(np.int32), Grid(steps, 0))
     return Layer(source, weight, added, sink.grid, name)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
 import tflite
 
-from genie_onnx.exporter.litert.desk import NHWC, Desk, Refused, Value
+from genie_onnx.exporter.litert.desk import NHWC, Desk, RefusedError, Value
 from genie_onnx.exporter.litert.windows import Window, padded, window
 
 LEAST = float(np.finfo(np.float32).min)
@@ -19,7 +19,7 @@ def average_pool(desk: Desk, node: onnx.NodeProto) -> None:
     found = window(desk, node, _kernel(desk, node))
     counted = bool(desk.attribute(node, "count_include_pad", 0))
     if counted and found.padding == tflite.Padding.SAME:
-        before = [int(n) for n in desk.attribute(node, "pads", [0, 0, 0, 0])[:2]]  # type: ignore[index]
+        before = [int(n) for n in desk.attribute(node, "pads", [0, 0, 0, 0])[:2]]
         source, result = desk.shape(node.input[0]), desk.shape(node.output[0])
         reach = [(result[2 + i] - 1) * found.strides[i] + found.kernel[i] for i in range(2)]
         after = [max(reach[i] - before[i] - source[2 + i], 0) for i in range(2)]
@@ -27,27 +27,27 @@ def average_pool(desk: Desk, node: onnx.NodeProto) -> None:
             found.kernel, found.strides, found.dilations, tflite.Padding.VALID, (before[0], before[1]), (after[0], after[1])
         )
     if found.pads and not counted:
-        raise Refused("it pads otherwise than SAME and does not count what it pads (count_include_pad 0)")
-    ends = [int(n) for n in desk.attribute(node, "pads", [0, 0, 0, 0])[2:]]  # type: ignore[index]
+        raise RefusedError("it pads otherwise than SAME and does not count what it pads (count_include_pad 0)")
+    ends = [int(n) for n in desk.attribute(node, "pads", [0, 0, 0, 0])[2:]]
     if found.pads and any(after > end for after, end in zip(found.after, ends, strict=True)):
-        raise Refused("its last windows reach beyond what it pads (ceil_mode)")
+        raise RefusedError("its last windows reach beyond what it pads (ceil_mode)")
     _pool(desk, node, found, "AVERAGE_POOL_2D", None)
 
 
 def max_pool(desk: Desk, node: onnx.NodeProto) -> None:
     """Write a MaxPool; what a PAD adds is the lowest number there is."""
     if len(node.output) > 1 and node.output[1]:
-        raise Refused("it yields indices")
+        raise RefusedError("it yields indices")
     _pool(desk, node, window(desk, node, _kernel(desk, node)), "MAX_POOL_2D", LEAST)
 
 
-def global_pool(operator: str) -> object:
+def global_pool(operator: str) -> Callable[[Desk, onnx.NodeProto], None]:
     """Return the row of a pool over the whole image."""
 
     def row(desk: Desk, node: onnx.NodeProto) -> None:
         shape = desk.shape(node.input[0])
         if len(shape) != 4:
-            raise Refused(f"it has {max(len(shape) - 2, 0)} spatial dimensions; 2 are supported")
+            raise RefusedError(f"it has {max(len(shape) - 2, 0)} spatial dimensions; 2 are supported")
         _pool(desk, node, Window((shape[2], shape[3]), (1, 1), (1, 1), tflite.Padding.VALID), operator, None)
 
     return row
@@ -59,7 +59,7 @@ def reduce_mean(desk: Desk, node: onnx.NodeProto) -> None:
     rank = len(source.order)
     given = desk.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else desk.attribute(node, "axes")
     if given is None:
-        raise Refused("its axes are computed, or all")
+        raise RefusedError("its axes are computed, or all")
     axes = sorted(int(axis) % rank for axis in np.asarray(given).reshape(-1))
     keep = bool(desk.attribute(node, "keepdims", 1))
     if not keep:
@@ -76,12 +76,12 @@ def reduce_mean(desk: Desk, node: onnx.NodeProto) -> None:
 
 
 def _kernel(desk: Desk, node: onnx.NodeProto) -> Sequence[int]:
-    return [int(size) for size in desk.attribute(node, "kernel_shape", [])]  # type: ignore[attr-defined]
+    return [int(size) for size in desk.attribute(node, "kernel_shape", [])]
 
 
 def _pool(desk: Desk, node: onnx.NodeProto, found: Window, operator: str, fill: float | None) -> None:
     if found.dilations != (1, 1):
-        raise Refused("it is dilated")
+        raise RefusedError("it is dilated")
     source = padded(desk, desk.ordered(desk.read(node.input[0]), NHWC), found, fill)
     n, c, h, w = desk.shape(node.output[0])
     number = desk.new(f"{node.output[0]}_pooled", (n, h, w, c), source.grid)

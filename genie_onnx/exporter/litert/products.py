@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from genie_onnx.exporter.litert.desk import Desk, Refused, Value
+from genie_onnx.exporter.litert.desk import Desk, RefusedError, Value
 from genie_onnx.exporter.litert.fusing import fused
 from genie_onnx.exporter.litert.layers import layer
 
@@ -12,14 +12,14 @@ from genie_onnx.exporter.litert.layers import layer
 def gemm(desk: Desk, node: onnx.NodeProto) -> None:
     """Write a Gemm."""
     if any(desk.attribute(node, name, 1.0) != 1.0 for name in ("alpha", "beta")) or desk.attribute(node, "transA", 0):
-        raise Refused("it has alpha, beta or transA")
+        raise RefusedError("it has alpha, beta or transA")
     _fully_connected(desk, node, bool(desk.attribute(node, "transB", 0)))
 
 
 def matmul(desk: Desk, node: onnx.NodeProto) -> None:
     """Write a MatMul whose second operand is a constant of two dimensions."""
     if desk.constant(node.input[1]) is None or len(desk.shape(node.input[1])) != 2:
-        raise Refused("a product with anything but a constant of two dimensions is not written")
+        raise RefusedError("a product with anything but a constant of two dimensions is not written")
     _fully_connected(desk, node, False)
 
 

@@ -62,9 +62,9 @@ class Reading:
             for name in set(node.input):
                 self._readers.setdefault(name, []).append(node)
             if node.op_type == "Constant":
-                self.constants[node.output[0]] = helper.get_node_attr_value(node, node.attribute[0].name)
-                if isinstance(self.constants[node.output[0]], onnx.TensorProto):
-                    self.constants[node.output[0]] = numpy_helper.to_array(self.constants[node.output[0]])
+                given = helper.get_attribute_value(node.attribute[0])
+                array = numpy_helper.to_array(given) if isinstance(given, onnx.TensorProto) else np.asarray(given)
+                self.constants[node.output[0]] = array
         for node in self.graph.node:
             self._note(node)
 
@@ -95,7 +95,7 @@ class Reading:
         return found
 
     def sink(self, name: str) -> Sink:
-        """Return how the value `name` is written; a Relu or Clip behind it that becomes bounds is none of the `nodes` any more."""
+        """Return how the value `name` is written; a Relu or Clip behind it that becomes bounds is folded."""
         low, high, value = -np.inf, np.inf, name
         reader = self._sole(name)
         if reader is not None and reader.op_type in ("Relu", "Clip") and reader.input[0] == name:
@@ -114,11 +114,12 @@ class Reading:
         """Return the bounds of a Relu or a Clip on floats, None where they are computed."""
         if node.op_type == "Relu":
             return 0.0, np.inf
-        given = [
-            self.constants.get(name) if name else np.asarray(end)
-            for name, end in zip((*node.input[1:3], "", "")[:2], (-np.inf, np.inf))
-        ]
-        return None if any(g is None for g in given) else (float(given[0]), float(given[1]))
+        found = [-np.inf, np.inf]
+        for place, name in enumerate(node.input[1:3]):
+            if name and name not in self.constants:
+                return None
+            found[place] = float(self.constants[name]) if name else found[place]
+        return found[0], found[1]
 
     def _note(self, node: onnx.NodeProto) -> None:
         if node.op_type == "QuantizeLinear":

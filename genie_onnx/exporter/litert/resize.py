@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from genie_onnx.exporter.litert.desk import NHWC, Desk, Refused, Value
+from genie_onnx.exporter.litert.desk import NHWC, Desk, RefusedError, Value
 
 Places = npt.NDArray[np.float64]
 _RULES = ("default", "half_pixel", "align_corners")
@@ -23,9 +23,9 @@ def resize(desk: Desk, node: onnx.NodeProto) -> None:
     source, result = desk.shape(node.input[0]), desk.shape(node.output[0])
     mode = desk.attribute(node, "mode", b"nearest")
     if len(source) != 4 or source[:2] != result[:2]:
-        raise Refused("it resizes something else than height and width")
+        raise RefusedError("it resizes something else than height and width")
     if mode not in (b"nearest", b"linear"):
-        raise Refused(f"its mode is {mode!r}; nearest and linear are supported")
+        raise RefusedError(f"its mode is {mode!r}; nearest and linear are supported")
     nearest = mode == b"nearest"
     pairs = [(source[axis], result[axis], _factor(desk, node, axis)) for axis in (2, 3)]
     onnx_places = [_onnx_places(desk, node, *pair, nearest) for pair in pairs]
@@ -38,7 +38,7 @@ def resize(desk: Desk, node: onnx.NodeProto) -> None:
         None,
     )
     if rule is None:
-        raise Refused(
+        raise RefusedError(
             f"TFLite reads other pixels than {desk.attribute(node, 'coordinate_transformation_mode', b'half_pixel')!r} does here"
         )
     value = desk.ordered(desk.read(node.input[0]), NHWC)
@@ -71,7 +71,7 @@ def _onnx_places(desk: Desk, node: onnx.NodeProto, size: int, wanted: int, facto
     elif mode == b"align_corners":
         x = y * (size - 1) / (wanted - 1) if wanted > 1 else y * 0
     else:
-        raise Refused(f"its coordinates are {mode!r}")
+        raise RefusedError(f"its coordinates are {mode!r}")
     if not nearest:
         return np.clip(x, 0, size - 1)
     way = b"floor" if upsample else desk.attribute(node, "nearest_mode", b"round_prefer_floor")
@@ -80,7 +80,7 @@ def _onnx_places(desk: Desk, node: onnx.NodeProto, size: int, wanted: int, facto
         b"ceil": np.ceil(x),
         b"round_prefer_floor": np.ceil(x - 0.5),
         b"round_prefer_ceil": np.floor(x + 0.5),
-    }[way]  # type: ignore[index]
+    }[way]
     return np.clip(rounded, 0, size - 1)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from genie_onnx.exporter.litert.convolutions import sliced
-from genie_onnx.exporter.litert.desk import NHWC, Desk, Refused, Value
+from genie_onnx.exporter.litert.desk import NHWC, Desk, RefusedError, Value
 
 _PRODUCTS = ("Gemm", "MatMul")
 
@@ -47,7 +47,7 @@ def transpose(desk: Desk, node: onnx.NodeProto) -> None:
     """Write a Transpose: nothing, but what the places mean."""
     value = desk.read(node.input[0])
     rank = len(value.order)
-    axes = [int(axis) for axis in desk.attribute(node, "perm", list(range(rank))[::-1])]  # type: ignore[attr-defined]
+    axes = [int(axis) for axis in desk.attribute(node, "perm", list(range(rank))[::-1])]
     desk.put(node, replace(value, order=tuple(axes.index(axis) for axis in value.order)))
 
 
@@ -56,7 +56,7 @@ def concat(desk: Desk, node: onnx.NodeProto) -> None:
     sink = desk.sink(node)
     values = [desk.read(name) for name in node.input]
     order, rank = values[0].order, len(values[0].order)
-    axis = int(desk.attribute(node, "axis", 0)) % rank  # type: ignore[call-overload]
+    axis = int(desk.attribute(node, "axis", 0)) % rank
     values = [desk.ordered(value, order) for value in values]
     shared = values[0].grid
     if sink.grid is not None and all(value.grid is not None for value in values):
@@ -80,31 +80,31 @@ def cut(desk: Desk, node: onnx.NodeProto) -> None:
     value, shape = desk.read(node.input[0]), desk.shape(node.input[0])
     given = [desk.constant(name) if name else None for name in (*node.input[1:], "", "")[:4]]
     if given[0] is None or given[1] is None:
-        raise Refused("its bounds are computed")
+        raise RefusedError("its bounds are computed")
     starts, ends = (np.asarray(g).reshape(-1) for g in given[:2])
     axes = np.arange(len(starts)) if given[2] is None else np.asarray(given[2]).reshape(-1)
     steps = np.ones(len(starts), np.int64) if given[3] is None else np.asarray(given[3]).reshape(-1)
     if (steps < 1).any():
-        raise Refused("it runs backwards")
+        raise RefusedError("it runs backwards")
     begin, end, stride = [0] * len(shape), list(shape), [1] * len(shape)
     for start, stop, axis, step in zip(starts, ends, axes, steps, strict=True):
         first, last, by = slice(int(start), int(stop), int(step)).indices(shape[int(axis)])
         begin[axis], end[axis], stride[axis] = first, last, by
     placed = [[numbers[axis] for axis in value.order] for numbers in (begin, end, stride)]
-    desk.put(node, sliced(desk, value, *placed, desk.sink(node).name))
+    desk.put(node, sliced(desk, value, desk.sink(node).name, *placed))
 
 
 def split(desk: Desk, node: onnx.NodeProto) -> None:
     """Write a Split, as slices: parts of any size."""
     value, shape = desk.read(node.input[0]), desk.shape(node.input[0])
-    axis = int(desk.attribute(node, "axis", 0)) % len(shape)  # type: ignore[call-overload]
+    axis = int(desk.attribute(node, "axis", 0)) % len(shape)
     begin = 0
     for index, name in enumerate(node.output):
         size = desk.shape(name)[axis]
         first, last = [0] * len(shape), list(shape)
         first[axis], last[axis] = begin, begin + size
         placed = [[numbers[a] for a in value.order] for numbers in (first, last, [1] * len(shape))]
-        desk.put(node, sliced(desk, value, *placed, desk.sink(node, index).name), index)
+        desk.put(node, sliced(desk, value, desk.sink(node, index).name, *placed), index)
         begin += size
 
 
@@ -112,14 +112,14 @@ def pad(desk: Desk, node: onnx.NodeProto) -> None:
     """Write a Pad with zeros."""
     value, rank = desk.read(node.input[0]), len(desk.shape(node.input[0]))
     if desk.attribute(node, "mode", b"constant") != b"constant":
-        raise Refused(f"its mode is {desk.attribute(node, 'mode')!r}; constant is supported")
+        raise RefusedError(f"its mode is {desk.attribute(node, 'mode')!r}; constant is supported")
     sizes = desk.constant(node.input[1])
     fill = desk.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
     if sizes is None or (fill is not None and fill.any()) or (len(node.input) > 3 and node.input[3]):
-        raise Refused("it pads with something else than zeros, or has axes")
+        raise RefusedError("it pads with something else than zeros, or has axes")
     sides = np.asarray(sizes, np.int32).reshape(2, rank).T[list(value.order)]
     if (sides < 0).any():
-        raise Refused("it cuts off (negative pads)")
+        raise RefusedError("it cuts off (negative pads)")
     shape = tuple(desk.shape(node.output[0])[axis] for axis in value.order)
     number = desk.new(desk.sink(node).name, shape, value.grid)
     desk.draft.add("PAD", [value.number, desk.draft.constant("paddings", np.ascontiguousarray(sides))], [number], "PadOptions")
@@ -129,7 +129,7 @@ def pad(desk: Desk, node: onnx.NodeProto) -> None:
 def depth_to_space(desk: Desk, node: onnx.NodeProto) -> None:
     """Write a DepthToSpace of mode DCR, which TFLite has."""
     if desk.attribute(node, "mode", b"DCR") != b"DCR":
-        raise Refused("its mode is CRD; DCR is supported")
+        raise RefusedError("its mode is CRD; DCR is supported")
     value = desk.ordered(desk.read(node.input[0]), NHWC)
     n, c, h, w = desk.shape(node.output[0])
     number = desk.new(desk.sink(node).name, (n, h, w, c), value.grid)

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import tflite
 
-from genie_onnx.exporter.litert.desk import Desk, Refused, Value
+from genie_onnx.exporter.litert.desk import Desk, RefusedError, Value
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Window:
 
 
 def window(desk: Desk, node: onnx.NodeProto, kernel: Sequence[int]) -> Window:
-    """Return the window of a Conv or a pool over an image. Raises Refused where it is not of two dimensions."""
+    """Return the window of a Conv or a pool over an image. Raises RefusedError where it is not of two dimensions."""
     source, result = desk.shape(node.input[0]), desk.shape(node.output[0])
     if len(source) != 4 or len(result) != 4:
-        raise Refused(f"it has {max(len(source) - 2, 0)} spatial dimensions; 2 are supported")
-    strides, dilations = ([int(n) for n in desk.attribute(node, name, [1, 1])] for name in ("strides", "dilations"))  # type: ignore[attr-defined]
+        raise RefusedError(f"it has {max(len(source) - 2, 0)} spatial dimensions; 2 are supported")
+    strides, dilations = ([int(n) for n in desk.attribute(node, name, [1, 1])] for name in ("strides", "dilations"))
     span = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     needed = [(result[2 + i] - 1) * strides[i] + span[i] - source[2 + i] for i in range(2)]
     before = _before(desk, node, needed)
@@ -82,7 +82,7 @@ def _before(desk: Desk, node: onnx.NodeProto, needed: Sequence[int]) -> list[int
         return [size - size // 2 for size in total]
     if mode == b"VALID":
         return [0, 0]
-    return [int(size) for size in desk.attribute(node, "pads", [0, 0, 0, 0])[:2]]  # type: ignore[index]
+    return [int(size) for size in desk.attribute(node, "pads", [0, 0, 0, 0])[:2]]
 
 
 def _pair(numbers: Sequence[int]) -> tuple[int, int]:

@@ -58,7 +58,8 @@ class Model:
             float(row["off_chip_flash_memory_used"]) + float(row["on_chip_flash_memory_used"]),
         )
         return [
-            f"{on_npu} of {count} operators ({100 * on_npu / max(count, 1):.3g} %) on {row['accelerator_configuration']}, the others on the CPU",
+            f"{on_npu} of {count} operators ({100 * on_npu / max(count, 1):.3g} %) on {row['accelerator_configuration']}, "
+            "the others on the CPU",
             f"about {float(row['cycles_total']):,.0f} cycles, {1000 * float(row['inference_time']):.3g} ms at "
             f"{float(row['core_clock']) / 1e6:g} MHz; {sram:.4g} KiB of SRAM, {flash:.4g} KiB of flash",
             *self._left[:3],
