@@ -62,7 +62,9 @@ def read(lines: Iterable[str]) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         row = json.loads(line)
         if row.keys() != FIELDS.keys():
-            raise ValueError(f"line {number} lacks {sorted(FIELDS.keys() - row.keys())} or has {sorted(row.keys() - FIELDS.keys())}")
+            raise ValueError(
+                f"line {number} lacks {sorted(FIELDS.keys() - row.keys())} or has {sorted(row.keys() - FIELDS.keys())}"
+            )
         rows[tuple(row[key] for key in ("target", "tool", "model", "bits"))] = row
     return list(rows.values())
 

@@ -20,7 +20,9 @@ INDENT = 23  # columns of level and topic
 
 
 @click.command(short_help="Is this machine ready?")
-@click.option("--targets", "of_targets", is_flag=True, help="Instead: the tools that read our files, and the commands that get each.")
+@click.option(
+    "--targets", "of_targets", is_flag=True, help="Instead: the tools that read our files, and the commands that get each."
+)
 @click.option("--smoke/--no-smoke", default=True, show_default=True, help="At last, quantize a tiny model: some seconds.")
 @options.quiet
 @options.as_json

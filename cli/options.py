@@ -370,7 +370,9 @@ def chosen_target(given: Mapping[str, Any]) -> Target:
         grids_for = tool.name
     if grids_for is not None:
         if row.form.style != "float":
-            raise click.UsageError(f"--format says how grids lie beside a float model, and --target {row.name} is none: encodings is")
+            raise click.UsageError(
+                f"--format says how grids lie beside a float model, and --target {row.name} is none: encodings is"
+            )
         row = row.with_grids_for(grids_for)
     if given["opset"] is not None:
         row = dataclasses.replace(row, form=dataclasses.replace(row.form, opset=given["opset"]))

@@ -46,7 +46,9 @@ class Form:
 
     style: Literal["qdq", "float"] = "qdq"  # float: a float model with rounded weights, the grids in a file beside it
     weights: Literal["int8", "int4"] = "int8"  # int4: those of at most 4 bits as INT4 or UINT4
-    values: Literal["uint8", "int8", "signed"] = "uint8"  # int8: stored less their zero point, which is 0 then; signed: INT8 less 128
+    values: Literal["uint8", "int8", "signed"] = (
+        "uint8"  # int8: stored less their zero point, which is 0 then; signed: INT8 less 128
+    )
     clip: Literal["codes", "floats"] = (
         "codes"  # of values below 8 bits, between Q and DQ or in front of Q; codes: float Relu and Clip go there too
     )

@@ -33,7 +33,6 @@ from genie_onnx.placement import Placement, integer_layers
 from genie_onnx.qparams import QParams, QTensor
 from genie_onnx.targets import Target
 
-
 OLDEST = 7  # onnx.version_converter goes back so far
 
 

@@ -45,7 +45,9 @@ def test_the_table_is_that_of_the_lines() -> None:
 def test_a_later_line_replaces_an_earlier_one() -> None:
     from targets_table import read, rendered
 
-    rows = read([json.dumps({**ROW, "agreement": 0.5}), json.dumps({**ROW, "bits": "W2A2", "codes_exact": False}), json.dumps(ROW)])
+    rows = read(
+        [json.dumps({**ROW, "agreement": 0.5}), json.dumps({**ROW, "bits": "W2A2", "codes_exact": False}), json.dumps(ROW)]
+    )
     assert [row["bits"] for row in rows] == ["W4A4", "W2A2"]
     first, second = rendered(rows).splitlines()[-2:]
     assert first == "| `opencv` | opencv 4.14 | digits | W4A4 | 64 | 98.4 % | 1.2 % | exact | 0 | 100.2 | 0.1 | 70 | 2026-12-01 |"

@@ -51,7 +51,12 @@ def test_the_same_node_computes_the_same(node: str, own: int, opset: int) -> Non
         ("y = Softmax(x)", 13, 12, "Softmax has other defaults at opset 12"),
         ("y = HardSwish(x)", 17, 13, "there is no HardSwish before opset 14"),
         ("y = AveragePool<kernel_shape = [2, 2], dilations = [2, 2]>(x)", 19, 17, "AveragePool has no dilations at opset 17"),
-        ("a = Constant<value = int64[1] {1}>() y = ReduceMean(x, a)", 18, 13, "ReduceMean has other inputs or outputs at opset 13"),
+        (
+            "a = Constant<value = int64[1] {1}>() y = ReduceMean(x, a)",
+            18,
+            13,
+            "ReduceMean has other inputs or outputs at opset 13",
+        ),
         ("a = Cast<to = 6>(x) b = Relu(a) y = Cast<to = 1>(b)", 17, 13, "Relu takes no tensor(int32) at opset 13"),
     ],
 )

@@ -76,9 +76,7 @@ def made(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Maker:
 
 def _made(model: Path, folder: Path, tool: str, wbits: int, abits: int) -> Made:
     target = TARGETS["encodings"].with_grids_for(tool)  # type: ignore[arg-type]
-    result = genie_onnx.quantize(
-        model, folder / "q.onnx", config=config(target, wbits, abits), requirements=WANTED
-    )
+    result = genie_onnx.quantize(model, folder / "q.onnx", config=config(target, wbits, abits), requirements=WANTED)
     own, theirs = (json.loads((folder / f"q.{name}.json").read_text()) for name in ("encodings", tool))
     return onnx.load(result.output), own, theirs
 
