@@ -2,8 +2,8 @@
 
     python benchmarks/targets_tools.py RUN.genie ... --images IMAGES.npy --name resnet20 --bits W4A4 --python aimet=PATH ...
 
-RUN was made with `--target encodings --format aimet`, whose numbers the other forms can have. IMAGES are inputs of the model as it
-takes them. Without `--python NAME=PATH` a tool is left out; commands that make such an environment: genie-onnx doctor --targets.
+RUN was made with `--target encodings --format aimet`, whose numbers the other forms can have. IMAGES are inputs of the model,
+as it takes them. Without `--python NAME=PATH` a tool is left out; what makes such an environment: genie-onnx doctor --targets.
 MNN's converter installs packages by itself when it is first run: give it an environment of its own.
 """
 
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -86,14 +86,14 @@ def exported(run: Path, folder: Path, *target: str) -> Path:
     """Return the file of a finished run for a target."""
     path = folder / f"{'-'.join(target).replace('--', '')}.onnx"
     command = [sys.executable, "-m", "genie_onnx", "export", run, "-o", path, "-q", "--accept-useless", "--target", *target]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)
     return path
 
 
 def reference_file(run: Path, folder: Path, tool: str) -> Path:
     """Return the QDQ file of a run: with float biases where the tool has these, else as it runs in onnxruntime."""
     portable = genie_onnx.TARGETS["portable"]
-    bias = "float" if tool == "aimet" else "int32"
+    bias: Literal["float", "int32"] = "float" if tool == "aimet" else "int32"
     row = dataclasses.replace(portable, form=dataclasses.replace(portable.form, bias=bias))
     wanted = genie_onnx.Requirements(accept_useless=True)
     return genie_onnx.export(run, row, folder / f"reference-{bias}.onnx", requirements=wanted).output

@@ -52,7 +52,8 @@ def not_for(target: str, value_bits: Iterable[int]) -> str | None:
     """Say which tools must not be given a file of `target`; None where none is known."""
     if target not in ("portable", "onnxruntime") or min(value_bits, default=8) >= 8:
         return None
-    return f"values below 8 bits have a Clip on their codes, so not for {', '.join(unfit_for_portable())}: with --for TOOL the form is its own"
+    tools = ", ".join(unfit_for_portable())
+    return f"values below 8 bits have a Clip on their codes, so not for {tools}: with --for TOOL the form is its own"
 
 
 def plan(todo: ImagePlan, expected: Estimate, preset: str | None) -> None:

@@ -147,7 +147,7 @@ _ROWS = (
         reads="ST Edge AI Core 3.0 and later, for the Neural-ART NPU of STM32N6",
         constraints=Constraints(selections="shared", weight_grid="symmetric", value_bits=(8, 8)),
         form=Form(weights="int4", values="signed", clip="floats", batch="fixed"),
-        limits="values have 8 bits, signed; weights of at most 4 bits are INT4 in opset 21 (Conv and Dense, from 3.0 on), wider ones INT8",
+        limits="values have 8 bits, signed; weights of at most 4 bits are INT4 in opset 21 (Conv and Dense), wider ones INT8",
         sources=(
             "https://stedgeai-dc.st.com/assets/embedded-docs/release_note.html",
             "https://stedgeai-dc.st.com/assets/embedded-docs/stneuralart_operator_support.html",
@@ -207,7 +207,7 @@ _ROWS = (
         name="opencv",
         reads="OpenCV's dnn (4.14, or 5 with ENGINE_CLASSIC)",
         form=Form(clip="floats"),
-        limits="computes in floats behind Q/DQ, and only takes float Clip; the new engine of 5.0 reads no Q/DQ: --target encodings for it",
+        limits="computes in floats behind Q/DQ, and takes no integer Clip; the new engine of 5.0 takes no Q/DQ: encodings",
         verified=("OpenCV 4.14.0, 5.0.0 (ENGINE_CLASSIC)",),
     ),
     Target(

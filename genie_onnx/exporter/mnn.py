@@ -8,8 +8,8 @@ A convolution of which input, weight and output all have a grid becomes an integ
 What has no entry stays float, with the numbers that its codes stand for. Left out on purpose:
 
     - layers that are no convolution, or a transposed one: MNN takes scales for Conv alone
-    - convolutions that read what an Add with a Relu wrote on a grid with a zero point in INT8 (8 bits from 0 on): MNN 3.6.1 adds in
-      integers as soon as all three are described, and its Relu cuts at code 0, not at the zero point
+    - convolutions that read what an Add with a Relu wrote on a grid with a zero point in INT8 (8 bits from 0 on): MNN 3.6.1 adds
+      in integers as soon as all three are described, and its Relu cuts at code 0, not at the zero point
 
 `bits` is always 8: it is the width of the container. MNN packs and clips by itself where it reads a smaller number there.
 

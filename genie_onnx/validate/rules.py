@@ -43,7 +43,8 @@ def _grids(proto: onnx.ModelProto, target: Target) -> Iterator[str]:
         if target.constraints.scales == "power-of-two" and (np.frexp(steps)[0] != 0.5).any():
             yield f"'{node.name}' has a scale that is no power of two"
         if node.op_type == "QuantizeLinear" and zero_point.data_type != wanted:
-            yield f"'{node.name}' stores {TensorProto.DataType.Name(zero_point.data_type)}, not {TensorProto.DataType.Name(wanted)}"
+            stored, other = (TensorProto.DataType.Name(kind) for kind in (zero_point.data_type, wanted))
+            yield f"'{node.name}' stores {stored}, not {other}"
         if target.form.values == "int8" and numpy_helper.to_array(zero_point).any():
             yield f"'{node.name}' has a zero point, and target {target.name} takes none"
 
