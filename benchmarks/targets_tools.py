@@ -10,6 +10,7 @@ MNN's converter installs packages by itself when it is first run: give it an env
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import json
 import os
@@ -18,11 +19,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 import onnxruntime as ort
+
+import genie_onnx
 
 JSONL = Path(__file__).parent / "targets.jsonl"
 AIMET = """
@@ -83,8 +86,17 @@ def exported(run: Path, folder: Path, *target: str) -> Path:
     """Return the file of a finished run for a target."""
     path = folder / f"{'-'.join(target).replace('--', '')}.onnx"
     command = [sys.executable, "-m", "genie_onnx", "export", run, "-o", path, "-q", "--accept-useless", "--target", *target]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)
     return path
+
+
+def reference_file(run: Path, folder: Path, tool: str) -> Path:
+    """Return the QDQ file of a run: with float biases where the tool has these, else as it runs in onnxruntime."""
+    portable = genie_onnx.TARGETS["portable"]
+    bias: Literal["float", "int32"] = "float" if tool == "aimet" else "int32"
+    row = dataclasses.replace(portable, form=dataclasses.replace(portable.form, bias=bias))
+    wanted = genie_onnx.Requirements(accept_useless=True)
+    return genie_onnx.export(run, row, folder / f"reference-{bias}.onnx", requirements=wanted).output
 
 
 def simulated(file: Path, x: np.ndarray) -> np.ndarray:
@@ -156,9 +168,9 @@ def main() -> None:
     x = np.load(options.images)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        reference = simulated(exported(options.run, folder, "portable"), x)
         for entry in options.python:
             tool, _, python = entry.partition("=")
+            reference = simulated(reference_file(options.run, folder, tool), x)
             found = tried(tool, python, options.run, options.images, folder)
             version = subprocess.run([python, "-c", VERSION, PACKAGES[tool]], check=True, capture_output=True, text=True)
             output = found["output"].reshape(reference.shape)

@@ -170,7 +170,7 @@ opset = option(
     "--opset",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Of the file: 13 or later with Q/DQ, 21 with INT4.  [default: the model's own, or the nearest that the target can have]",
+    help="Of the file: from 13 on with Q/DQ, from 21 on with INT4.  [default: the model's own, or the nearest that fits]",
 )
 grids_for = option(
     "--format",

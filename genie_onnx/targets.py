@@ -234,7 +234,7 @@ _ROWS = (
         name="opencv",
         reads="OpenCV's dnn (4.14, or 5 with ENGINE_CLASSIC)",
         form=Form(clip="floats"),
-        limits="computes in floats behind Q/DQ, and only takes float Clip; the new engine of 5.0 reads no Q/DQ: --target encodings for it",
+        limits="computes in floats behind Q/DQ, and takes no integer Clip; the new engine of 5.0 takes no Q/DQ: encodings",
         verified=("OpenCV 4.14.0, 5.0.0 (ENGINE_CLASSIC)",),
     ),
     Target(

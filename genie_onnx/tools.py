@@ -6,9 +6,10 @@ Plain data, one row a tool. The table of the documentation, the hints of the com
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
-EXACT, REFITTED, UNSEEN = "exact", "refitted", "not seen"
+EXACT: Final = "exact"
+UNSEEN: Final = "not seen"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class Tool:
     target: str | None  # the row of TARGETS for it; None: no file of ours is read
     options: str = ""  # that belong to it
     version: str = ""  # that it was seen in; empty: not at hand
-    codes: Literal["exact", "refitted", "not seen"] = "not seen"  # of weights
+    codes: Literal["exact", "not seen"] = "not seen"  # of weights
     values: str = UNSEEN  # how what it computes compares with the file, node by node
     kernels: str = UNSEEN  # what it computes in
     how: str = "documents alone"  # that was seen
@@ -155,7 +156,7 @@ _ROWS = (
         date="2026-12",
         not_portable="it ends with an error",
         package="opencv-python-headless",
-        install=_own("opencv", "opencv-python-headless==4.14.0.94"),
+        install=_beside("opencv"),
     ),
     Tool(
         name="aimet",
@@ -163,10 +164,10 @@ _ROWS = (
         options="--format aimet",
         version="2.42.0",
         codes=EXACT,
-        values="same classes; it rounds x / scale + zero point",
+        values="to float rounding, with float biases",
         kernels="simulated; Qualcomm's converters read the same JSON (not at hand)",
         how="all encodings read back; benchmarks/TARGETS.md",
-        lost="biases stay float; one grid on both sides of AveragePool, Relu and Resize",
+        lost="biases are float; one grid on both sides of AveragePool, Relu and Resize",
         date="2026-12",
         not_portable="it refuses a Clip between Q and DQ",
         package="aimet-onnx",

@@ -93,7 +93,8 @@ def test_a_tool_named_on_the_command_line(model: Path, options: list[str], code:
         assert "note: for" not in result.output
 
 
-def test_inspect_says_what_low_bits_are_not_for(model: Path) -> None:
+def test_inspect_says_what_low_bits_are_not_for() -> None:
+    model = ROOT / "examples" / "digits.onnx"
     said = "so not for " + ", ".join(unfit_for_portable())
     assert said in CliRunner().invoke(main, ["inspect", str(model)]).output.replace("\n", "")
     for options in (["--abits", "8"], ["--target", "opencv"]):

@@ -61,4 +61,5 @@ def test_the_same_node_computes_the_same(node: str, own: int, opset: int) -> Non
     ],
 )
 def test_what_is_new_is_said(node: str, own: int, opset: int, said: str) -> None:
-    assert said in newer_meanings(model(node, own), opset)
+    (found,) = newer_meanings(model(node, own), opset)
+    assert found.startswith(said)
