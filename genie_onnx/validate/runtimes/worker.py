@@ -4,8 +4,8 @@
 
 In: FOLDER/job.json {model, float_model, rounds, seconds} and FOLDER/inputs.npz, float32 [batches, n, C, H, W] by input name.
 Out: FOLDER/answer.json {version, problem, ran, operators, notes, codes, milliseconds, float_milliseconds, done},
-FOLDER/outputs.npz, [batches, ...] by number of the output, FOLDER/codes.npz likewise by number of the name in `codes`, and FOLDER/stage, what is
-being done right now: all that is left to read after a crash.
+FOLDER/outputs.npz, [batches, ...] by number of the output, FOLDER/codes.npz likewise by number of the name in `codes`, and
+FOLDER/stage, what is being done right now: all that is left to read after a crash.
 
 A driver is a file with a function `version() -> str` and a class
 
