@@ -45,6 +45,7 @@ NOT_HERE = {
     "--require-sqnr": "more than untrained models reach: tests/pipeline/test_useless.py",
     "--with openvino": "a runtime that is not required: tests/validate/runtimes",
     "/opt/rknn/bin/python": "a runtime that wants a Python of its own",
+    "/opt/litert": "likewise: tests/test_microcontroller_page.py",
 }
 FOREIGN = {"resnet20_bn.onnx": "cifar/resnet20_bn.onnx", "version-RFB-320.onnx": "zoo/version-RFB-320.onnx"}  # in bench
 Run = Callable[[Entry], str]
