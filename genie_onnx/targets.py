@@ -281,7 +281,7 @@ _ROWS = (
     ),
     Target(
         name="encodings",
-        reads="compilers that take a float model and ranges beside it (Hailo, MNN, ncnn, Ethos-U flows)",
+        reads="compilers that take a float model and ranges beside it (Hailo, MNN, ncnn)",
         constraints=Constraints(selections="shared"),  # a table of grids by value cannot say that one reader takes floats
         form=Form(style="float", bias="float"),
         limits="the compiler has to take the grids from the JSON file; without them it will calibrate by itself",

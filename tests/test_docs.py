@@ -47,6 +47,7 @@ NOT_HERE = {
     "/opt/rknn/bin/python": "a runtime that wants a Python of its own",
     "/opt/hls4ml": "tools that want a Python of their own: tests/test_fpga_page.py",
     "import hls4ml": "the same",
+    "/opt/litert": "likewise: tests/test_microcontroller_page.py",
 }
 FOREIGN = {"resnet20_bn.onnx": "cifar/resnet20_bn.onnx", "version-RFB-320.onnx": "zoo/version-RFB-320.onnx"}  # in bench
 Run = Callable[[Entry], str]

@@ -50,7 +50,7 @@ def qdq_output(output: PathLike | None, target: Target) -> PathLike | None:
 def to_tflite(proto: onnx.ModelProto) -> bytes:
     """Return the .tflite file of a QDQ file of fixed shapes.
 
-    Raises ModelError with every node that cannot be written, ConfigError where the packages that know the format are not installed.
+    Raises ModelError with every node that cannot be written, ConfigError where the packages that know the format are missing.
     """
     try:
         from genie_onnx.exporter import litert
