@@ -3,7 +3,7 @@
     python benchmarks/targets_tools.py RUN.genie ... --images IMAGES.npy --name resnet20 --bits W4A4 --python aimet=PATH ...
 
 RUN was made with `--target encodings --format aimet`, whose numbers the other forms can have. IMAGES are inputs of the model as
-it takes them. Without `--python NAME=PATH` a tool is left out; commands that make such an environment: genie-onnx doctor --targets.
+it takes them. Without `--python NAME=PATH` a tool is left out; what makes such an environment: genie-onnx doctor --targets.
 MNN's converter installs packages by itself when it is first run: give it an environment of its own.
 """
 
