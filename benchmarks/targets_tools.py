@@ -78,6 +78,12 @@ for i in range(len(x)):
 np.save(out, np.concatenate(found))
 print(seconds)
 """
+CHILD = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:])
+print("peak", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, flush=True)
+sys.exit(code)
+"""  # small itself: what a process takes counts from its parent's size on
 VERSION = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
 PACKAGES = {"aimet": "aimet-onnx", "mnn": "MNN", "opencv": "opencv-python-headless"}
 
@@ -111,13 +117,10 @@ def simulated(file: Path, x: np.ndarray) -> np.ndarray:
 def timed(command: list[Any], env: dict[str, str] | None = None) -> tuple[str, float, float]:
     """Run a command; return what it printed, its seconds, and its peak in MiB."""
     started = time.monotonic()
-    with tempfile.TemporaryFile("w+") as out:
-        process = subprocess.Popen([str(part) for part in command], stdout=out, stderr=subprocess.DEVNULL, env=env)
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            raise RuntimeError(f"{command[0]} ended with status {status}")
-        out.seek(0)
-        return out.read(), time.monotonic() - started, usage.ru_maxrss / 1024
+    whole = [sys.executable, "-c", CHILD, *map(str, command)]
+    done = subprocess.run(whole, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env)
+    printed, _, peak = done.stdout.rpartition("peak ")
+    return printed, time.monotonic() - started, int(peak) / 1024
 
 
 def mnn(python: str, file: Path, images: Path, out: Path) -> dict[str, Any]:
