@@ -16,6 +16,7 @@ from genie_onnx.errors import ModelError
 from genie_onnx.exporter.litert import to_tflite
 from genie_onnx.exporter.litert.draft import Grid
 from genie_onnx.exporter.litert.fusing import fused
+from genie_onnx.exporter.litert.table import ROWS
 from genie_onnx.qparams import QTensor
 from genie_onnx.validate import Session
 
@@ -237,8 +238,14 @@ def test_everything_that_cannot_be_written_is_said_at_once() -> None:
     proto, _ = exported(net(piece, 8), 8, 8, IMAGES)
     with pytest.raises(ModelError) as caught:
         to_tflite(proto)
-    assert [problem.split("'")[0].strip() for problem in caught.value.problems] == ["Sin", "MaxPool"]
+    assert [problem.split("'")[0].strip() for problem in caught.value.problems] == ["Sin", "MaxPool", "Selu"]
     assert "it is dilated" in caught.value.problems[1]
+
+
+def test_the_page_names_the_operators_that_are_written() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "compile-for-a-microcontroller.md").read_text(encoding="utf-8")
+    section = page.split("## Operators that are written")[1].split("Not in every form")[0]
+    assert section.replace("`", "").replace(".", "").replace(",", "").split() == list(ROWS)
 
 
 def test_the_same_file_gives_the_same_bytes() -> None:

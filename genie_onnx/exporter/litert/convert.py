@@ -32,7 +32,8 @@ def to_tflite(proto: onnx.ModelProto) -> bytes:
     for node in desk.reading.nodes():
         if desk.reading.is_folded(node):
             continue
-        if not lost.isdisjoint(desk.reading.codes.get(name, name) for name in node.input):
+        behind = not lost.isdisjoint(desk.reading.codes.get(name, name) for name in node.input)
+        if behind and _has_row(node):  # whether that could be written is not known
             lost.update(_written(desk, node))
             continue
         try:
@@ -54,10 +55,15 @@ def to_tflite(proto: onnx.ModelProto) -> bytes:
 
 
 def _write(desk: Desk, node: onnx.NodeProto) -> None:
-    row = ROWS.get(node.op_type) if node.domain == "" else None
-    if row is None:
-        raise RefusedError(f"known are {', '.join(ROWS)}; --target portable has no such limit")
-    row(desk, node)
+    if not _has_row(node):
+        raise RefusedError(
+            "it is none of the operators that are (docs: To a microcontroller); leave it out of the model, or take another target"
+        )
+    ROWS[node.op_type](desk, node)
+
+
+def _has_row(node: onnx.NodeProto) -> bool:
+    return node.domain == "" and node.op_type in ROWS
 
 
 def _written(desk: Desk, node: onnx.NodeProto) -> set[str]:
