@@ -60,6 +60,7 @@ PIECES: dict[str, tuple[str, int]] = {
     ),
     "Slice": ("m = Slice(r, begin, end, both)  h = Conv(m, w1, b8)", 8),
     "Pad": ("m = Pad(r, sides)  h = Conv<strides=[2,2]>(m, w3, b8)", 8),
+    "maximum, sum": ("k = ReduceMax(r, ax)  s = ReduceSum(a, ax)  j = Concat<axis=1>(k, s)  h = Conv(j, w16, b8)", 8),
     "HardSwish": ("m = HardSwish(a)  h = Conv(m, w1, b8)", 8),
 }
 
@@ -76,7 +77,7 @@ def tensors() -> dict[str, np.ndarray]:
         "wg": random(8, 4, 3, 3), "wd": random(8, 1, 3, 3), "wd2": random(16, 1, 3, 3), "wt": random(8, 8, 4, 4),
         "w16": random(8, 16, 1, 1), "b8": random(8, 1)[:, 0], "b16": random(16, 1)[:, 0],
         "twice": np.asarray([1, 1, 2, 2], np.float32), "five": np.asarray([-1, 2, 4, 10, 9]), "four": np.asarray([-1, 8, 10, 9]),
-        "begin": np.asarray([1, 0]), "end": np.asarray([9, 9]), "both": np.asarray([2, 3]),
+        "ax": np.asarray([2, 3]), "begin": np.asarray([1, 0]), "end": np.asarray([9, 9]), "both": np.asarray([2, 3]),
         "sides": np.asarray([0, 0, 1, 2, 0, 0, 0, 1]), **{name: np.asarray(n, np.float32) for name, n in floats.items()},
     }  # fmt: skip
 
@@ -102,7 +103,8 @@ def exported(proto: onnx.ModelProto, wbits: int, abits: int, images: np.ndarray)
         array = np.asarray(graph.query.constant(deploy.graph.initializers[name]), np.float32)
         codes.weights[name] = symmetric(array, weight.qparams.bits, weight.qparams.axis)
     written = export(deploy, user, placement, codes, LITERT, {})
-    return fix_shapes(written, images.shape[1:]), codes
+    shape = images.shape[1:]
+    return fix_shapes(written, (shape[0], shape[1], shape[2])), codes
 
 
 def symmetric(array: np.ndarray, bits: int, axis: int | None) -> QTensor:

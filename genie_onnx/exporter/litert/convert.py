@@ -18,6 +18,7 @@ from genie_onnx.exporter.litert.table import ROWS
 from genie_onnx.exporter.litert.write import write
 
 _CHANNELS_FIRST = (0, 3, 1, 2)  # what an NHWC image is brought to
+_ON_ELEMENTS = ("Add", "Clip", "Div", "Identity", "Mul", "Pad", "Relu", "Sub")
 
 
 def to_tflite(proto: onnx.ModelProto) -> bytes:
@@ -31,7 +32,8 @@ def to_tflite(proto: onnx.ModelProto) -> bytes:
     for node in desk.reading.nodes():
         if desk.reading.is_folded(node):
             continue
-        if not lost.isdisjoint(desk.reading.codes.get(name, name) for name in node.input):
+        behind = not lost.isdisjoint(desk.reading.codes.get(name, name) for name in node.input)
+        if behind and _has_row(node):  # whether that could be written is not known
             lost.update(_written(desk, node))
             continue
         try:
@@ -39,20 +41,29 @@ def to_tflite(proto: onnx.ModelProto) -> bytes:
         except RefusedError as reason:
             problems.append(f"{node.op_type} '{node.name}' cannot be written for LiteRT: {reason}")
             lost.update(_written(desk, node))
-    if problems:
-        raise ModelError(problems)
     for value in proto.graph.output:
-        found = desk.read(value.name)
+        try:
+            found = desk.read(value.name)
+        except RefusedError as reason:
+            problems += [] if problems else [f"output '{value.name}' cannot be written for LiteRT: {reason}"]
+            continue
         desk.draft.outputs.append(found.number)
         desk.draft.places.outputs[value.name] = found.order
+    if problems:
+        raise ModelError(problems)
     return write(desk.draft, "genie-onnx")
 
 
 def _write(desk: Desk, node: onnx.NodeProto) -> None:
-    row = ROWS.get(node.op_type) if node.domain == "" else None
-    if row is None:
-        raise RefusedError(f"known are {', '.join(ROWS)}; --target portable has no such limit")
-    row(desk, node)
+    if not _has_row(node):
+        raise RefusedError(
+            "it is none of the operators that are (docs: To a microcontroller); leave it out of the model, or take another target"
+        )
+    ROWS[node.op_type](desk, node)
+
+
+def _has_row(node: onnx.NodeProto) -> bool:
+    return node.domain == "" and node.op_type in ROWS
 
 
 def _written(desk: Desk, node: onnx.NodeProto) -> set[str]:
@@ -63,7 +74,7 @@ def _input(desk: Desk, name: str) -> None:
     """Add an input, as codes where codes are all that is read."""
     shape, sink = desk.reading.shapes[name], desk.reading.sink(name)
     order = tuple(range(len(shape)))
-    if len(shape) == 4 and not any(_to_channels_first(node) for node in desk.reading.readers(name)):
+    if len(shape) == 4 and not _is_channels_last(desk.reading, name):
         order = NHWC
     placed = tuple(shape[axis] for axis in order)
     grid = None if sink.grid is None else type(sink.grid)(sink.grid.scale, sink.grid.zero_point)
@@ -73,5 +84,14 @@ def _input(desk: Desk, name: str) -> None:
     desk.settle(name, Value(number, placed, order, grid))
 
 
-def _to_channels_first(node: onnx.NodeProto) -> bool:
-    return node.op_type == "Transpose" and tuple(node.attribute[0].ints if node.attribute else ()) == _CHANNELS_FIRST
+def _is_channels_last(reading: Reading, name: str) -> bool:
+    """Whether the image `name` is brought to channels first by a Transpose, perhaps behind arithmetic."""
+    waiting, seen = [name], set[str]()
+    while waiting:
+        for node in reading.readers(waiting.pop()):
+            if node.op_type == "Transpose" and tuple(node.attribute[0].ints if node.attribute else ()) == _CHANNELS_FIRST:
+                return True
+            if node.op_type in _ON_ELEMENTS and node.output[0] not in seen:
+                seen.add(node.output[0])
+                waiting.append(node.output[0])
+    return False

@@ -51,7 +51,7 @@ class Desk:
         name = self.reading.codes.get(name, name)
         if name not in self.values:
             kind = "a constant" if name in self.reading.constants or name in self.reading.coded else "not there"
-            raise RefusedError(f"its input '{name}' is {kind}")
+            raise RefusedError(f"'{name}', which it reads, is {kind}")
         return self.values[name]
 
     def constant(self, name: str) -> Array | None:
@@ -70,8 +70,11 @@ class Desk:
         return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of an ONNX value."""
-        return self.reading.shapes[name]
+        """Return the shape of an ONNX value; raises RefusedError where only a run can tell."""
+        found = self.reading.shapes.get(name)
+        if found is None or not all(found):
+            raise RefusedError(f"the shape of '{name}' depends on more than that of the image")
+        return found
 
     # What is brought to another form
 

@@ -1,4 +1,5 @@
-"""Pools and means over an image: AVERAGE_POOL_2D and MAX_POOL_2D, which write on the grid of what they read, and MEAN."""
+"""Pools and means over an image: AVERAGE_POOL_2D and MAX_POOL_2D, which write on the grid of what they read, and
+MEAN, SUM and REDUCE_MAX."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import onnx
 import tflite
 
 from genie_onnx.exporter.litert.desk import NHWC, Desk, RefusedError, Value
+from genie_onnx.exporter.litert.draft import Grid
 from genie_onnx.exporter.litert.windows import Window, padded, window
 
 LEAST = float(np.finfo(np.float32).min)
@@ -53,26 +55,28 @@ def global_pool(operator: str) -> Callable[[Desk, onnx.NodeProto], None]:
     return row
 
 
-def reduce_mean(desk: Desk, node: onnx.NodeProto) -> None:
-    """Write a ReduceMean."""
-    source, sink = desk.read(node.input[0]), desk.sink(node)
-    rank = len(source.order)
-    given = desk.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else desk.attribute(node, "axes")
-    if given is None:
-        raise RefusedError("its axes are computed, or all")
-    axes = sorted(int(axis) % rank for axis in np.asarray(given).reshape(-1))
-    keep = bool(desk.attribute(node, "keepdims", 1))
-    if not keep:
-        source = desk.plain(source)
-    integer = source.grid is not None and sink.grid is not None
-    source = source if integer else desk.floats(source)
-    places = np.asarray([source.order.index(axis) for axis in axes], np.int32)
-    sizes = [1 if place in places else size for place, size in enumerate(source.shape)]
-    shape = tuple(sizes) if keep else tuple(size for place, size in enumerate(source.shape) if place not in places)
-    grid = None if not integer or sink.grid is None else type(sink.grid)(sink.grid.scale, sink.grid.zero_point)
-    number = desk.new(sink.name, shape, grid)
-    desk.draft.add("MEAN", [source.number, desk.draft.constant("axes", places)], [number], "ReducerOptions", KeepDims=keep)
-    desk.put(node, Value(number, shape, source.order if keep else tuple(range(len(shape))), grid))
+def reduction(operator: str) -> Callable[[Desk, onnx.NodeProto], None]:
+    """Return the row of a mean, sum or maximum along axes; REDUCE_MAX writes on the grid of what it reads."""
+
+    def row(desk: Desk, node: onnx.NodeProto) -> None:
+        source, sink = desk.read(node.input[0]), desk.sink(node)
+        given = desk.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else desk.attribute(node, "axes")
+        if given is None:
+            raise RefusedError("its axes are computed, or all")
+        axes = sorted(int(axis) % len(source.order) for axis in np.asarray(given).reshape(-1))
+        keep = bool(desk.attribute(node, "keepdims", 1))
+        source = source if source.grid is not None and sink.grid is not None else desk.floats(source)
+        places = np.asarray([source.order.index(axis) for axis in axes], np.int32)
+        kept = [1 if place in places else size for place, size in enumerate(source.shape)]
+        shape = [size for place, size in enumerate(kept) if keep or place not in places]
+        grid = source.grid if source.grid is None or sink.grid is None or operator == "REDUCE_MAX" else sink.grid
+        grid = None if grid is None else Grid(grid.scale, grid.zero_point)
+        number = desk.new(sink.name, shape, grid)
+        desk.draft.add(operator, [source.number, desk.draft.constant("axes", places)], [number], "ReducerOptions", KeepDims=keep)
+        left = [axis for axis in source.order if keep or axis not in axes]
+        desk.put(node, Value(number, tuple(shape), tuple(sorted(left).index(axis) for axis in left), grid))
+
+    return row
 
 
 def _kernel(desk: Desk, node: onnx.NodeProto) -> Sequence[int]:
