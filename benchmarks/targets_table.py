@@ -29,6 +29,8 @@ FIELDS = {  # of a line -> its type
     "peak_mib": float,
     "date": str,
 }
+OPTIONAL = frozenset({"problem"})  # what the tool said instead of an answer; null where it gave one
+_CODES = {True: "exact", False: "**other**", None: "-"}
 HEADINGS = (
     "target",
     "tool",
@@ -61,9 +63,9 @@ def read(lines: Iterable[str]) -> list[dict[str, Any]]:
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
     for number, line in enumerate(lines, start=1):
         row = json.loads(line)
-        if row.keys() != FIELDS.keys():
+        if row.keys() - OPTIONAL != FIELDS.keys():
             raise ValueError(
-                f"line {number} lacks {sorted(FIELDS.keys() - row.keys())} or has {sorted(row.keys() - FIELDS.keys())}"
+                f"line {number} lacks {sorted(FIELDS.keys() - row.keys())} or has {sorted(row.keys() - FIELDS.keys() - OPTIONAL)}"
             )
         rows[tuple(row[key] for key in ("target", "tool", "model", "bits"))] = row
     return list(rows.values())
@@ -82,16 +84,16 @@ def _line(row: Mapping[str, Any]) -> str:
         row["model"],
         row["bits"],
         row["images"],
-        f"{100 * row['agreement']:.1f} %",
-        "0" if not row["largest_error"] else f"{100 * row['largest_error']:.2g} %",
-        "exact" if row["codes_exact"] else "**other**",
+        row.get("problem") or f"{100 * row['agreement']:.1f} %",
+        "-" if row["largest_error"] is None else "0" if not row["largest_error"] else f"{100 * row['largest_error']:.2g} %",
+        _CODES[row["codes_exact"]],
         row["integer_operators"],
-        f"{row['size_bytes'] / 1000:.1f}",
+        "-" if row["size_bytes"] is None else f"{row['size_bytes'] / 1000:.1f}",
         row["convert_s"],
         row["peak_mib"],
         row["date"],
     ]
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join("-" if cell is None else str(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
 def main() -> None:
