@@ -121,7 +121,7 @@ def measured(options: argparse.Namespace, wbits: int, abits: int, x: np.ndarray)
         "agreement": None if worst is None else worst.agreement,
         "largest_error": None if worst is None else worst.max_error,
         "codes_exact": same_codes(qdq, file),
-        "integer_operators": found.integer_layers,
+        "integer_operators": None if found.integer_layers is None else str(found.integer_layers),
         "size_bytes": output.stat().st_size,
         "convert_s": round(seconds, 1),
         "peak_mib": round(after.ru_maxrss / 1024),

@@ -29,6 +29,7 @@ FIELDS = {  # of a line -> its type
     "peak_mib": float,
     "date": str,
 }
+UNKNOWN = frozenset({"codes_exact", "integer_operators", "convert_s", "peak_mib"})  # may be null: not looked at
 OPTIONAL = frozenset({"problem"})  # what the tool said instead of an answer; null where it gave one
 _CODES = {True: "exact", False: "**other**", None: "-"}
 HEADINGS = (
