@@ -28,11 +28,13 @@ from genie_onnx.validate.runtimes import RUNTIMES
 
 HERE = Path(__file__).parent
 CONVERT = """
-import resource, sys, time, onnx
+import sys, time, onnx
 proto, started = onnx.load(sys.argv[1]), time.perf_counter()
 from genie_onnx.exporter.litert import to_tflite
 to_tflite(proto)
-print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+seconds = time.perf_counter() - started
+peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))  # getrusage has the parent's
+print(seconds, peak / 1024)
 """
 BUILT_IN = """
 import importlib.util, sys, numpy as np
