@@ -61,6 +61,10 @@ PIECES: dict[str, tuple[str, int]] = {
     "Slice": ("m = Slice(r, begin, end, both)  h = Conv(m, w1, b8)", 8),
     "Pad": ("m = Pad(r, sides)  h = Conv<strides=[2,2]>(m, w3, b8)", 8),
     "maximum, sum": ("k = ReduceMax(r, ax)  s = ReduceSum(a, ax)  j = Concat<axis=1>(k, s)  h = Conv(j, w16, b8)", 8),
+    "MatMul, bias": (
+        "g = GlobalAveragePool(r)  e = Flatten(g)  q = MatMul(e, wm)  s = Add(q, b8)  t = Relu(s)  h = Reshape(t, map)",
+        8,
+    ),
     "HardSwish": ("m = HardSwish(a)  h = Conv(m, w1, b8)", 8),
 }
 
@@ -75,6 +79,7 @@ def tensors() -> dict[str, np.ndarray]:
     return {
         "wi": random(8, 3, 3, 3), "bi": random(8, 1)[:, 0], "w3": random(8, 8, 3, 3), "w1": random(8, 8, 1, 1),
         "wg": random(8, 4, 3, 3), "wd": random(8, 1, 3, 3), "wd2": random(16, 1, 3, 3), "wt": random(8, 8, 4, 4),
+        "wm": random(8, 8), "map": np.asarray([-1, 8, 1, 1]),
         "w16": random(8, 16, 1, 1), "b8": random(8, 1)[:, 0], "b16": random(16, 1)[:, 0],
         "twice": np.asarray([1, 1, 2, 2], np.float32), "five": np.asarray([-1, 2, 4, 10, 9]), "four": np.asarray([-1, 8, 10, 9]),
         "ax": np.asarray([2, 3]), "begin": np.asarray([1, 0]), "end": np.asarray([9, 9]), "both": np.asarray([2, 3]),

@@ -84,7 +84,7 @@ def laid_out(layer: str, name: str, weight: QTensor) -> np.ndarray:
         "CONV_2D": (0, 2, 3, 1),
         "DEPTHWISE_CONV_2D": (1, 2, 3, 0),
         "TRANSPOSE_CONV": (1, 2, 3, 0),
-        "FULLY_CONNECTED": (0, 1),
+        "FULLY_CONNECTED": (1, 0) if name == "wm" else (0, 1),  # of a MatMul; of a Gemm with transB
     }
     return weight.centred().transpose(orders[layer])
 

@@ -13,6 +13,7 @@ import onnx
 
 from genie_onnx.errors import ModelError
 from genie_onnx.exporter.litert.desk import NHWC, Desk, RefusedError, Value
+from genie_onnx.exporter.litert.matmul_bias import with_biases_inside
 from genie_onnx.exporter.litert.reading import Reading
 from genie_onnx.exporter.litert.table import ROWS
 from genie_onnx.exporter.litert.write import write
@@ -23,6 +24,7 @@ _ON_ELEMENTS = ("Add", "Clip", "Div", "Identity", "Mul", "Pad", "Relu", "Sub")
 
 def to_tflite(proto: onnx.ModelProto) -> bytes:
     """Return the .tflite file of `proto`, whose shapes are fixed. Raises ModelError with every node that cannot be written."""
+    proto = with_biases_inside(proto)
     desk = Desk(Reading(proto))
     for value in proto.graph.input:
         if value.name not in desk.reading.constants:

@@ -54,6 +54,13 @@ def binary(operator: str, table: str) -> Callable[[Desk, onnx.NodeProto], None]:
     return row
 
 
+def total(desk: Desk, node: onnx.NodeProto) -> None:
+    """Write a Sum of two operands."""
+    if len(node.input) != 2:
+        raise RefusedError(f"it has {len(node.input)} operands; 2 are supported")
+    binary("ADD", "AddOptions")(desk, node)
+
+
 def clamp(desk: Desk, node: onnx.NodeProto) -> None:
     """Write a Relu or Clip that is not a bound of codes yet: as one where it reads codes and writes some, else on floats."""
     ends, source = desk.reading.ends(node), desk.read(node.input[0])

@@ -49,6 +49,7 @@ ROWS: dict[str, Row] = {
     "Sqrt": elementwise.float_only("SQRT"),
     "Squeeze": shapes.reshape,
     "Sub": elementwise.binary("SUB", "SubOptions"),
+    "Sum": elementwise.total,
     "Tanh": elementwise.unary("TANH", "", elementwise.SIGNED),
     "Transpose": shapes.transpose,
     "Unsqueeze": shapes.reshape,
