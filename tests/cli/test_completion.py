@@ -27,7 +27,7 @@ def completions(*words: str) -> list[str]:
 def test_commands_options_and_values() -> None:
     assert "plain,quantize" in completions("qu")
     assert "plain,--wbits" in completions("quantize", "model.onnx", "--wb")
-    assert completions("quantize", "model.onnx", "--target", "open") == ["plain,openvino"]
+    assert completions("quantize", "model.onnx", "--target", "open") == ["plain,openvino", "plain,opencv"]
     assert completions("quantize", "model.onnx", "--device", "cu") == ["plain,cuda"]
     assert completions("quantize", "mod") == ["file,mod"]
     assert completions("status", "run") == ["dir,run"]
@@ -72,7 +72,7 @@ def test_bash_asks_and_is_answered(tmp_path: Path) -> None:
     done = subprocess.run(
         ["bash", "--norc", "-c", f"{script}\n{asked}"], env=env, capture_output=True, text=True, check=True, cwd=tmp_path
     )
-    assert done.stdout.split() == ["onnxruntime", "openvino"]
+    assert done.stdout.split() == ["onnxruntime", "openvino", "opencv"]
 
 
 def test_completing_does_without_torch() -> None:

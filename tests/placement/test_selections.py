@@ -105,7 +105,7 @@ def test_a_name_that_no_node_computes_changes_nothing() -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_target_that_has_no_floats_between_integers_keeps_the_shared_grid(target: str) -> None:
-    integers = {"qnn", "stm32n6", "tidl", "rknn", "vitis", "encodings"}
+    integers = {"qnn", "stm32n6", "tidl", "rknn", "vitis", "litert", "encodings"}
     constraints: Constraints = TARGETS[target].constraints
     own = place(graph(selecting("slice")), BITS, constraints, {"half"})
     assert (constraints.selections == "shared") == (target in integers)
