@@ -65,8 +65,7 @@ TABLE = {
     "run": Row("errors spellings config events machine placement reconstruct report", TORCH | ONNX | RUNTIME | CLICK),
     "preparation": Row("errors targets framing config machine graph placement blocks forms importer validate", RUNTIME | CLICK),
     "images": Row(
-        "errors seeds framing preprocessing config events machine graph importer data synthesis reconstruct validate run "
-        "preparation",
+        "errors seeds framing preprocessing config events machine graph data synthesis validate run preparation",
         RUNTIME | CLICK,
     ),
     "grids": Row(

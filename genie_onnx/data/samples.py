@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from genie_onnx.data.arrays import ArrayFile
+from genie_onnx.data.files import PathLike, Pictures, Source, open_labelled_sources, open_sources, refuse
 from genie_onnx.data.pictures import check_picture, read_picture
 from genie_onnx.data.preprocess import Preprocess
-from genie_onnx.data.sources import PathLike, Pictures, Source, open_labelled_sources, open_sources, refuse
 from genie_onnx.errors import DataError
 from genie_onnx.framing import Layout
 from genie_onnx.preprocessing import UNKNOWN, Preprocessing

@@ -17,7 +17,6 @@ import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
 from genie_onnx.errors import ConfigError, ModelError
-from genie_onnx.exporter.activations import quantize_activations
 from genie_onnx.exporter.bias import quantize_biases, round_bias
 from genie_onnx.exporter.builder import Builder
 from genie_onnx.exporter.containers import INT4_OPSET, needs_opset
@@ -32,6 +31,7 @@ from genie_onnx.exporter.older_opset import newer_meanings, relabelled
 from genie_onnx.exporter.quant_nodes import define_quant, quant_means, quant_values, quant_weights
 from genie_onnx.exporter.rounded_weights import round_weights
 from genie_onnx.exporter.unused import drop_unused_initializers
+from genie_onnx.exporter.values import quantize_activations
 from genie_onnx.exporter.weights import quantize_weights, quantized_readers
 from genie_onnx.graph import query
 from genie_onnx.placement import Placement, integer_layers

@@ -22,8 +22,8 @@ import numpy as np
 import onnx.parser
 import onnx_ir as ir
 
-from genie_onnx.exporter.activations import hand_out, insert_behind, read_instead
 from genie_onnx.exporter.builder import Builder
+from genie_onnx.exporter.values import hand_out, insert_behind, read_instead
 from genie_onnx.placement import ActivationSpec, WeightSpec
 from genie_onnx.qparams import FloatArray, QParams, QTensor
 from genie_onnx.targets import QUANT_DOMAIN, Target

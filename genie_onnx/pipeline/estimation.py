@@ -40,7 +40,7 @@ from genie_onnx.quant import activation_grid, weight_grid
 from genie_onnx.reconstruct import learned_blocks
 from genie_onnx.reconstruct.calibrate import ELEMENTS
 from genie_onnx.reconstruct.calibrate import IMAGES as CALIBRATED
-from genie_onnx.reconstruct.learning import held_back
+from genie_onnx.reconstruct.learn_block import held_back
 from genie_onnx.reconstruct.timing import BACKWARD, BlockCost, block_costs
 from genie_onnx.run.directory import RunDirectory
 from genie_onnx.synthesis import BatchNormStatistics, batch_sizes, measure, procedural

@@ -27,7 +27,6 @@ from genie_onnx.events import Notice, Step
 from genie_onnx.grids.equalisation_choice import choose_equalisation
 from genie_onnx.grids.own_choice import choose_own_grids
 from genie_onnx.images.calibration import calibration_images, data_images
-from genie_onnx.images.twins import closed_form_for, matching_affines, networks
 from genie_onnx.importer import Network
 from genie_onnx.machine.memory import memory_errors
 from genie_onnx.machine.team import ALONE, Team
@@ -39,6 +38,7 @@ from genie_onnx.pipeline.reconstruction import reconstruct_blocks
 from genie_onnx.pipeline.reporting import first_findings, first_page
 from genie_onnx.pipeline.request import Request
 from genie_onnx.pipeline.result import Result, save_report
+from genie_onnx.pipeline.twins import closed_form_for, matching_affines, networks
 from genie_onnx.preparation.prepare import Prepared, Source, check_import
 from genie_onnx.reconstruct import Affine
 from genie_onnx.report import BlockLoss, Report, versions

@@ -10,8 +10,8 @@ from genie_onnx import reconstruct
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.events import Notice, Step
 from genie_onnx.images.kept import Calibration
-from genie_onnx.images.twins import headroom, networks
 from genie_onnx.machine.compute import Compute
+from genie_onnx.pipeline.twins import headroom, networks
 from genie_onnx.preparation.prepare import Prepared
 from genie_onnx.reconstruct import Affine, BlockResult, Codes
 from genie_onnx.report import BlockLoss

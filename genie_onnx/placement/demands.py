@@ -17,10 +17,10 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from genie_onnx.config import PlacementConfig
-from genie_onnx.placement.ends import fused_into_sums, gates
 from genie_onnx.placement.islands import on_islands
 from genie_onnx.placement.layers import Layers
 from genie_onnx.placement.operators import activations, computes_in_integers, is_activation, written_value
+from genie_onnx.placement.target_rules import fused_into_sums, gates
 from genie_onnx.targets import Constraints
 
 REDUCED = 7  # bits of a weight with --reduce-range: two products of 8 and 7 bits fit into 16 (pmaddubsw of CPUs without VNNI)

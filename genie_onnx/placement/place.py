@@ -18,7 +18,6 @@ from genie_onnx.config import PlacementConfig
 from genie_onnx.graph.query import attribute, channel_axis, weight
 from genie_onnx.placement.control import refuse_vain_bits, resolve
 from genie_onnx.placement.demands import Demand, demands, weight_bits
-from genie_onnx.placement.ends import written_last
 from genie_onnx.placement.groups import averages, between, connected, roots
 from genie_onnx.placement.joins import joins, layers_behind
 from genie_onnx.placement.layers import Layers, find_layers
@@ -26,6 +25,7 @@ from genie_onnx.placement.masks import masked
 from genie_onnx.placement.operators import activations, is_activation, reads_near_a_pole
 from genie_onnx.placement.selections import float_readers, read_rounded, selections
 from genie_onnx.placement.specs import ActivationSpec, Placement, WeightSpec
+from genie_onnx.placement.target_rules import written_last
 from genie_onnx.placement.wide import layers_beside
 from genie_onnx.targets import PORTABLE, Constraints
 

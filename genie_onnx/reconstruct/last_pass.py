@@ -31,8 +31,8 @@ from genie_onnx.quant import ANY
 from genie_onnx.reconstruct.codes import Codes
 from genie_onnx.reconstruct.final import final_block
 from genie_onnx.reconstruct.layout import from_stored, to_stored
-from genie_onnx.reconstruct.learning import held_back
-from genie_onnx.reconstruct.optimise import sample_batches
+from genie_onnx.reconstruct.learn_block import held_back
+from genie_onnx.reconstruct.learning_loop import sample_batches
 from genie_onnx.reconstruct.relief import Relief
 from genie_onnx.reconstruct.sensitivity import log_probabilities
 from genie_onnx.reconstruct.store import ActivationStore
@@ -103,7 +103,7 @@ def last_pass(
     """Learn the scales, steps and biases around `codes`, which every weight and value of `placement` has.
 
     Args:
-        images: float32 [N, C, H, W]; the last of them are held back (learning.held_back), the others are learned on.
+        images: float32 [N, C, H, W]; the last of them are held back (learn_block.held_back), the others are learned on.
         epochs: passes over these, >= 1, in batches of `batch_size`.
         scores: the output that has one number a class, before or after a Softmax; None where the network chooses no class.
         twin: what is imitated, where that is not `network` itself.

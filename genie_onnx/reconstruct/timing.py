@@ -23,8 +23,8 @@ from genie_onnx.machine.stopwatch import Line, measured, seconds_a_step, seconds
 from genie_onnx.placement import Placement, WeightSpec
 from genie_onnx.quant import Grid, MaskSource, Penalty, SoftRounding, soft_weights
 from genie_onnx.reconstruct.layout import to_rows, to_stored
-from genie_onnx.reconstruct.learner import Fixed, Weight
-from genie_onnx.reconstruct.optimise import BlockData, optimise_block
+from genie_onnx.reconstruct.learning_loop import BlockData, optimise_block
+from genie_onnx.reconstruct.learning_step import Fixed, Weight
 from genie_onnx.reconstruct.store import Stored
 from genie_onnx.reconstruct.student import build, initializer
 from genie_onnx.reconstruct.walk import learned_blocks

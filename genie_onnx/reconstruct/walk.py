@@ -33,8 +33,8 @@ from genie_onnx.reconstruct.codes import Codes
 from genie_onnx.reconstruct.final import final_block, settled, unlearned
 from genie_onnx.reconstruct.forward import FORWARD_BATCH, forward
 from genie_onnx.reconstruct.layout import to_stored
-from genie_onnx.reconstruct.learning import Learning
-from genie_onnx.reconstruct.optimise import BlockData
+from genie_onnx.reconstruct.learn_block import Learning
+from genie_onnx.reconstruct.learning_loop import BlockData
 from genie_onnx.reconstruct.reading import Setting, elements_for
 from genie_onnx.reconstruct.relief import Relief
 from genie_onnx.reconstruct.store import ActivationStore, Stored

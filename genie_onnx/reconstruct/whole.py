@@ -22,7 +22,7 @@ from genie_onnx.placement import Placement
 from genie_onnx.qparams import QTensor
 from genie_onnx.reconstruct.codes import Codes
 from genie_onnx.reconstruct.final import float32
-from genie_onnx.reconstruct.learner import SMALLEST_RELATIVE_SCALE, Bias
+from genie_onnx.reconstruct.learning_step import SMALLEST_RELATIVE_SCALE, Bias
 from genie_onnx.reconstruct.student import build, initializer
 from genie_onnx.targets import Constraints
 

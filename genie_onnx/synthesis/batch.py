@@ -22,7 +22,7 @@ from genie_onnx.synthesis.classes import WEIGHT, class_loss
 from genie_onnx.synthesis.pieces import loss_in_pieces
 from genie_onnx.synthesis.plateau import PlateauRate
 from genie_onnx.synthesis.scaling import Scaling
-from genie_onnx.synthesis.sources import Source
+from genie_onnx.synthesis.starts import Source
 from genie_onnx.synthesis.swing_conv import Shifts
 from genie_onnx.synthesis.teacher import Teacher, place
 

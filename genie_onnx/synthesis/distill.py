@@ -32,7 +32,7 @@ from genie_onnx.synthesis.batch import Batch
 from genie_onnx.synthesis.bn_loss import BatchNormStatistics, targets, with_measurements
 from genie_onnx.synthesis.classes import balanced_labels
 from genie_onnx.synthesis.scaling import TRIALS, Scaling, search
-from genie_onnx.synthesis.sources import source
+from genie_onnx.synthesis.starts import source
 from genie_onnx.synthesis.swing_conv import Shifts
 from genie_onnx.synthesis.teacher import teacher
 

@@ -15,7 +15,7 @@ from genie_onnx.machine.compute import Compute
 from genie_onnx.machine.stopwatch import measured, seconds_a_step, seconds_once
 from genie_onnx.synthesis.bn_loss import BatchNormStatistics
 from genie_onnx.synthesis.distill import distill
-from genie_onnx.synthesis.sources import source
+from genie_onnx.synthesis.starts import source
 
 GENERATED = 64 * 64  # pixels of the images that the generator is timed with: its work is in proportion to them
 

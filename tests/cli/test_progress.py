@@ -193,7 +193,9 @@ def test_quantize_follows_itself(model: Path) -> None:
 
 def test_distill_and_reoptimize_follow_themselves(model: Path) -> None:
     out, err = invoke("distill", model, "--samples", "8", "--distill-iters", "2", "--log-json", "-o", model.with_name("images"))
-    stages = {json.loads(line)["stage"] for line in err.splitlines()} - {"kernels"}  # tried where a machine is so slow that it pays
+    stages = {json.loads(line)["stage"] for line in err.splitlines()} - {
+        "kernels"
+    }  # tried where a machine is so slow that it pays
     assert stages == {"plan", "statistics", "images", "judges", "save", "done"}
     assert "preset fast (because this is a CPU, and no --preset is given)" in out
     assert "time: about" in out

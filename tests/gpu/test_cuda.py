@@ -20,7 +20,7 @@ from genie_onnx.quant import MaskSource, fake_quantize, mix, scaled_difference
 from genie_onnx.synthesis.batch import Batch
 from genie_onnx.synthesis.bn_loss import targets
 from genie_onnx.synthesis.scaling import Scaling
-from genie_onnx.synthesis.sources import source
+from genie_onnx.synthesis.starts import source
 from genie_onnx.synthesis.swing_conv import Shifts
 from genie_onnx.synthesis.teacher import teacher
 

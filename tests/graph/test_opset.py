@@ -75,7 +75,9 @@ def test_raised_model_computes_the_same(name: str, opset: int) -> None:
 
 def test_names_and_metadata_survive() -> None:
     """Node, value and dimension names, producer and metadata are the file's; the caller's message is not changed."""
-    proto = parse("g (float[batch,2,4,4] x, float[3,2,1,1] w) => (float[batch,3,4,4] y) { c = Conv(x, w) y = Clip<min=0.0>(c) }", opset=9)
+    proto = parse(
+        "g (float[batch,2,4,4] x, float[3,2,1,1] w) => (float[batch,3,4,4] y) { c = Conv(x, w) y = Clip<min=0.0>(c) }", opset=9
+    )
     proto.ir_version = 3  # initializers not listed among the inputs: against the letter, but runtimes take it
     proto.graph.node[0].name = "first"
     proto.producer_name = "someone"

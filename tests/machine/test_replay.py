@@ -12,13 +12,13 @@ from genie_onnx.config import DistillConfig, ReconstructConfig, Start
 from genie_onnx.machine.compute import Compute
 from genie_onnx.machine.team import Team
 from genie_onnx.quant import MaskSource, fake_quant, fake_quantize, mix, scaled_difference, weight_grid
-from genie_onnx.reconstruct.learner import Fixed, Learner, Weight
+from genie_onnx.reconstruct.learning_step import Fixed, Learner, Weight
 from genie_onnx.reconstruct.student import Student
 from genie_onnx.synthesis.batch import Batch
 from genie_onnx.synthesis.bn_loss import targets
 from genie_onnx.synthesis.plateau import PlateauRate
 from genie_onnx.synthesis.scaling import Scaling
-from genie_onnx.synthesis.sources import source
+from genie_onnx.synthesis.starts import source
 from genie_onnx.synthesis.swing_conv import Shifts
 from genie_onnx.synthesis.teacher import teacher
 

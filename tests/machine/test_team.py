@@ -29,8 +29,8 @@ from genie_onnx.machine.team import ALL, LAUNCHER, Share, Team, launched
 from genie_onnx.quant import MaskSource, fake_quantize, weight_grid
 from genie_onnx.quant.masks import unpacked
 from genie_onnx.reconstruct import Codes, load
-from genie_onnx.reconstruct.learner import Fixed, Learned, Weight
-from genie_onnx.reconstruct.optimise import BlockData, batch_share, optimise_block
+from genie_onnx.reconstruct.learning_loop import BlockData, batch_share, optimise_block
+from genie_onnx.reconstruct.learning_step import Fixed, Learned, Weight
 from genie_onnx.reconstruct.store import Stored
 from genie_onnx.reconstruct.student import Student
 from genie_onnx.run.directory import RunDirectory

@@ -22,8 +22,8 @@ from genie_onnx.machine.memory import Budget
 from genie_onnx.placement import place
 from genie_onnx.quant import fake_quantize, ranges, rounding, weight_grid
 from genie_onnx.reconstruct import forward, reconstruct
-from genie_onnx.reconstruct.learner import Fixed, Weight
-from genie_onnx.reconstruct.optimise import BlockData, optimise_block
+from genie_onnx.reconstruct.learning_loop import BlockData, optimise_block
+from genie_onnx.reconstruct.learning_step import Fixed, Weight
 from genie_onnx.reconstruct.store import SHARE, ActivationStore, Stored
 
 ROWS, COLUMNS, SAMPLES = 256, 512, 4

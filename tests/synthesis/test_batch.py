@@ -14,7 +14,7 @@ from genie_onnx.machine.compute import Compute
 from genie_onnx.synthesis.batch import Batch
 from genie_onnx.synthesis.bn_loss import targets
 from genie_onnx.synthesis.scaling import Scaling
-from genie_onnx.synthesis.sources import Leaves, Noise, Source, source
+from genie_onnx.synthesis.starts import Leaves, Noise, Source, source
 from genie_onnx.synthesis.teacher import teacher
 
 CPU = torch.device("cpu")

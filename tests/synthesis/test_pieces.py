@@ -16,7 +16,7 @@ from genie_onnx.synthesis.classes import WEIGHT, class_loss
 from genie_onnx.synthesis.distill import distill
 from genie_onnx.synthesis.pieces import loss_in_pieces
 from genie_onnx.synthesis.scaling import Scaling
-from genie_onnx.synthesis.sources import source
+from genie_onnx.synthesis.starts import source
 from genie_onnx.synthesis.swing_conv import Shifts
 from genie_onnx.synthesis.teacher import teacher
 

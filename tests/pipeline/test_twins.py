@@ -13,9 +13,9 @@ from genie_onnx import PlacementConfig, QuantizeConfig, graph
 from genie_onnx.config import ClosedFormConfig
 from genie_onnx.grids.equalisation_choice import equalise
 from genie_onnx.images.choice import Choice
-from genie_onnx.images.twins import MATCHED_HEADROOM, closed_form_for, headroom, matching_affines, networks
 from genie_onnx.importer import Network
 from genie_onnx.machine.compute import Compute
+from genie_onnx.pipeline.twins import MATCHED_HEADROOM, closed_form_for, headroom, matching_affines, networks
 from genie_onnx.preparation.prepare import Prepared, prepare
 from genie_onnx.reconstruct import Affine, affines, with_affines
 from genie_onnx.reconstruct.renorm import STRONGEST, matching

@@ -13,8 +13,8 @@ from genie_onnx.placement import Placement, place
 from genie_onnx.quant import MaskSource, weight_grid
 from genie_onnx.reconstruct.calibrate import calibrate
 from genie_onnx.reconstruct.layout import to_rows, to_stored
-from genie_onnx.reconstruct.learner import Fixed, Learned, StepSizes, Weight, error_slopes, reconstruction_error
-from genie_onnx.reconstruct.optimise import BlockData, beta_at, optimise_block, sample_batches
+from genie_onnx.reconstruct.learning_loop import BlockData, beta_at, optimise_block, sample_batches
+from genie_onnx.reconstruct.learning_step import Fixed, Learned, StepSizes, Weight, error_slopes, reconstruction_error
 from genie_onnx.reconstruct.store import Stored
 from genie_onnx.reconstruct.student import Student, build, initializer
 

@@ -22,7 +22,7 @@ from genie_onnx.errors import RunError
 from genie_onnx.machine.compute import Compute
 from genie_onnx.machine.team import Share
 from genie_onnx.machine.watchdog import Watchdog
-from genie_onnx.reconstruct.learner import Fixed, Learned, Learner, Weight, reconstruction_error
+from genie_onnx.reconstruct.learning_step import Fixed, Learned, Learner, Weight, reconstruction_error
 from genie_onnx.reconstruct.store import Stored, drawn
 from genie_onnx.reconstruct.student import Student
 

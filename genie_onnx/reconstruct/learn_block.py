@@ -28,8 +28,8 @@ from genie_onnx.reconstruct.codes import Codes
 from genie_onnx.reconstruct.final import biases_of, final_block, float32, settled
 from genie_onnx.reconstruct.forward import batch_of
 from genie_onnx.reconstruct.layout import from_rows, from_stored, to_rows, to_stored
-from genie_onnx.reconstruct.learner import Fixed, Learned, Weight
-from genie_onnx.reconstruct.optimise import BlockData, batch_share, optimise_block
+from genie_onnx.reconstruct.learning_loop import BlockData, batch_share, optimise_block
+from genie_onnx.reconstruct.learning_step import Fixed, Learned, Weight
 from genie_onnx.reconstruct.reading import HELD
 from genie_onnx.reconstruct.relief import Relief
 from genie_onnx.reconstruct.store import Stored
