@@ -38,6 +38,7 @@ def test_a_part_that_fails_ends_no_other(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "tests.log").read_text(encoding="utf-8") == "spoilt\n"
 
 
+@pytest.mark.slow
 def test_the_limit_holds_for_all_parts_together(tmp_path: Path) -> None:
     status, lines = run(tmp_path / "out", stub(tmp_path, "sleep 60"), LIMIT="11")
     assert status == 1

@@ -210,6 +210,7 @@ def test_every_option_reaches_the_settings(model: Path) -> None:
     assert (settings["mean"], settings["std"]) == ([0.5, 0.4, 0.3], [0.25, 0.2, 0.1])
 
 
+@pytest.mark.slow
 def test_distilled_images_serve_as_data(model: Path, tmp_path: Path) -> None:
     result = call("distill", model, "--samples", 6, "--distill-iters", 2, "-o", tmp_path / "made")
     assert result.exit_code == 0, result.output

@@ -84,6 +84,7 @@ def vars_of(prepared: Prepared) -> dict[str, object]:
     return {name: getattr(prepared, name) for name in prepared.__dataclass_fields__}
 
 
+@pytest.mark.slow
 def test_a_published_detector_on_photographs(bench: Path) -> None:
     prepared = prepare(str(bench / "zoo" / "version-RFB-320.onnx"), PlacementConfig())
     photos = [bench / "samples" / "faces"]

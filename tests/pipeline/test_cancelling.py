@@ -69,7 +69,7 @@ def test_cancelled_in_every_stage_a_run_goes_on_to_the_same_file(closed: bool, m
     assert output.read_bytes() == whole.output.read_bytes()
 
 
-@pytest.mark.parametrize("endless", ["images", "learn"])
+@pytest.mark.parametrize("endless", ["images", pytest.param("learn", marks=pytest.mark.slow)])
 def test_another_thread_cancels_a_long_stage_at_once(endless: str, model: Path) -> None:
     many = 20_000  # minutes
     config = replace(

@@ -83,6 +83,7 @@ def test_every_step_of_a_run_is_a_part_of_its_estimate_in_the_same_order(model: 
         assert [part for part in expected if part in told] == list(dict.fromkeys(told)), images
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_estimated_again(model: Path) -> None:
     config = dataclasses.replace(CONFIG, placement=PlacementConfig(first_last_bits=4))  # all blocks are learned
 

@@ -118,7 +118,7 @@ def test_what_is_not_kept_leaves_the_file_of_a_run_without(model: Path, solved: 
     ("kind", "number"),
     [
         ("rough", 3),
-        ("solved", 2),
+        pytest.param("solved", 2, marks=pytest.mark.slow),
         pytest.param("rough", 2, marks=pytest.mark.slow),
         pytest.param("solved", 3, marks=pytest.mark.slow),
     ],
@@ -176,6 +176,7 @@ def test_it_is_estimated_and_told(model: Path, rough: Finished) -> None:
     assert not [part for part in genie_onnx.estimate(todo).parts if part.stage == "last-pass"], "it is finished"
 
 
+@pytest.mark.slow  # tests/machine/test_team.py has two processes on one run
 @pytest.mark.skipif(os.name != "posix", reason="fork servers are POSIX")
 def test_two_processes_make_one_file(model: Path) -> None:
     output = model.with_name("team.onnx")
