@@ -220,8 +220,6 @@ def chosen_target(given: Mapping[str, Any]) -> Target:
     name = given["target"] or (tool and tool.target) or "portable"
     if tool is not None and (said := advice(tool, name, given.get("abits") or 8)) is not None:
         click.echo(f"note: {said}", err=True)
-    if name not in TARGETS:
-        raise click.UsageError(f"--target {name} is not in this version of genie-onnx")
     row, grids_for = TARGETS[name], given["grids_for"]
     if grids_for is None and tool is not None and name == tool.target and tool.options:
         grids_for = tool.name

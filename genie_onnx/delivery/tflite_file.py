@@ -21,6 +21,7 @@ from genie_onnx.reconstruct import Codes
 from genie_onnx.targets import Target
 
 ENDING = ".tflite"
+AUTHOR = "genie-onnx"  # what exporter.litert.convert names itself in the files
 
 
 def tflite_path(output: Path) -> Path:
@@ -45,6 +46,16 @@ def qdq_output(output: PathLike | None, target: Target) -> PathLike | None:
         )
     path = Path(output)
     return path.with_name(f"{path.name.removesuffix(ENDING)}.quant.onnx")
+
+
+def require_own(path: Path, output: PathLike | None) -> None:
+    """Raise ConfigError where the .tflite file of the QDQ file `path` would take the place of one that another program wrote,
+    such as the float model of the same name, though `output` does not name it."""
+    file = tflite_path(path)
+    if output is not None and str(output).endswith(ENDING):
+        return
+    if file.is_file() and AUTHOR.encode() not in file.read_bytes():
+        raise ConfigError(f"{file} would be replaced, and genie-onnx did not write it: name the output, such as -o other.tflite")
 
 
 def to_tflite(proto: onnx.ModelProto) -> bytes:

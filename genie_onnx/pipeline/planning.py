@@ -11,7 +11,7 @@ from genie_onnx.bits.budget import require_goal
 from genie_onnx.config import QuantizeConfig
 from genie_onnx.data import PathLike, listed
 from genie_onnx.delivery.deliver import aside, beside, require_reachable
-from genie_onnx.delivery.tflite_file import qdq_output, require_tflite
+from genie_onnx.delivery.tflite_file import qdq_output, require_own, require_tflite
 from genie_onnx.errors import ConfigError
 from genie_onnx.images.choice import Choice, choose_images, with_images_that_pay
 from genie_onnx.machine.compute import Compute
@@ -121,6 +121,8 @@ def planned(request: Request) -> Plan:
     require_reachable(prepared, request.requirements)
     exporter.require_form(prepared.deploy, prepared.placement, config.target)
     require_tflite(prepared, config.target)
+    if config.target.form.style == "tflite":
+        require_own(path, request.output)
     folder = Path(request.run_dir) if request.run_dir is not None else beside(path, "genie")
     if folder.absolute() in (path.absolute(), path.absolute().parent):
         raise ConfigError(f"the run directory {str(folder)!r} is where the output goes: choose another with --run-dir")

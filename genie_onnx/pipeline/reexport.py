@@ -16,7 +16,7 @@ from genie_onnx.config import QuantizeConfig, to_json
 from genie_onnx.data import PathLike
 from genie_onnx.delivery.deliver import deliver, report_path, require_reachable, write
 from genie_onnx.delivery.fitting import unmet
-from genie_onnx.delivery.tflite_file import qdq_output
+from genie_onnx.delivery.tflite_file import qdq_output, require_own
 from genie_onnx.errors import ConfigError, RunError
 from genie_onnx.grids.equalisation import Equalisation, equalisation_from_json
 from genie_onnx.grids.own import OwnGrids, own_grids_from_json
@@ -93,6 +93,8 @@ def export(
     made = found.request
     config = _for_target(found, target)
     path = output_path(found.model, found.beside_the_file(target.name) if output is None else qdq_output(output, target))
+    if target.form.style == "tflite":
+        require_own(path, output)
     constraints = made.config.target.constraints
     prepared = made.prepared()
     if config.closed_form is not None:

@@ -18,19 +18,20 @@ from property.apart import PATIENCE, Outcome, attempt
 from property.mutations import MUTATIONS, write
 
 
-@pytest.mark.parametrize("kinds", [8, pytest.param(len(MUTATIONS), marks=pytest.mark.slow)])
-def test_mutated_files(kinds: int, tmp_path: Path) -> None:
-    """One of each kind; some are refused, some still right."""
+@pytest.mark.parametrize("step", [2, pytest.param(1, marks=pytest.mark.slow)], ids=["every second kind", "every kind"])
+def test_mutated_files(step: int, tmp_path: Path) -> None:
+    """One of a kind; some are refused, some still right."""
     counts: Counter[str] = Counter()
     problems = []
-    for name, path, what in fuzz.cases(kinds, 0, tmp_path):
+    left_out = {f"file-{number}" for number in range(len(MUTATIONS)) if number % step}
+    for name, path, what in fuzz.cases(len(MUTATIONS), 0, tmp_path, left_out):
         found = attempt(path)
         counts[found.outcome] += 1
         problem = fuzz.problem_of(found, sound=False)
         problems += [f"{name} ({what}) {problem}"] if problem else []
     assert not problems, "\n\n".join(problems)
-    assert counts["refused"] > kinds // 6
-    assert counts["quantized"] > 0 or kinds < len(MUTATIONS)
+    assert counts["refused"] > 5
+    assert counts["quantized"] > 0
 
 
 def test_the_files_are_the_same_every_time(tmp_path: Path) -> None:
